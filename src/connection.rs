@@ -1,0 +1,340 @@
+//! The conversation of two peers.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::bounded;
+
+use crate::config::Config;
+use crate::error::{ChannelError, CloseCode, CloseError, ConnectError, ConnectionError};
+use crate::event::Event;
+use crate::id::{ChannelId, ChannelSet};
+use crate::io::IoThread;
+use crate::io::accept::{Attempt, our_terms, settings};
+use crate::io::driver::{Adoption, Command};
+use crate::io::shared::Shared;
+use crate::io::socket::Socket;
+use crate::proto::outbound::Priority;
+use crate::proto::session::Settings;
+use crate::queue::send::Until;
+use crate::receiver::Receiver;
+use crate::sender::Sender;
+use crate::stats::Stats;
+
+/// What every handle of a connection holds; with the last one the connection is closed.
+pub(crate) struct Handle {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Handle {
+    /// Closes, and waits until the peer has everything.
+    fn close(&self, code: CloseCode, reason: &str) {
+        let Shared { send, inbox, facts, .. } = &*self.shared;
+        send.close(code, reason);
+        inbox.end(&ConnectionError::Closed { code });
+        // The I/O thread ends the wait; the margin is for a machine that is busy.
+        send.wait_gone(Until::after(facts.linger.saturating_add(Duration::from_secs(1))));
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.close(CloseCode::NORMAL, "");
+    }
+}
+
+/// A connection to a peer: up to 128 channels each way.
+///
+/// Clones are handles of the same connection, and so are its senders and receivers. Dropping the
+/// last of them closes it as [`close`](Connection::close) does: what was sent is flushed, and the
+/// drop waits for the peer to have it, at most [`Config::linger`]. So a program that sends and
+/// returns from `main` loses nothing (one that calls `std::process::exit` does).
+///
+/// ```
+/// use trunkline::{ChannelId, Config, Connection, Key, Listener};
+///
+/// const GREETING: ChannelId = ChannelId::new(1);
+///
+/// let key = Key::generate();
+/// let listener = Listener::bind("127.0.0.1:0", Config::new(key.clone()))?;
+/// let client = Connection::connect(listener.local_addr(), Config::new(key))?;
+/// let server = listener.accept()?;
+///
+/// client.sender(GREETING)?.send("hello")?;
+/// assert_eq!(&*server.receiver(GREETING)?.recv()?, b"hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Connection {
+    handle: Arc<Handle>,
+}
+
+impl Connection {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { handle: Arc::new(Handle { shared }) }
+    }
+
+    /// Connects to a listener and proves the key to each other.
+    ///
+    /// A name that stands for several addresses is tried at each in turn.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError::Config`] if a setting cannot work, [`ConnectError::Io`] if nobody answers
+    /// within [`Config::connect_timeout`], [`ConnectError::Handshake`] if who answers speaks
+    /// something else, has another key, or has no room.
+    pub fn connect(address: impl ToSocketAddrs, config: Config) -> Result<Self, ConnectError> {
+        config.check()?;
+        let thread = io_thread(&config)?;
+        let addresses: VecDeque<SocketAddr> = address.to_socket_addrs()?.collect();
+        let (reply, answer) = bounded(1);
+        let attempt = Attempt { addresses, config, reply, error: None };
+        thread.core().schedule.push(Command::Connect(Box::new(attempt)));
+        let shared = answer.recv().map_err(|_| stopped())??;
+        Ok(Self::new(shared))
+    }
+
+    /// Two connected ends in this process, over a socket pair: for tests, examples, and a kernel
+    /// in the process of its client. Both may do everything; no key is proved.
+    ///
+    /// ```
+    /// use trunkline::{ChannelId, Config, Connection, Key};
+    ///
+    /// let (here, there) = Connection::pair(Config::new(Key::generate()))?;
+    /// here.sender(ChannelId::new(5))?.send("over the wall")?;
+    /// assert_eq!(&*there.receiver(ChannelId::new(5))?.recv()?, b"over the wall");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError::Config`] if a setting cannot work, [`ConnectError::Io`] if the system gives
+    /// no sockets.
+    pub fn pair(config: Config) -> Result<(Self, Self), ConnectError> {
+        config.check()?;
+        let thread = io_thread(&config)?;
+        let (a, b) = socket_pair()?;
+        let settings = Settings {
+            we_may_send: ChannelSet::ALL,
+            peer_may_send: ChannelSet::ALL,
+            we_may_interrupt: true,
+            peer_may_interrupt: true,
+            ..settings(&config, &our_terms(&config))
+        };
+        let adopt = |socket| {
+            let (reply, answer) = bounded(1);
+            let adoption = Adoption { socket, config: config.clone(), settings: settings.clone(), reply };
+            thread.core().schedule.push(Command::Adopt(Box::new(adoption)));
+            Ok::<_, ConnectError>(Self::new(answer.recv().map_err(|_| stopped())??))
+        };
+        Ok((adopt(a)?, adopt(b)?))
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+
+    /// A sender for a channel, with the priority that its other senders have, or the normal one.
+    ///
+    /// # Errors
+    ///
+    /// [`ChannelError::NotPermitted`] if this side may not send on the channel,
+    /// [`ChannelError::ConnectionLost`] if the connection is over.
+    pub fn sender(&self, channel: ChannelId) -> Result<Sender, ChannelError> {
+        self.claim_sender(channel, None)
+    }
+
+    /// A sender for a channel with a priority. A channel has one priority at a time, or its
+    /// messages would overtake each other.
+    ///
+    /// # Errors
+    ///
+    /// As [`sender`](Connection::sender); and [`ChannelError::PriorityInUse`] while the channel
+    /// has senders of another priority, or something that they sent still waits.
+    pub fn sender_with(&self, channel: ChannelId, priority: Priority) -> Result<Sender, ChannelError> {
+        self.claim_sender(channel, Some(priority))
+    }
+
+    fn claim_sender(&self, channel: ChannelId, priority: Option<Priority>) -> Result<Sender, ChannelError> {
+        if !self.may_send().contains(channel) {
+            return Err(ChannelError::NotPermitted { channel, sending: true });
+        }
+        let claim = self.shared().send.claim(channel, priority)?;
+        let (place, generation) = claim.ok_or(ChannelError::PriorityInUse(channel))?;
+        Ok(Sender::new(Arc::clone(&self.handle), channel, place, generation))
+    }
+
+    /// A receiver for a channel, or for several merged in arrival order. What the peer has sent
+    /// there before is in it.
+    ///
+    /// ```
+    /// # use trunkline::{ChannelId, Config, Connection, Key};
+    /// const STDOUT: ChannelId = ChannelId::new(1);
+    /// const STDERR: ChannelId = ChannelId::new(2);
+    /// # let (here, there) = Connection::pair(Config::new(Key::generate()))?;
+    /// let (stdout, stderr) = (here.sender(STDOUT)?, here.sender(STDERR)?);
+    /// stdout.send("1")?;
+    /// stderr.send("2")?;
+    /// stdout.send("3")?;
+    /// drop((stdout, stderr));
+    ///
+    /// let output = there.receiver(STDOUT | STDERR)?;
+    /// let seen: Vec<_> = output.iter().map(|m| (m.channel(), m.to_vec())).collect();
+    /// assert_eq!(seen, [(STDOUT, b"1".to_vec()), (STDERR, b"2".to_vec()), (STDOUT, b"3".to_vec())]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ChannelError::NotPermitted`] if the peer may not send on one of them,
+    /// [`ChannelError::InUse`] if one has a receiver, [`ChannelError::NoChannel`] for the empty
+    /// set. Not if the connection is over: what had arrived can still be read.
+    pub fn receiver(&self, channels: impl Into<ChannelSet>) -> Result<Receiver, ChannelError> {
+        let channels = channels.into();
+        if let Some(channel) = (channels - self.may_receive()).iter().next() {
+            return Err(ChannelError::NotPermitted { channel, sending: false });
+        }
+        if channels.is_empty() {
+            return Err(ChannelError::NoChannel);
+        }
+        let claim = self.shared().inbox.claim(channels, self.shared().pool()).map_err(ChannelError::InUse)?;
+        Ok(Receiver::new(Arc::clone(&self.handle), claim))
+    }
+
+    /// What happens on the connection outside its channels, from now on. Each call gives a stream
+    /// of its own; one that nobody reads loses what comes above 1024 events. It ends when the
+    /// connection does.
+    ///
+    /// ```
+    /// use trunkline::{ChannelId, Config, Connection, Event, Key};
+    ///
+    /// # let (here, there) = Connection::pair(Config::new(Key::generate()))?;
+    /// let events = there.events();
+    /// here.sender(ChannelId::new(9))?.send("a task begins")?;
+    /// assert_eq!(events.recv()?, Event::Opened(ChannelId::new(9)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn events(&self) -> crossbeam_channel::Receiver<Event> {
+        self.shared().inbox.listen()
+    }
+
+    /// Asks the peer to interrupt what it computes: it gets [`Event::Interrupt`].
+    ///
+    /// # Errors
+    ///
+    /// [`ChannelError::InterruptNotPermitted`] if the server does not allow it,
+    /// [`ChannelError::ConnectionLost`] if the connection is over.
+    pub fn interrupt(&self) -> Result<(), ChannelError> {
+        if !self.shared().facts.may_interrupt {
+            return Err(ChannelError::InterruptNotPermitted);
+        }
+        Ok(self.shared().send.interrupt()?)
+    }
+
+    /// Counts, asked of the I/O thread: exact as of the call. After the end, those at the end.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let shared = self.shared();
+        let (reply, answer) = bounded(1);
+        shared.core.schedule.push(Command::Stats(shared.place, reply));
+        answer.recv().ok().or_else(|| shared.last_stats.lock().clone()).unwrap_or_default()
+    }
+
+    /// The last measured round trip; the first is measured in the handshake, later ones by
+    /// heartbeats.
+    #[must_use]
+    pub fn rtt(&self) -> Option<Duration> {
+        self.shared().rtt()
+    }
+
+    /// The channels that this side may send on.
+    #[must_use]
+    pub fn may_send(&self) -> ChannelSet {
+        self.shared().facts.may_send
+    }
+
+    /// The channels that this side may receive.
+    #[must_use]
+    pub fn may_receive(&self) -> ChannelSet {
+        self.shared().facts.may_receive
+    }
+
+    /// Whether this side may interrupt the peer.
+    #[must_use]
+    pub fn may_interrupt(&self) -> bool {
+        self.shared().facts.may_interrupt
+    }
+
+    /// Closes the connection: what was sent is flushed, then the peer is told the code and the
+    /// reason (at most 255 bytes; more is cut), and the call waits until the peer has it all, at
+    /// most [`Config::linger`]. All handles of this side fail from the beginning of the call on;
+    /// what had arrived can still be read.
+    ///
+    /// # Errors
+    ///
+    /// [`CloseError`] if the peer did not confirm that it has everything: it may not have.
+    pub fn close(&self, code: CloseCode, reason: &str) -> Result<(), CloseError> {
+        self.handle.close(code, reason);
+        self.shared().send.delivered()
+    }
+
+    /// Why the connection is over; `None` while it is not.
+    #[must_use]
+    pub fn close_reason(&self) -> Option<ConnectionError> {
+        self.shared().send.ended()
+    }
+
+    /// The address of this side's socket; none on a pair.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.shared().facts.local_addr
+    }
+
+    /// The address of the peer's socket; none on a pair.
+    #[must_use]
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.shared().facts.peer_addr
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("peer", &self.peer_addr()).finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn io_thread(config: &Config) -> io::Result<IoThread> {
+    config.io_thread.clone().map_or_else(IoThread::shared, Ok)
+}
+
+pub(crate) fn stopped() -> io::Error {
+    ConnectionError::IoThreadStopped.into()
+}
+
+#[cfg(unix)]
+fn socket_pair() -> io::Result<(Socket, Socket)> {
+    let (a, b) = mio::net::UnixStream::pair()?;
+    Ok((Socket::Unix(a), Socket::Unix(b)))
+}
+
+/// Where there is no socket pair: two ends on the loopback.
+#[cfg(not(unix))]
+fn socket_pair() -> io::Result<(Socket, Socket)> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let a = std::net::TcpStream::connect(listener.local_addr()?)?;
+    loop {
+        let (b, from) = listener.accept()?;
+        // Somebody else may have been faster.
+        if from == a.local_addr()? {
+            a.set_nonblocking(true)?;
+            b.set_nonblocking(true)?;
+            let socket = |stream| Socket::tcp(mio::net::TcpStream::from_std(stream));
+            return Ok((socket(a), socket(b)));
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! What a connection tells its application outside the channels.
+
+use crate::error::ConnectionError;
+use crate::id::ChannelId;
+
+/// Something that happened on a connection; see [`Connection::events`](crate::Connection::events).
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// The peer sends on a channel that has no [`Receiver`](crate::Receiver) yet. What it sent
+    /// waits; told once, until the channel gets a receiver.
+    Opened(ChannelId),
+    /// The peer asks to interrupt what is being computed (the protocol's INTERRUPT).
+    Interrupt,
+    /// A reader of the peer's is blocked on this channel with nothing to read, or no longer (the
+    /// protocol's WAITING).
+    Waiting {
+        /// The channel.
+        channel: ChannelId,
+        /// Whether it waits.
+        waiting: bool,
+    },
+    /// The peer left something out of a channel (the protocol's GAP).
+    Gap {
+        /// The channel.
+        channel: ChannelId,
+        /// How many messages.
+        messages: u64,
+        /// How many bytes.
+        bytes: u64,
+    },
+    /// The connection is over; nothing follows.
+    Closed(ConnectionError),
+}

@@ -1,0 +1,381 @@
+//! One connection on the I/O thread: its socket, its session, and the way between them and the
+//! queues. It knows no channel semantics: it moves bytes and tells the session the time.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use super::driver::{Context, Place, Why};
+use super::outbox::{Outbox, Wrote};
+use super::shared::Shared;
+use super::socket::Socket;
+use super::timer::Alarm;
+use crate::error::ConnectionError;
+use crate::event::Event;
+use crate::id::ChannelSet;
+use crate::proto::session::{Notice, Session};
+use crate::queue::recv::Routes;
+use crate::stats::{ChannelStats, Stats};
+
+/// Reads, and writes, of one connection before the others have their turn.
+const ROUNDS: usize = 8;
+/// Bounds of what is taken from the send queue at once.
+const LEAST_BITE: usize = 16 * 1024;
+const MOST_BITE: usize = 1024 * 1024;
+/// How long a peer that broke the protocol has to read why.
+const PARTING: Duration = Duration::from_secs(1);
+
+/// Whether a connection goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Next {
+    /// When something happens.
+    Wait,
+    /// There is more to do at once, after the others.
+    Again,
+    /// It is over; let it go.
+    Done,
+}
+
+pub(crate) struct Conn {
+    socket: Socket,
+    session: Session,
+    shared: Arc<Shared>,
+    routes: Routes,
+    outbox: Outbox,
+    place: Place,
+    /// The listener that accepted it.
+    pub(crate) owner: Option<Place>,
+    readable: bool,
+    /// The peer's side of the socket has ended: read to the end.
+    hung_up: bool,
+    writable: bool,
+    /// How much is taken from the send queue at once: little while the socket is congested, so
+    /// that what is urgent gets ahead of what still waits.
+    bite: usize,
+    alarm: Alarm,
+    /// When the wait for the peer to have everything, or to hang up, is over.
+    deadline: Option<Instant>,
+    /// Everything is written; only the peer's end is waited for.
+    finished: bool,
+    waiting: ChannelSet,
+    reads: u64,
+    writes: u64,
+    bytes_read: u64,
+    bytes_written: u64,
+}
+
+impl Conn {
+    /// `unsent` goes ahead of the session's stream.
+    pub(crate) fn new(
+        socket: Socket,
+        session: Session,
+        shared: Arc<Shared>,
+        owner: Option<Place>,
+        unsent: Vec<u8>,
+    ) -> Self {
+        Self {
+            socket,
+            session,
+            place: shared.place,
+            shared,
+            routes: Routes::default(),
+            outbox: Outbox::new(unsent),
+            owner,
+            // Until the socket says otherwise.
+            readable: true,
+            hung_up: false,
+            writable: true,
+            bite: MOST_BITE / 4,
+            alarm: Alarm::default(),
+            deadline: None,
+            finished: false,
+            waiting: ChannelSet::EMPTY,
+            reads: 0,
+            writes: 0,
+            bytes_read: 0,
+            bytes_written: 0,
+        }
+    }
+
+    /// Bytes that came behind the handshake.
+    pub(crate) fn handle_early(&mut self, bytes: &[u8], ctx: &mut Context) {
+        if !bytes.is_empty() {
+            self.deliver(ctx, |session, now, staging| session.handle_input(now, bytes, staging));
+        }
+    }
+
+    /// Reads and writes what can be; then waits.
+    pub(crate) fn serve(&mut self, why: Why<'_>, ctx: &mut Context) -> Next {
+        match why {
+            Why::Called => {}
+            Why::Due => {
+                self.alarm.fired(ctx.now);
+                if self.deadline.is_some_and(|at| at <= ctx.now) {
+                    return Next::Done;
+                }
+                self.session.handle_timeout(ctx.now);
+            }
+            Why::Ready(event) => {
+                self.hung_up |= event.is_read_closed() || event.is_error();
+                self.readable |= event.is_readable() || self.hung_up;
+                if event.is_writable() && !self.writable {
+                    self.writable = true;
+                    self.session.handle_write_progress(ctx.now);
+                }
+            }
+        }
+        let result = self.read(ctx).and_then(|()| {
+            self.write(ctx).or_else(|error| {
+                // The peer may have said why before it went.
+                self.readable = true;
+                self.hung_up = true;
+                self.read(ctx)?;
+                self.exchange(ctx);
+                Err(error)
+            })
+        });
+        let next = match result {
+            Ok(()) => self.next(ctx),
+            Err(error) => {
+                self.lost(&error);
+                Next::Done
+            }
+        };
+        if next != Next::Done {
+            let deadline = [self.session.deadline(), self.deadline].into_iter().flatten().min();
+            self.alarm.set(deadline, self.place, &mut ctx.timers);
+        }
+        next
+    }
+
+    fn read(&mut self, ctx: &mut Context) -> io::Result<()> {
+        for _ in 0..ROUNDS {
+            if !self.readable {
+                return Ok(());
+            }
+            let Context { scratch, .. } = ctx;
+            let (room, read) = match self.session.payload_buffer() {
+                Some(buffer) => (buffer.capacity() - buffer.len(), self.socket.read_spare(buffer)),
+                None => (scratch.len(), self.socket.read(scratch)),
+            };
+            self.reads += 1;
+            let read = match read {
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            };
+            if read == 0 {
+                return self.ended();
+            }
+            self.bytes_read += read as u64;
+            if self.session.payload_buffer().is_some() {
+                self.deliver(ctx, |session, now, staging| session.handle_payload(now, read, staging));
+            } else {
+                let scratch = std::mem::take(&mut ctx.scratch);
+                self.deliver(ctx, |session, now, staging| {
+                    session.handle_input(now, &scratch[..read], staging)
+                });
+                ctx.scratch = scratch;
+            }
+            // Less than there was room for: the socket is empty, and tells when it is not. It has
+            // told already if the peer has hung up, and on other systems it tells only one who
+            // has read to the end.
+            if cfg!(unix) && read < room && !self.hung_up {
+                self.readable = false;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the session take bytes, and hands over what came out.
+    fn deliver(
+        &mut self,
+        ctx: &mut Context,
+        handle: impl FnOnce(&mut Session, Instant, &mut crate::queue::route::Staging),
+    ) {
+        self.shared.inbox.route(&mut ctx.staging, &mut self.routes);
+        handle(&mut self.session, ctx.now, &mut ctx.staging);
+        let open = self.session.open_runs();
+        self.shared.inbox.hand_over(&mut ctx.staging, &mut self.routes, open, &ctx.core.pool);
+    }
+
+    /// The peer's side of the socket has ended.
+    fn ended(&mut self) -> io::Result<()> {
+        self.readable = false;
+        if self.session.close_received() || self.session.close_sent() {
+            self.finished = true;
+            self.deadline = Some(Instant::now());
+            return Ok(());
+        }
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+
+    fn lost(&mut self, error: &io::Error) {
+        let cause = match self.session.ended() {
+            Some(cause) => cause.clone(),
+            None => ConnectionError::Lost { kind: error.kind() },
+        };
+        self.shared.end(&cause);
+    }
+
+    /// Lets what arrived act on the send queue, and writes what that has.
+    fn write(&mut self, ctx: &mut Context) -> io::Result<()> {
+        for _ in 0..ROUNDS {
+            self.exchange(ctx);
+            if self.outbox.is_empty() || !self.writable {
+                break;
+            }
+            self.writes += 1;
+            match self.outbox.write(&mut self.socket, &mut &*ctx.core.pool)? {
+                Wrote::All(bytes) => {
+                    self.bytes_written += bytes as u64;
+                    self.bite = (self.bite * 2).min(MOST_BITE);
+                }
+                Wrote::Part(bytes) => {
+                    self.bytes_written += bytes as u64;
+                    self.bite = (self.bite / 2).max(LEAST_BITE);
+                    self.writable = false;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn exchange(&mut self, ctx: &mut Context) {
+        let Self { session, shared, outbox, writable, bite, deadline, .. } = self;
+        shared.inbox.collect(&mut ctx.taken, &mut ctx.stops);
+        for taken in ctx.taken.drain(..) {
+            session.handle_taken(taken);
+        }
+        for (channel, code) in ctx.stops.drain(..) {
+            session.handle_stop(channel, code);
+        }
+        shared.send.exchange(|outbound, wishes, woken| {
+            if let Some((code, reason)) = wishes.close.take() {
+                session.close(code, reason);
+                *deadline = ctx.now.checked_add(shared.facts.linger);
+            }
+            if wishes.interrupt {
+                session.handle_interrupt();
+            }
+            session.apply(ctx.now, outbound, &mut &*ctx.core.pool, woken);
+            if outbox.is_empty() && *writable {
+                session.poll_transmit(ctx.now, outbound, *bite, &mut &*ctx.core.pool, &mut outbox.segments);
+            }
+            // What is still there is fetched when the socket has taken what the outbox has.
+            !outbox.is_empty() || outbound.queued() > 0
+        });
+    }
+
+    fn next(&mut self, ctx: &Context) -> Next {
+        for notice in self.session.take_notices() {
+            self.tell(notice);
+        }
+        if let Some(rtt) = self.session.rtt() {
+            self.shared.rtt.store(rtt.as_nanos().try_into().unwrap_or(u64::MAX), Relaxed);
+        }
+        if let Some(cause) = self.session.ended() {
+            self.shared.end(cause);
+            if self.session.close_sent() && self.outbox.is_empty() {
+                if self.finished || self.session.close_received() {
+                    return Next::Done;
+                }
+                if !self.finished {
+                    self.finished = true;
+                    self.socket.finish();
+                }
+            }
+            if !matches!(cause, ConnectionError::Closed { .. }) {
+                self.deadline.get_or_insert(ctx.now + PARTING);
+            }
+        }
+        let more = self.readable || (self.writable && !self.outbox.is_empty());
+        if more { Next::Again } else { Next::Wait }
+    }
+
+    fn tell(&mut self, notice: Notice) {
+        let inbox = &self.shared.inbox;
+        match notice {
+            Notice::Interrupt => inbox.tell(&Event::Interrupt),
+            Notice::Gap { channel, messages, bytes } => inbox.tell(&Event::Gap { channel, messages, bytes }),
+            Notice::Waiting(now) => {
+                let before = std::mem::replace(&mut self.waiting, now);
+                for channel in ((now - before) | (before - now)).iter() {
+                    inbox.tell(&Event::Waiting { channel, waiting: now.contains(channel) });
+                }
+            }
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let mut channels: Vec<ChannelStats> = Vec::new();
+        let mut entry = |channel| {
+            let at = channels.binary_search_by_key(&channel, |stats: &ChannelStats| stats.channel);
+            at.unwrap_or_else(|at| {
+                channels.insert(at, ChannelStats::new(channel));
+                at
+            })
+        };
+        let received: Vec<_> = self.session.inbound().counts().collect();
+        let (sent, queued) =
+            self.shared.send.read(|outbound| (outbound.counts().collect::<Vec<_>>(), outbound.queued()));
+        let places: Vec<_> = received
+            .iter()
+            .map(|r| r.channel)
+            .chain(sent.iter().map(|s| s.channel))
+            .map(&mut entry)
+            .collect();
+        drop(places);
+        for stats in &mut channels {
+            if let Some(sent) = sent.iter().find(|sent| sent.channel == stats.channel) {
+                stats.messages_sent = sent.messages;
+                stats.bytes_sent = sent.bytes;
+                stats.send_credit = sent.credit;
+                stats.staged = sent.staged;
+            }
+            if let Some(received) = received.iter().find(|received| received.channel == stats.channel) {
+                let unreported = self.shared.inbox.unreported(stats.channel);
+                stats.messages_received = received.messages;
+                stats.bytes_received = received.bytes;
+                stats.receive_credit = received.credit;
+                stats.unread = received.unread_messages.saturating_sub(unreported.messages.into());
+                let cost = received.unread_cost.saturating_sub(unreported.cost.into());
+                stats.unread_bytes =
+                    cost.saturating_sub(stats.unread * u64::from(crate::proto::frame::FRAME_COST));
+            }
+        }
+        Stats {
+            messages_sent: channels.iter().map(|c| c.messages_sent).sum(),
+            messages_received: channels.iter().map(|c| c.messages_received).sum(),
+            channels,
+            bytes_written: self.bytes_written,
+            bytes_read: self.bytes_read,
+            queued: queued as u64,
+            rtt: self.shared.rtt(),
+            wakes: self.shared.core.schedule.wakes(),
+            reads: self.reads,
+            writes: self.writes,
+        }
+    }
+}
+
+/// However a connection leaves the I/O thread, its handles hear of it.
+impl Drop for Conn {
+    fn drop(&mut self) {
+        let cause = self.session.ended().cloned().unwrap_or_else(|| {
+            self.shared
+                .send
+                .ended()
+                .or_else(|| self.shared.inbox.ended())
+                .unwrap_or(ConnectionError::IoThreadStopped)
+        });
+        *self.shared.last_stats.lock() = Some(self.stats());
+        self.shared.inbox.end(&cause);
+        let delivered = self.session.close_sent() && self.session.close_received();
+        self.shared.send.set_gone(&cause, delivered);
+    }
+}

@@ -1,0 +1,369 @@
+//! The loop of the I/O thread, as a value: [`Driver::turn`] makes one pass. Nothing in it depends
+//! on which thread calls it.
+//!
+//! A pass: serve who called, serve who has more to do, see to what is due, sleep until something
+//! happens, serve the sockets that are ready. No connection gets more than a fixed share of it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use mio::{Events, Poll, Token};
+
+use super::accept::{Attempt, Link, Listening, Outcome, Pending, establish};
+use super::conn::{Conn, Next};
+use super::shared::{Core, Shared};
+use super::socket::Socket;
+use super::timer::Timers;
+use crate::config::Config;
+use crate::id::ChannelId;
+use crate::proto::inbound::Taken;
+use crate::proto::session::Settings;
+use crate::queue::route::Staging;
+use crate::stats::Stats;
+
+/// Bytes of one read. More than the processor's nearest caches hold would be read twice from
+/// memory; less would cost calls.
+const SCRATCH: usize = 256 * 1024;
+/// The token of the waker.
+const WAKER: Token = Token(usize::MAX);
+
+/// Where a source is kept; the generation tells it from one that was there before.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Place {
+    index: usize,
+    generation: u64,
+}
+
+/// What other threads ask of the I/O thread.
+pub(crate) enum Command {
+    /// A connection's queues have something for it.
+    Attend(Place),
+    Connect(Box<Attempt>),
+    Adopt(Box<Adoption>),
+    Listen(Box<Listen>),
+    Unlisten(Place),
+    Stats(Place, Sender<Stats>),
+    /// End when the last source is gone.
+    Stop,
+}
+
+/// A socket that needs no handshake: one end of a pair.
+pub(crate) struct Adoption {
+    pub(crate) socket: Socket,
+    pub(crate) config: Config,
+    pub(crate) settings: Settings,
+    pub(crate) reply: Sender<io::Result<Arc<Shared>>>,
+}
+
+pub(crate) struct Listen {
+    pub(crate) socket: mio::net::TcpListener,
+    pub(crate) config: Arc<Config>,
+    pub(crate) accepted: Sender<Arc<Shared>>,
+    pub(crate) reply: Sender<io::Result<(SocketAddr, Place)>>,
+}
+
+enum Source {
+    Listening(Box<Listening>),
+    Pending(Box<Pending>),
+    Conn(Box<Conn>),
+}
+
+#[derive(Default)]
+struct Slot {
+    generation: u64,
+    source: Option<Source>,
+}
+
+/// What every source works with while it is served.
+pub(crate) struct Context {
+    pub(crate) core: Arc<Core>,
+    /// The time of this pass.
+    pub(crate) now: Instant,
+    pub(crate) timers: Timers,
+    pub(crate) scratch: Box<[u8]>,
+    pub(crate) staging: Staging,
+    pub(crate) taken: Vec<Taken>,
+    pub(crate) stops: Vec<(ChannelId, u32)>,
+}
+
+/// Why a source is served.
+#[derive(Clone, Copy)]
+pub(crate) enum Why<'a> {
+    /// Another thread called, or there was more to do.
+    Called,
+    /// A deadline may have passed.
+    Due,
+    /// Its socket is ready.
+    Ready(&'a mio::event::Event),
+}
+
+pub(crate) struct Driver {
+    poll: Poll,
+    events: Events,
+    ctx: Context,
+    slots: Vec<Slot>,
+    free: Vec<usize>,
+    /// Sources with more to do than their share of the last pass.
+    busy: Vec<Place>,
+    commands: Vec<Command>,
+    stopping: bool,
+}
+
+impl Driver {
+    pub(crate) fn new(poll: Poll, core: Arc<Core>) -> Self {
+        Self {
+            poll,
+            events: Events::with_capacity(256),
+            ctx: Context {
+                now: Instant::now(),
+                timers: Timers::default(),
+                scratch: vec![0; SCRATCH].into_boxed_slice(),
+                staging: Staging::new(Arc::clone(&core.pool)),
+                taken: Vec::new(),
+                stops: Vec::new(),
+                core,
+            },
+            slots: Vec::new(),
+            free: Vec::new(),
+            busy: Vec::new(),
+            commands: Vec::new(),
+            stopping: false,
+        }
+    }
+
+    /// What ends a sleep in this poll.
+    pub(crate) fn waker(poll: &Poll) -> io::Result<mio::Waker> {
+        mio::Waker::new(poll.registry(), WAKER)
+    }
+
+    /// One pass, which sleeps until `until` at the latest. `false`: there is nothing to do and
+    /// there will not be.
+    pub(crate) fn turn(&mut self, until: Option<Instant>) -> io::Result<bool> {
+        self.obey();
+        for place in std::mem::take(&mut self.busy) {
+            self.serve(place, Why::Called);
+        }
+        while let Some(place) = self.ctx.timers.pop_due(self.ctx.now) {
+            self.serve(place, Why::Due);
+        }
+        if self.stopping && self.slots.iter().all(|slot| slot.source.is_none()) {
+            return Ok(false);
+        }
+
+        let wait = if !self.busy.is_empty() || !self.ctx.core.schedule.may_sleep() {
+            Some(Duration::ZERO)
+        } else {
+            let next = [self.ctx.timers.next(), until].into_iter().flatten().min();
+            next.map(|at| at.saturating_duration_since(Instant::now()))
+        };
+        match self.poll.poll(&mut self.events, wait) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.events.clear(),
+            other => other?,
+        }
+        self.ctx.now = Instant::now();
+
+        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        for event in &events {
+            // The slot of a source that is gone may have another by now: it finds nothing to do.
+            if let Some(slot) = self.slots.get(event.token().0) {
+                let place = Place { index: event.token().0, generation: slot.generation };
+                self.serve(place, Why::Ready(event));
+            }
+        }
+        self.events = events;
+        Ok(true)
+    }
+
+    fn obey(&mut self) {
+        let mut commands = std::mem::take(&mut self.commands);
+        self.ctx.core.schedule.collect(&mut commands);
+        for command in commands.drain(..) {
+            match command {
+                Command::Attend(place) => self.serve(place, Why::Called),
+                Command::Connect(attempt) => self.attempt(Some(attempt)),
+                Command::Adopt(adoption) => self.adopt(*adoption),
+                Command::Listen(listen) => self.listen(*listen),
+                Command::Unlisten(place) => self.release(place),
+                Command::Stats(place, reply) => {
+                    if let Some(Source::Conn(conn)) = self.take(place) {
+                        let _ = reply.send(conn.stats());
+                        self.put(place, Source::Conn(conn));
+                    }
+                }
+                Command::Stop => self.stopping = true,
+            }
+        }
+        self.commands = commands;
+    }
+
+    // ---- what begins
+
+    fn listen(&mut self, listen: Listen) {
+        let Listen { socket, config, accepted, reply } = listen;
+        let mut listening = Box::new(Listening::new(socket, config, accepted));
+        let place = self.reserve();
+        let registered = listening.register(self.poll.registry(), place.token());
+        let result = registered.and_then(|()| Ok((listening.local_addr()?, place)));
+        match &result {
+            Ok(_) => self.put(place, Source::Listening(listening)),
+            Err(_) => self.release(place),
+        }
+        let _ = reply.send(result);
+    }
+
+    /// Tries the addresses of a client in turn, until one can be begun.
+    fn attempt(&mut self, mut attempt: Option<Box<Attempt>>) {
+        while let Some(next) = attempt.take() {
+            if let Some(pending) = next.begin(self.ctx.now) {
+                attempt = self.add_pending(pending).err().flatten();
+            }
+        }
+    }
+
+    /// Registers a handshake; gives the attempt back if its address cannot be tried.
+    fn add_pending(&mut self, pending: Pending) -> Result<Place, Option<Box<Attempt>>> {
+        let mut pending = Box::new(pending);
+        let place = self.reserve();
+        if let Err(error) = pending.register(self.poll.registry(), place.token()) {
+            self.release(place);
+            return Err(pending.failed(error));
+        }
+        pending.set_alarm(place, &mut self.ctx.timers);
+        self.put(place, Source::Pending(pending));
+        Ok(place)
+    }
+
+    fn adopt(&mut self, adoption: Adoption) {
+        let Adoption { mut socket, config, settings, reply } = adoption;
+        let place = self.reserve();
+        if let Err(error) = socket.register(self.poll.registry(), place.token()) {
+            self.release(place);
+            let _ = reply.send(Err(error));
+            return;
+        }
+        let (conn, shared) = establish(Link::default(), socket, &config, &settings, place, &self.ctx);
+        self.put(place, Source::Conn(conn));
+        let _ = reply.send(Ok(shared));
+        self.serve(place, Why::Called);
+    }
+
+    // ---- what goes on
+
+    fn serve(&mut self, place: Place, why: Why<'_>) {
+        match self.take(place) {
+            Some(Source::Listening(listening)) => self.serve_listening(place, listening),
+            Some(Source::Pending(pending)) => self.serve_pending(place, pending, why),
+            Some(Source::Conn(conn)) => self.serve_conn(place, conn, why),
+            None => {}
+        }
+    }
+
+    fn serve_listening(&mut self, place: Place, mut listening: Box<Listening>) {
+        let (arrived, more) = listening.accept(place, &mut self.ctx);
+        for pending in arrived {
+            if let Ok(pending) = self.add_pending(pending) {
+                listening.handshake_begun(pending);
+            }
+            while let Some(oldest) = listening.surplus() {
+                self.release(oldest);
+            }
+        }
+        if more {
+            self.busy.push(place);
+        }
+        self.put(place, Source::Listening(listening));
+    }
+
+    fn serve_pending(&mut self, place: Place, mut pending: Box<Pending>, why: Why<'_>) {
+        let owner = pending.listener();
+        let mut listener = match owner.and_then(|owner| self.take(owner)) {
+            Some(Source::Listening(listening)) => Some(listening),
+            _ => None,
+        };
+        let due = matches!(why, Why::Due) && pending.is_due(self.ctx.now);
+        let outcome = if due || (owner.is_some() && listener.is_none()) {
+            Err(io::ErrorKind::TimedOut.into())
+        } else {
+            pending.serve(&mut self.ctx, place, listener.as_deref_mut())
+        };
+        if let Some(listening) = listener.as_deref_mut()
+            && !matches!(outcome, Ok(Outcome::Wait))
+        {
+            listening.handshake_over(place);
+            listening.connections += usize::from(matches!(outcome, Ok(Outcome::Connected(_))));
+        }
+        if let (Some(owner), Some(listening)) = (owner, listener) {
+            self.put(owner, Source::Listening(listening));
+        }
+        match outcome {
+            Ok(Outcome::Wait) => {
+                pending.set_alarm(place, &mut self.ctx.timers);
+                self.put(place, Source::Pending(pending));
+            }
+            Ok(Outcome::Over) => self.release(place),
+            Ok(Outcome::Connected(conn)) => self.serve_conn(place, conn, Why::Called),
+            Err(error) => {
+                let attempt = pending.failed(error);
+                self.release(place);
+                self.attempt(attempt);
+            }
+        }
+    }
+
+    fn serve_conn(&mut self, place: Place, mut conn: Box<Conn>, why: Why<'_>) {
+        match conn.serve(why, &mut self.ctx) {
+            Next::Done => {
+                if let Some(owner) = conn.owner
+                    && let Some(Source::Listening(mut listening)) = self.take(owner)
+                {
+                    listening.connections -= 1;
+                    self.put(owner, Source::Listening(listening));
+                }
+                self.release(place);
+                return;
+            }
+            Next::Again => self.busy.push(place),
+            Next::Wait => {}
+        }
+        self.put(place, Source::Conn(conn));
+    }
+
+    // ---- where it is kept
+
+    fn reserve(&mut self) -> Place {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            self.slots.len() - 1
+        });
+        Place { index, generation: self.slots[index].generation }
+    }
+
+    /// Takes a source out of its slot, which stays reserved for it.
+    fn take(&mut self, place: Place) -> Option<Source> {
+        let slot = self.slots.get_mut(place.index)?;
+        if slot.generation == place.generation { slot.source.take() } else { None }
+    }
+
+    fn put(&mut self, place: Place, source: Source) {
+        self.slots[place.index].source = Some(source);
+    }
+
+    /// Frees a slot, and drops what is in it.
+    fn release(&mut self, place: Place) {
+        let Some(slot) = self.slots.get_mut(place.index) else { return };
+        if slot.generation == place.generation {
+            slot.generation += 1;
+            slot.source = None;
+            self.free.push(place.index);
+        }
+    }
+}
+
+impl Place {
+    fn token(self) -> Token {
+        Token(self.index)
+    }
+}

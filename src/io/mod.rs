@@ -1,0 +1,20 @@
+//! The I/O thread: the one place with sockets and a clock.
+//!
+//! | file | topic |
+//! |---|---|
+//! | `thread` | the public handle, the thread, and how it ends |
+//! | `driver` | the loop: a value with one method, [`turn`](driver::Driver::turn) |
+//! | `conn` | one connection: its socket, session and queues |
+//! | `accept` | listeners and handshakes, until there is a connection |
+//! | `socket`, `outbox`, `timer` | reading and writing, what waits to be written, deadlines |
+
+pub(crate) mod accept;
+pub(crate) mod conn;
+pub(crate) mod driver;
+pub(crate) mod outbox;
+pub(crate) mod shared;
+pub(crate) mod socket;
+pub(crate) mod thread;
+pub(crate) mod timer;
+
+pub use thread::IoThread;

@@ -1,0 +1,114 @@
+//! A stream socket, whichever kind, and how it is set up.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+
+use mio::event::Source;
+use mio::{Interest, Registry, Token};
+
+/// How much unsent data the kernel may keep. What is urgent waits behind no more than this; it is
+/// enough to keep a gigabit busy between two wake-ups of the I/O thread.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT: u32 = 128 * 1024;
+
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(mio::net::TcpStream),
+    #[cfg(unix)]
+    Unix(mio::net::UnixStream),
+}
+
+macro_rules! each {
+    ($self:expr, $socket:ident => $does:expr) => {
+        match $self {
+            Socket::Tcp($socket) => $does,
+            #[cfg(unix)]
+            Socket::Unix($socket) => $does,
+        }
+    };
+}
+
+impl Socket {
+    /// A TCP socket, with the options that every trunkline socket has.
+    pub(crate) fn tcp(stream: mio::net::TcpStream) -> Self {
+        // Neither option is needed for correctness, so a system that refuses one does no harm.
+        // Header and payload leave in one write, but the small frame after another must not wait
+        // for its acknowledgement (trap 12).
+        let _ = stream.set_nodelay(true);
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
+        Self::Tcp(stream)
+    }
+
+    pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        each!(self, socket => socket.register(registry, token, Interest::READABLE | Interest::WRITABLE))
+    }
+
+    /// Whether a connect that was begun is done; the error if it failed.
+    pub(crate) fn is_connected(&self) -> io::Result<bool> {
+        if let Some(error) = each!(self, socket => socket.take_error())? {
+            return Err(error);
+        }
+        match each!(self, socket => socket.peer_addr().map(drop)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok(),
+            #[cfg(unix)]
+            Self::Unix(_) => None,
+        }
+    }
+
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        each!(self, socket => retry(|| socket.read(buffer)))
+    }
+
+    /// Appends to a buffer, up to its capacity.
+    pub(crate) fn read_spare(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        #[cfg(unix)]
+        {
+            // Into memory that was not cleared first, which a large payload would feel.
+            let read =
+                each!(self, socket => rustix::io::read(&*socket, rustix::buffer::spare_capacity(buffer)));
+            match read {
+                Err(rustix::io::Errno::INTR) => self.read_spare(buffer),
+                read => Ok(read?),
+            }
+        }
+        #[cfg(not(unix))]
+        {
+            let before = buffer.len();
+            buffer.resize(buffer.capacity(), 0);
+            let read = self.read(&mut buffer[before..]);
+            buffer.truncate(before + *read.as_ref().unwrap_or(&0));
+            read
+        }
+    }
+
+    pub(crate) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        each!(self, socket => retry(|| socket.write_vectored(slices)))
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        each!(self, socket => retry(|| socket.write(bytes)))
+    }
+
+    /// Nothing more will be written.
+    pub(crate) fn finish(&self) {
+        let _ = each!(self, socket => socket.shutdown(Shutdown::Write));
+    }
+}
+
+fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}

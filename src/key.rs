@@ -1,0 +1,175 @@
+//! The shared secret of two peers.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::path::Path;
+use std::str::FromStr;
+
+use sha2::{Digest, Sha256};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::error::KeyError;
+
+/// 32 random bytes that both peers have and nobody else. Nothing of it is ever on the wire, and
+/// `Debug` prints nothing of it.
+///
+/// ```
+/// use trunkline::Key;
+///
+/// let key = Key::generate();
+/// assert_eq!(format!("{key:?}"), "Key(..)");
+/// assert!("too short".parse::<Key>().is_err());
+/// ```
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Key([u8; 32]);
+
+impl Key {
+    /// A fresh key from the system's random numbers.
+    ///
+    /// # Panics
+    ///
+    /// If the system has no random numbers, which none that is set up rightly lacks.
+    #[must_use]
+    pub fn generate() -> Self {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).expect("the system gives random numbers");
+        Self(bytes)
+    }
+
+    /// Reads a key from a file with 64 hex digits that only its owner can read.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::Exposed`] if others could read or change the file (checked where files have
+    /// such permissions), [`KeyError::NotHex`] if it holds no key, [`KeyError::File`] if it cannot
+    /// be read.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, KeyError> {
+        let path = path.as_ref();
+        let failed = |source| KeyError::File { path: path.to_owned(), source };
+        let file = std::fs::File::open(path).map_err(failed)?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
+            if mode & 0o077 != 0 {
+                return Err(KeyError::Exposed { path: path.to_owned(), mode });
+            }
+        }
+        let mut text = Zeroizing::new(String::new());
+        // A key file is one short line; more than that is none, whatever its size.
+        io::Read::read_to_string(&mut io::Read::take(file, 1024), &mut text).map_err(failed)?;
+        text.parse()
+    }
+
+    /// Reads a key from an environment variable that holds 64 hex digits.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::NotSet`] or [`KeyError::NotHex`].
+    pub fn from_env(variable: &str) -> Result<Self, KeyError> {
+        match std::env::var(variable) {
+            Ok(text) => Zeroizing::new(text).parse(),
+            Err(std::env::VarError::NotPresent) => Err(KeyError::NotSet(variable.to_owned())),
+            Err(std::env::VarError::NotUnicode(_)) => Err(KeyError::NotHex),
+        }
+    }
+
+    /// Writes the key into a new file that only its owner can read.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::File`], also if the file is already there: a key in use is not overwritten.
+    pub fn write_new_file(&self, path: impl AsRef<Path>) -> Result<(), KeyError> {
+        let path = path.as_ref();
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options
+            .open(path)
+            .and_then(|mut file| writeln!(file, "{}", *self.expose_hex()))
+            .map_err(|source| KeyError::File { path: path.to_owned(), source })
+    }
+
+    /// The key as 64 hex digits, for handing it to a process that may have it. What is returned
+    /// wipes itself when dropped; do not print it, log it or put it on a command line.
+    #[must_use]
+    pub fn expose_hex(&self) -> Zeroizing<String> {
+        let mut hex = Zeroizing::new(String::with_capacity(64));
+        for byte in self.0 {
+            for digit in [byte >> 4, byte & 15] {
+                hex.push(char::from_digit(u32::from(digit), 16).unwrap_or_default());
+            }
+        }
+        hex
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// What the client names its key by (protocol, section 1).
+    pub(crate) fn id(&self) -> [u8; 8] {
+        let hash = Sha256::new().chain_update(b"trunkline key id").chain_update(self.0).finalize();
+        *hash.first_chunk().unwrap_or(&[0; 8])
+    }
+}
+
+impl From<[u8; 32]> for Key {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl FromStr for Key {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        let digits: &[u8; 64] = text.trim().as_bytes().try_into().map_err(|_| KeyError::NotHex)?;
+        let mut key = Self([0; 32]);
+        for (byte, pair) in key.0.iter_mut().zip(digits.chunks_exact(2)) {
+            for &digit in pair {
+                let value = char::from(digit).to_digit(16).ok_or(KeyError::NotHex)?;
+                *byte = *byte << 4 | value as u8;
+            }
+        }
+        Ok(key)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_survives_its_file_and_a_readable_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let key = Key::generate();
+        key.write_new_file(&path).unwrap();
+        assert_eq!(Key::from_file(&path).unwrap().bytes(), key.bytes());
+        assert!(matches!(key.write_new_file(&path), Err(KeyError::File { .. })), "never overwritten");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+            assert!(matches!(Key::from_file(&path), Err(KeyError::Exposed { mode: 0o640, .. })));
+        }
+    }
+
+    #[test]
+    fn only_64_hex_digits_are_a_key() {
+        for text in ["", "12", &"g".repeat(64), &"1".repeat(63), &"1".repeat(65), &"é".repeat(32)] {
+            assert!(matches!(text.parse::<Key>(), Err(KeyError::NotHex)), "{text}");
+        }
+        let key: Key = format!(" {}\n", "aB".repeat(32)).parse().unwrap();
+        assert_eq!(key.bytes(), &[0xab; 32]);
+        assert_eq!(*key.expose_hex(), "ab".repeat(32));
+    }
+}

@@ -1,0 +1,37 @@
+//! One TCP socket carries up to 128 numbered channels each way.
+
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod config;
+mod connection;
+mod error;
+mod event;
+mod id;
+mod io;
+mod key;
+mod listener;
+mod message;
+mod proto;
+mod queue;
+mod reader;
+mod receiver;
+mod sender;
+mod stats;
+mod writer;
+
+pub use config::{Access, Config};
+pub use connection::Connection;
+pub use error::*;
+pub use event::Event;
+pub use id::{ChannelId, ChannelSet};
+pub use io::IoThread;
+pub use key::Key;
+pub use listener::Listener;
+pub use message::Message;
+pub use proto::outbound::Priority;
+pub use reader::{Interrupter, Reader};
+pub use receiver::Receiver;
+pub use sender::Sender;
+pub use stats::{ChannelStats, Stats};
+pub use writer::Writer;

@@ -1,0 +1,103 @@
+//! What one `send` carries and one `recv` returns.
+
+use std::fmt;
+use std::ops::Deref;
+
+use bytes::Bytes;
+
+use crate::id::ChannelId;
+
+/// How many bytes a message holds in itself: as many as make it no larger than one that refers to
+/// a buffer.
+const INLINE: usize = 38;
+
+/// A message, whole, with the channel it came on.
+///
+/// It derefs to its bytes. A short one holds them itself; a longer one refers to the buffer that
+/// it arrived in, up to 16 KiB shared with its neighbours. To keep a message for long without
+/// them, take [`to_vec`](slice::to_vec); to pass it on without a copy, [`Message::into_bytes`].
+///
+/// ```
+/// # use trunkline::{ChannelId, Config, Connection, Key};
+/// # let (here, there) = Connection::pair(Config::new(Key::generate()))?;
+/// const LOG: ChannelId = ChannelId::new(7);
+/// here.sender(LOG)?.send("ready")?;
+/// let message = there.receiver(LOG)?.recv()?;
+/// assert_eq!(&*message, b"ready");
+/// assert_eq!(message.channel(), LOG);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Message {
+    channel: ChannelId,
+    body: Body,
+}
+
+#[derive(Clone)]
+enum Body {
+    Inline { len: u8, bytes: [u8; INLINE] },
+    Shared(Bytes),
+}
+
+impl Message {
+    /// A message that holds its bytes itself, if they are few enough.
+    pub(crate) fn inline(channel: ChannelId, payload: &[u8]) -> Option<Self> {
+        if payload.len() > INLINE {
+            return None;
+        }
+        let mut bytes = [0; INLINE];
+        bytes[..payload.len()].copy_from_slice(payload);
+        Some(Self { channel, body: Body::Inline { len: payload.len() as u8, bytes } })
+    }
+
+    pub(crate) fn shared(channel: ChannelId, bytes: Bytes) -> Self {
+        Self { channel, body: Body::Shared(bytes) }
+    }
+
+    /// The channel that it came on.
+    #[must_use]
+    pub fn channel(&self) -> ChannelId {
+        self.channel
+    }
+
+    /// The bytes, without a copy unless they are few.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        match self.body {
+            Body::Inline { len, bytes } => Bytes::copy_from_slice(&bytes[..usize::from(len)]),
+            Body::Shared(bytes) => bytes,
+        }
+    }
+}
+
+impl Deref for Message {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.body {
+            Body::Inline { len, bytes } => &bytes[..usize::from(*len)],
+            Body::Shared(bytes) => bytes,
+        }
+    }
+}
+
+impl AsRef<[u8]> for Message {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl From<Message> for Bytes {
+    fn from(message: Message) -> Bytes {
+        message.into_bytes()
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("channel", &self.channel.get())
+            .field("bytes", &format_args!("{:?}", Bytes::copy_from_slice(self)))
+            .finish()
+    }
+}

@@ -1,0 +1,218 @@
+//! Pieces of a receive queue, and how a user thread takes messages out of them.
+//!
+//! Small messages stay framed, as they were on the wire, until they are taken: 4 bytes each, and
+//! handing over a hundred of them is moving one piece.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::pool::Pool;
+use crate::id::ChannelId;
+use crate::message::Message;
+use crate::proto::frame::{Control, End, WORD, Word};
+use crate::proto::segment::Spare;
+
+#[derive(Debug)]
+pub(crate) enum Item {
+    /// Whole small messages and ends of runs, framed.
+    Frames(Vec<u8>),
+    /// One large message.
+    Message(ChannelId, Bytes),
+}
+
+/// One thing taken out.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    Message(Message),
+    End(ChannelId, End),
+}
+
+/// What a receiver has taken out of its queue and not given to its caller yet.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) pieces: Pieces,
+    /// The piece being taken apart; in `shared` once a message refers to it.
+    piece: Vec<u8>,
+    shared: Option<Bytes>,
+    at: usize,
+}
+
+impl Batch {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pieces.items.is_empty() && self.at >= self.piece().len()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.pieces.messages
+    }
+
+    fn piece(&self) -> &[u8] {
+        match &self.shared {
+            Some(bytes) => bytes,
+            None => &self.piece,
+        }
+    }
+
+    /// What is left, to be dropped elsewhere.
+    pub(crate) fn into_rest(mut self) -> Pieces {
+        let rest = self.piece()[self.at.min(self.piece().len())..].to_vec();
+        if !rest.is_empty() {
+            self.pieces.items.push_front(Item::Frames(rest));
+        }
+        self.pieces
+    }
+
+    pub(crate) fn next(&mut self, spare: &mut impl Spare) -> Option<Entry> {
+        loop {
+            let piece = self.piece();
+            if let Some(word) = piece.get(self.at..).and_then(Word::first_of) {
+                let channel = word.channel();
+                let start = self.at + WORD;
+                let end = start + word.len();
+                let payload = &piece[start..end];
+                if word.is_control() {
+                    let control = Control::decode(channel, payload);
+                    self.at = end;
+                    // The session put only ends of runs here.
+                    let Ok(Control::End { end, .. }) = control else { continue };
+                    return Some(Entry::End(channel, end));
+                }
+                if let Some(message) = Message::inline(channel, payload) {
+                    self.at = end;
+                    self.pieces.messages -= 1;
+                    return Some(Entry::Message(message));
+                }
+                self.at = end;
+                self.pieces.messages -= 1;
+                let shared = self.shared.get_or_insert_with(|| Bytes::from(std::mem::take(&mut self.piece)));
+                return Some(Entry::Message(Message::shared(channel, shared.slice(start..end))));
+            }
+            self.recycle(spare);
+            match self.pieces.items.pop_front()? {
+                Item::Message(channel, bytes) => {
+                    self.pieces.messages -= 1;
+                    return Some(Entry::Message(Message::shared(channel, bytes)));
+                }
+                Item::Frames(frames) => self.piece = frames,
+            }
+        }
+    }
+
+    fn recycle(&mut self, spare: &mut impl Spare) {
+        self.at = 0;
+        let piece = std::mem::take(&mut self.piece);
+        match self.shared.take() {
+            Some(shared) if shared.is_unique() => spare.put(Vec::from(shared)),
+            Some(_) => {}
+            None if piece.capacity() > 0 => spare.put(piece),
+            None => {}
+        }
+    }
+}
+
+/// What a queue holds beyond what is taken, walked through without taking it.
+pub(crate) fn for_each(item: &Item, mut visit: impl FnMut(ChannelId, Framed<'_>)) {
+    match item {
+        Item::Message(channel, bytes) => visit(*channel, Framed::Message(bytes)),
+        Item::Frames(frames) => {
+            let mut rest = &frames[..];
+            while let Some(word) = Word::first_of(rest) {
+                let (frame, after) = rest.split_at(WORD + word.len());
+                rest = after;
+                if word.is_control() {
+                    visit(word.channel(), Framed::End(frame));
+                } else {
+                    visit(word.channel(), Framed::Small(frame));
+                }
+            }
+        }
+    }
+}
+
+/// One thing in an [`Item`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Framed<'a> {
+    /// A small message with its word.
+    Small(&'a [u8]),
+    /// An end of a run, framed.
+    End(&'a [u8]),
+    /// A large message.
+    Message(&'a Bytes),
+}
+
+/// Pieces in order, appended to at the end.
+#[derive(Debug, Default)]
+pub(crate) struct Pieces {
+    pub(crate) items: VecDeque<Item>,
+    /// How many messages are in them.
+    pub(crate) messages: usize,
+}
+
+impl Pieces {
+    /// Appends one large message.
+    pub(crate) fn push_message(&mut self, channel: ChannelId, bytes: Bytes) {
+        self.messages += 1;
+        self.items.push_back(Item::Message(channel, bytes));
+    }
+
+    /// Appends frames with so many messages in them to the last piece, or to a new one.
+    pub(crate) fn push_frames(&mut self, frames: &[u8], messages: usize, spare: &mut impl Spare) {
+        self.messages += messages;
+        let mut room = frames.len();
+        if let Some(Item::Frames(last)) = self.items.back_mut() {
+            if last.capacity() - last.len() >= frames.len() {
+                last.extend_from_slice(frames);
+                return;
+            }
+            // What follows a full piece is likely to fill one too.
+            room = room.max(crate::proto::inbound::PIECE);
+        }
+        let mut piece = spare.take(room);
+        piece.extend_from_slice(frames);
+        self.items.push_back(Item::Frames(piece));
+    }
+
+    /// Appends one thing of another item.
+    pub(crate) fn push(&mut self, channel: ChannelId, framed: Framed<'_>, mut pool: &Pool) {
+        match framed {
+            Framed::Small(frame) => self.push_frames(frame, 1, &mut pool),
+            Framed::End(frame) => self.push_frames(frame, 0, &mut pool),
+            Framed::Message(bytes) => self.push_message(channel, bytes.clone()),
+        }
+    }
+
+    /// Appends what another has, which is left empty. A piece that is mostly air is copied to the
+    /// end of the last one when there is a backlog, so that little arriving at a time does not
+    /// hold a buffer each time.
+    pub(crate) fn append(&mut self, other: &mut Pieces, spare: &mut impl Spare) {
+        if self.items.is_empty() {
+            std::mem::swap(self, other);
+            return;
+        }
+        self.messages += std::mem::take(&mut other.messages);
+        if let Some(Item::Frames(first)) = other.items.front() {
+            let roomy = first.len() * 2 < first.capacity();
+            match self.items.back_mut() {
+                Some(Item::Frames(last))
+                    if last.capacity() - last.len() >= first.len()
+                        || (roomy && last.len() + first.len() <= crate::proto::inbound::PIECE) =>
+                {
+                    last.extend_from_slice(first);
+                    if let Some(Item::Frames(first)) = other.items.pop_front() {
+                        spare.put(first);
+                    }
+                }
+                _ if roomy => {
+                    let exact = first.clone();
+                    if let Some(Item::Frames(first)) = other.items.pop_front() {
+                        spare.put(first);
+                    }
+                    self.items.push_back(Item::Frames(exact));
+                }
+                _ => {}
+            }
+        }
+        self.items.append(&mut other.items);
+    }
+}

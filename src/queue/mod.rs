@@ -1,0 +1,29 @@
+//! All that user threads and the I/O thread share; all locking lives here.
+//!
+//! | lock | protects | held for |
+//! |---|---|---|
+//! | `SendQueue::state` | the sending half of the session and who waits for it | one encode, or one exchange of the I/O thread |
+//! | `Inbox::state` | the receive queues of one connection and which channel goes where | moving pieces, never bytes by the message |
+//! | `Schedule::state` | which connections want the I/O thread, and whether it sleeps | pushing one entry, or swapping the list |
+//! | `Pool::state` | emptied buffers | moving one |
+//!
+//! A thread holds one of them at a time, but for the pool's, which may be taken under any other
+//! and takes none itself; so there is no order to get wrong. Everything a condition variable waits
+//! for is behind the lock that it is used with, and is changed before the notification, so no
+//! wake-up is lost. The model checker runs these types as they are (`loom.rs`).
+
+pub(crate) mod batch;
+pub(crate) mod pool;
+pub(crate) mod recv;
+pub(crate) mod route;
+pub(crate) mod schedule;
+pub(crate) mod send;
+pub(crate) mod sync;
+
+/// Lets the I/O thread know that a connection wants it.
+pub(crate) trait Attend: Send + Sync {
+    fn attend(&self);
+}
+
+#[cfg(all(test, trunkline_loom))]
+mod loom;

@@ -1,0 +1,296 @@
+//! The send queue of a connection: the sending half of the session, behind one lock.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Attend;
+use super::pool::Pool;
+use super::sync::{Condvar, Mutex, MutexGuard};
+use crate::error::{CloseCode, CloseError, ConnectionError};
+use crate::id::ChannelId;
+use crate::proto::frame::End;
+use crate::proto::outbound::{Outbound, Payload, Priority, Refused};
+
+/// How long a call may wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Until {
+    /// Not at all.
+    Now,
+    At(Instant),
+    Forever,
+}
+
+impl Until {
+    /// A time that far off counts as for ever.
+    pub(crate) fn after(timeout: Duration) -> Self {
+        Instant::now().checked_add(timeout).map_or(Self::Forever, Self::At)
+    }
+}
+
+/// Why a message was not accepted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Unsent {
+    /// No room, not in time either.
+    NoRoom,
+    TooLarge(u32),
+    Stopped(u32),
+    Ended(ConnectionError),
+}
+
+/// The senders that wait on one channel.
+#[derive(Debug, Default)]
+struct Waiters {
+    count: u32,
+    /// Behind the same lock as the count; shared so that the lock need not be held to notify.
+    credit: Arc<Condvar>,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) outbound: Outbound,
+    /// The I/O thread knows that there is something to send.
+    scheduled: bool,
+    waiters: Vec<Waiters>,
+    waiting_for_space: u32,
+    ended: Option<ConnectionError>,
+    close: Option<(CloseCode, String)>,
+    interrupt: bool,
+    /// The I/O thread has let go of the connection.
+    gone: bool,
+    /// The peer has answered our CLOSE, so it has all that came before.
+    delivered: bool,
+}
+
+/// `state` protects everything; the condition variables go with it.
+pub(crate) struct SendQueue {
+    state: Mutex<State>,
+    space: Condvar,
+    gone: Condvar,
+    attention: Arc<dyn Attend>,
+}
+
+/// What the application asked of the connection since the I/O thread last looked.
+#[derive(Debug, Default)]
+pub(crate) struct Wishes {
+    pub(crate) close: Option<(CloseCode, String)>,
+    pub(crate) interrupt: bool,
+}
+
+impl SendQueue {
+    pub(crate) fn new(outbound: Outbound, attention: Arc<dyn Attend>) -> Self {
+        Self {
+            state: Mutex::new(State {
+                outbound,
+                scheduled: false,
+                waiters: Vec::new(),
+                waiting_for_space: 0,
+                ended: None,
+                close: None,
+                interrupt: false,
+                gone: false,
+                delivered: false,
+            }),
+            space: Condvar::new(),
+            gone: Condvar::new(),
+            attention,
+        }
+    }
+
+    /// Accepts a message whole, waiting for room as long as `until` allows.
+    pub(crate) fn send(
+        &self,
+        place: usize,
+        generation: u32,
+        payload: Payload<'_>,
+        until: Until,
+        mut pool: &Pool,
+    ) -> Result<(), Unsent> {
+        let mut state = self.state.lock();
+        loop {
+            if let Some(cause) = &state.ended {
+                return Err(Unsent::Ended(cause.clone()));
+            }
+            match state.outbound.offer(place, generation, payload, &mut pool) {
+                Ok(()) => {
+                    self.attend(state);
+                    return Ok(());
+                }
+                Err(Refused::TooLarge(limit)) => return Err(Unsent::TooLarge(limit)),
+                Err(Refused::Stopped(code)) => return Err(Unsent::Stopped(code)),
+                Err(Refused::Credit) => {
+                    let waiters = &mut state.waiters[place];
+                    waiters.count += 1;
+                    let credit = Arc::clone(&waiters.credit);
+                    let waited = wait(&credit, &mut state, until);
+                    state.waiters[place].count -= 1;
+                    waited?;
+                }
+                Err(Refused::QueueFull) => {
+                    state.waiting_for_space += 1;
+                    let waited = wait(&self.space, &mut state, until);
+                    state.waiting_for_space -= 1;
+                    waited?;
+                }
+            }
+        }
+    }
+
+    /// Lets the I/O thread know, unless it does.
+    fn attend(&self, mut state: MutexGuard<'_, State>) {
+        let first = !std::mem::replace(&mut state.scheduled, true);
+        drop(state);
+        if first {
+            self.attention.attend();
+        }
+    }
+
+    /// A sender's place and generation; `None`: the channel has senders of another priority.
+    pub(crate) fn claim(
+        &self,
+        id: ChannelId,
+        priority: Option<Priority>,
+    ) -> Result<Option<(usize, u32)>, ConnectionError> {
+        let mut state = self.state.lock();
+        if let Some(cause) = &state.ended {
+            return Err(cause.clone());
+        }
+        let claim = state.outbound.claim(id, priority);
+        if let Some((place, _)) = claim
+            && state.waiters.len() <= place
+        {
+            state.waiters.resize_with(place + 1, Waiters::default);
+        }
+        Ok(claim)
+    }
+
+    pub(crate) fn clone_sender(&self, place: usize) {
+        self.state.lock().outbound.clone_sender(place);
+    }
+
+    pub(crate) fn release(&self, place: usize, generation: u32, mut pool: &Pool) {
+        let mut state = self.state.lock();
+        state.outbound.release(place, generation, &mut pool);
+        self.attend(state);
+    }
+
+    pub(crate) fn end_run(
+        &self,
+        place: usize,
+        generation: u32,
+        end: End,
+        mut pool: &Pool,
+    ) -> Result<(), ConnectionError> {
+        let mut state = self.state.lock();
+        if let Some(cause) = &state.ended {
+            return Err(cause.clone());
+        }
+        state.outbound.end(place, generation, end, &mut pool);
+        self.attend(state);
+        Ok(())
+    }
+
+    /// Asks for INTERRUPT to be sent.
+    pub(crate) fn interrupt(&self) -> Result<(), ConnectionError> {
+        let mut state = self.state.lock();
+        if let Some(cause) = &state.ended {
+            return Err(cause.clone());
+        }
+        state.interrupt = true;
+        self.attend(state);
+        Ok(())
+    }
+
+    /// Asks for the connection to be closed behind what was accepted; senders fail from now on.
+    pub(crate) fn close(&self, code: CloseCode, reason: &str) {
+        let mut state = self.state.lock();
+        if state.ended.is_some() {
+            return;
+        }
+        state.close = Some((code, reason.to_owned()));
+        self.set_ended(&mut state, &ConnectionError::Closed { code });
+        self.attend(state);
+    }
+
+    /// Waits until the I/O thread has let go of the connection: the peer has all, or it is lost.
+    pub(crate) fn wait_gone(&self, until: Until) {
+        let mut state = self.state.lock();
+        while !state.gone {
+            if wait(&self.gone, &mut state, until).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Whether the peer has all that was sent, once the I/O thread has let go.
+    pub(crate) fn delivered(&self) -> Result<(), CloseError> {
+        let state = self.state.lock();
+        if state.delivered { Ok(()) } else { Err(CloseError { cause: state.ended.clone() }) }
+    }
+
+    /// The connection is over: every sender fails with the cause, those that wait too.
+    pub(crate) fn end(&self, cause: &ConnectionError) {
+        self.set_ended(&mut self.state.lock(), cause);
+    }
+
+    fn set_ended(&self, state: &mut State, cause: &ConnectionError) {
+        state.ended.get_or_insert_with(|| cause.clone());
+        self.space.notify_all();
+        for waiters in &state.waiters {
+            waiters.credit.notify_all();
+        }
+    }
+
+    /// The I/O thread lets go.
+    pub(crate) fn set_gone(&self, cause: &ConnectionError, delivered: bool) {
+        let mut state = self.state.lock();
+        self.set_ended(&mut state, cause);
+        state.outbound.clear();
+        state.gone = true;
+        state.delivered = delivered;
+        self.gone.notify_all();
+    }
+
+    /// The I/O thread works on the sending half. `work` gets a list for the places whose senders
+    /// may go on, and returns whether the I/O thread comes back by itself; if not, the next sender
+    /// will call it.
+    pub(crate) fn exchange(&self, work: impl FnOnce(&mut Outbound, &mut Wishes, &mut Vec<usize>) -> bool) {
+        let mut state = self.state.lock();
+        let mut wishes =
+            Wishes { close: state.close.take(), interrupt: std::mem::take(&mut state.interrupt) };
+        let mut woken = Vec::new();
+        state.scheduled = work(&mut state.outbound, &mut wishes, &mut woken);
+        for place in woken {
+            if let Some(waiters) = state.waiters.get(place)
+                && waiters.count > 0
+            {
+                waiters.credit.notify_all();
+            }
+        }
+        if state.waiting_for_space > 0 && state.outbound.has_room() {
+            self.space.notify_all();
+        }
+    }
+
+    /// Reads something of the sending half.
+    pub(crate) fn read<R>(&self, read: impl FnOnce(&mut Outbound) -> R) -> R {
+        read(&mut self.state.lock().outbound)
+    }
+
+    pub(crate) fn ended(&self) -> Option<ConnectionError> {
+        self.state.lock().ended.clone()
+    }
+}
+
+fn wait(condvar: &Condvar, state: &mut MutexGuard<'_, State>, until: Until) -> Result<(), Unsent> {
+    match until {
+        Until::Now => Err(Unsent::NoRoom),
+        Until::Forever => {
+            condvar.wait(state);
+            Ok(())
+        }
+        Until::At(at) if condvar.wait_until(state, at).timed_out() && Instant::now() >= at => {
+            Err(Unsent::NoRoom)
+        }
+        Until::At(_) => Ok(()),
+    }
+}

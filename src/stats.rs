@@ -1,0 +1,75 @@
+//! Counts of a connection.
+
+use std::time::Duration;
+
+use crate::id::ChannelId;
+
+/// Counts of a connection since it began; see [`Connection::stats`](crate::Connection::stats).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// The channels that were used, in ascending order.
+    pub channels: Vec<ChannelStats>,
+    /// Messages sent, on all channels.
+    pub messages_sent: u64,
+    /// Messages received, on all channels.
+    pub messages_received: u64,
+    /// Bytes of the stream written to the socket, headers and control frames included.
+    pub bytes_written: u64,
+    /// Bytes of the stream read from the socket.
+    pub bytes_read: u64,
+    /// Bytes in the send queue.
+    pub queued: u64,
+    /// The last measured round trip.
+    pub rtt: Option<Duration>,
+    /// How often the connection's I/O thread was woken by another thread; it serves all of its
+    /// connections.
+    pub wakes: u64,
+    /// Calls that read from the socket.
+    pub reads: u64,
+    /// Calls that wrote to the socket.
+    pub writes: u64,
+}
+
+/// Counts of one channel, both directions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChannelStats {
+    /// The channel.
+    pub channel: ChannelId,
+    /// Messages sent: accepted by `send`.
+    pub messages_sent: u64,
+    /// Their bytes.
+    pub bytes_sent: u64,
+    /// Bytes of a message whose beginning is out and whose rest waits for credit.
+    pub staged: u64,
+    /// Credit: bytes that may still be sent, where each frame costs its length + 32.
+    pub send_credit: u32,
+    /// Messages received, whole.
+    pub messages_received: u64,
+    /// Their bytes.
+    pub bytes_received: u64,
+    /// Messages received and not taken by the application yet.
+    pub unread: u64,
+    /// Their bytes.
+    pub unread_bytes: u64,
+    /// Credit that the peer has left.
+    pub receive_credit: u32,
+}
+
+impl ChannelStats {
+    pub(crate) fn new(channel: ChannelId) -> Self {
+        Self {
+            channel,
+            messages_sent: 0,
+            bytes_sent: 0,
+            staged: 0,
+            send_credit: 0,
+            messages_received: 0,
+            bytes_received: 0,
+            unread: 0,
+            unread_bytes: 0,
+            receive_credit: 0,
+        }
+    }
+}
