@@ -1,12 +1,15 @@
-//! One TCP socket carries up to 128 numbered channels each way.
-
+#![doc = include_str!("docs/guide.md")]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 mod config;
 mod connection;
+pub mod docs;
 mod error;
 mod event;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod id;
 mod io;
 mod key;
@@ -35,3 +38,8 @@ pub use receiver::Receiver;
 pub use sender::Sender;
 pub use stats::{ChannelStats, Stats};
 pub use writer::Writer;
+
+/// The README's programs compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

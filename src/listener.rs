@@ -8,9 +8,10 @@ use crossbeam_channel::{bounded, unbounded};
 
 use crate::config::Config;
 use crate::connection::{Connection, io_thread, stopped};
-use crate::error::{BindError, CloseCode, ConfigError, ConnectionError};
+use crate::error::{BindError, ConfigError, ConnectionError};
+use crate::io::accept::Offered;
 use crate::io::driver::{Command, Listen, Place};
-use crate::io::shared::{Core, Shared};
+use crate::io::shared::Core;
 
 /// A socket that clients connect to.
 ///
@@ -26,7 +27,7 @@ use crate::io::shared::{Core, Shared};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Listener {
-    accepted: crossbeam_channel::Receiver<Arc<Shared>>,
+    accepted: crossbeam_channel::Receiver<Offered>,
     local_addr: SocketAddr,
     core: Arc<Core>,
     place: Place,
@@ -70,7 +71,8 @@ impl Listener {
     /// [`ConnectionError::IoThreadStopped`] if the I/O thread is gone; nothing that a client does
     /// makes this fail.
     pub fn accept(&self) -> Result<Connection, ConnectionError> {
-        self.accepted.recv().map(Connection::new).map_err(|_| ConnectionError::IoThreadStopped)
+        let offered = self.accepted.recv().map_err(|_| ConnectionError::IoThreadStopped)?;
+        offered.accept().map(Connection::new).ok_or(ConnectionError::IoThreadStopped)
     }
 
     /// The clients, one after the other: what [`accept`](Listener::accept) returns.
@@ -88,9 +90,6 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         self.core.schedule.push(Command::Unlisten(self.place));
-        for shared in self.accepted.try_iter() {
-            shared.send.close(CloseCode::SHUTTING_DOWN, "nobody accepts connections here any more");
-        }
     }
 }
 

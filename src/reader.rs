@@ -21,7 +21,8 @@ const LONGEST_LINE: usize = 16 << 20;
 /// calls; [`try_read_line`](Reader::try_read_line) never waits, so the loop around it can do other
 /// things meanwhile.
 ///
-/// `Ok(0)` comes only after the peer has finished, once for each run; every other end is an error.
+/// `Ok(0)` comes only after the peer has finished, and then, as at the end of a file, for each read
+/// until the peer's next run begins; every other end is an error.
 ///
 /// ```
 /// # use trunkline::{ChannelId, Config, Connection, Key};
@@ -48,13 +49,24 @@ pub struct Reader {
     /// The message being read, and how much of it was.
     message: Option<Message>,
     at: usize,
-    /// The run has ended behind what was gathered.
+    /// The run was abandoned, or the connection is over, behind what was gathered.
     ended: Option<RecvError>,
+    /// The run has finished behind what was gathered: the end of the file, until more comes.
+    finished: bool,
 }
 
 impl Reader {
     pub(crate) fn new(receiver: Receiver) -> Self {
-        Self { receiver, gathered: Vec::new(), start: 0, seen: 0, message: None, at: 0, ended: None }
+        Self {
+            receiver,
+            gathered: Vec::new(),
+            start: 0,
+            seen: 0,
+            message: None,
+            at: 0,
+            ended: None,
+            finished: false,
+        }
     }
 
     /// The next line with its `\n` if it is there whole; never waits. The last line of a run may
@@ -89,17 +101,14 @@ impl Reader {
             }
             self.seen = self.gathered.len();
             let left = self.gathered.len() - self.start;
-            if self.ended.is_some() {
-                if left > 0 {
-                    return self.take_line(self.gathered.len()).map(Some);
-                }
-                return match self.ended.take() {
-                    Some(RecvError::Finished) | None => Err(io::Error::new(
-                        io::ErrorKind::UnexpectedEof,
-                        "the peer has finished; there are no more lines",
-                    )),
-                    Some(end) => Err(end.into()),
-                };
+            if left > 0 && (self.finished || self.ended.is_some()) {
+                return self.take_line(self.gathered.len()).map(Some);
+            }
+            if let Some(end) = self.ended.take() {
+                return Err(end.into());
+            }
+            if self.finished && !self.begins_again() {
+                return Err(RecvError::Finished.into());
             }
             if left > LONGEST_LINE {
                 return Err(io::Error::new(
@@ -107,13 +116,26 @@ impl Reader {
                     "a line of more than 16 MiB; read it in pieces, as bytes",
                 ));
             }
+            if self.message.is_some() {
+                continue;
+            }
             match self.receiver.next_for_reader(until) {
                 Ok(Some(message)) => self.message = Some(message),
                 Ok(None) => return Ok(None),
                 Err(ReaderError::Interrupted) => return Err(interrupted()),
+                Err(ReaderError::Ended(RecvError::Finished)) => self.finished = true,
                 Err(ReaderError::Ended(end)) => self.ended = Some(end),
             }
         }
+    }
+
+    /// At the end of a run: whether the next one has begun.
+    fn begins_again(&mut self) -> bool {
+        if let Ok(Some(message)) = self.receiver.next_for_reader(Until::Now) {
+            self.message = Some(message);
+            self.finished = false;
+        }
+        !self.finished
     }
 
     /// Moves what is left of the current message behind what was gathered.
@@ -150,6 +172,7 @@ impl Reader {
     pub fn pending(&self) -> bool {
         self.start < self.gathered.len()
             || self.message.as_ref().is_some_and(|message| self.at < message.len())
+            || self.finished
             || self.ended.is_some()
             || !self.receiver.is_empty()
     }
@@ -194,18 +217,21 @@ impl BufRead for Reader {
             while self.message.as_ref().is_none_or(|message| self.at >= message.len()) {
                 self.at = 0;
                 self.message = None;
-                let end = match self.ended.take() {
-                    Some(end) => end,
-                    None => match self.receiver.next_for_reader(Until::Forever) {
-                        Ok(message) => {
-                            self.message = message;
-                            continue;
-                        }
-                        Err(ReaderError::Interrupted) => return Err(interrupted()),
-                        Err(ReaderError::Ended(end)) => end,
-                    },
-                };
-                return if end == RecvError::Finished { Ok(&[]) } else { Err(end.into()) };
+                if let Some(end) = self.ended.take() {
+                    return Err(end.into());
+                }
+                if self.finished {
+                    if self.begins_again() {
+                        continue;
+                    }
+                    return Ok(&[]);
+                }
+                match self.receiver.next_for_reader(Until::Forever) {
+                    Ok(message) => self.message = message,
+                    Err(ReaderError::Interrupted) => return Err(interrupted()),
+                    Err(ReaderError::Ended(RecvError::Finished)) => self.finished = true,
+                    Err(ReaderError::Ended(end)) => return Err(end.into()),
+                }
             }
         }
         match &self.message {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::connection::Handle;
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
-use crate::id::ChannelSet;
+use crate::id::{ChannelId, ChannelSet};
 use crate::message::Message;
 use crate::proto::credit::cost;
 use crate::proto::frame::End;
@@ -71,6 +71,8 @@ struct Local {
     /// An end that came behind a message that was given out first.
     put_back: Option<RecvError>,
     reports: Vec<Taken>,
+    /// Something of the above is set, or `ready` is, so that `next_quickly` will not do.
+    careful: bool,
     ready: Option<crossbeam_channel::Receiver<()>>,
 }
 
@@ -94,12 +96,33 @@ impl Receiver {
         self.claim.channels()
     }
 
+    /// The common case: a short message that was fetched before, and nothing to be done besides.
+    #[inline]
+    fn next_quickly(&self) -> Option<Message> {
+        let local = &mut *self.local.borrow_mut();
+        if local.careful {
+            return None;
+        }
+        let message = local.batch.next_quickly()?;
+        if self.claim.unreported.add(message.channel(), cost(message.len())) >= self.report_at {
+            self.report(message.channel(), local);
+        }
+        Some(message)
+    }
+
+    #[cold]
+    fn report(&self, channel: ChannelId, local: &mut Local) {
+        local.reports.push(self.claim.unreported.take(channel));
+        self.handle.shared.inbox.deposit(&mut local.reports);
+    }
+
     fn next(&self, until: Until) -> Result<Message, No> {
         let local = &mut *self.local.borrow_mut();
         let shared = &self.handle.shared;
         if let Some(end) = local.put_back.take() {
             return Err(No::Ended(end));
         }
+        local.careful = !local.finished.is_empty() || local.ready.is_some();
         loop {
             match local.batch.next(&mut shared.pool()) {
                 Some(Entry::Message(message)) => {
@@ -110,6 +133,7 @@ impl Receiver {
                     local.reports.push(Taken { ends: 1, ..Taken::none(channel) });
                     shared.inbox.deposit(&mut local.reports);
                     local.finished.insert(channel);
+                    local.careful = true;
                     let all = local.finished == self.channels();
                     if all {
                         local.finished = ChannelSet::EMPTY;
@@ -140,8 +164,7 @@ impl Receiver {
             local.finished.remove(channel);
         }
         if self.claim.unreported.add(channel, cost(message.len())) >= self.report_at {
-            local.reports.push(self.claim.unreported.take(channel));
-            self.handle.shared.inbox.deposit(&mut local.reports);
+            self.report(channel, local);
         }
         self.rearm(local);
     }
@@ -159,7 +182,15 @@ impl Receiver {
     ///
     /// [`RecvError::Finished`] and [`RecvError::Reset`] once for each run that ends,
     /// [`RecvError::ConnectionLost`] once everything that had arrived is read.
+    #[inline]
     pub fn recv(&self) -> Result<Message, RecvError> {
+        match self.next_quickly() {
+            Some(message) => Ok(message),
+            None => self.recv_slowly(),
+        }
+    }
+
+    fn recv_slowly(&self) -> Result<Message, RecvError> {
         loop {
             match self.next(Until::Forever) {
                 Ok(message) => return Ok(message),
@@ -223,7 +254,9 @@ impl Receiver {
             match self.next(Until::Now) {
                 Ok(message) => latest = message,
                 Err(No::Ended(end)) => {
-                    self.local.borrow_mut().put_back = Some(end);
+                    let local = &mut *self.local.borrow_mut();
+                    local.put_back = Some(end);
+                    local.careful = true;
                     return Ok(latest);
                 }
                 Err(No::Empty | No::Interrupted) => return Ok(latest),
@@ -280,6 +313,7 @@ impl Receiver {
     pub fn ready(&self) -> crossbeam_channel::Receiver<()> {
         let local = &mut *self.local.borrow_mut();
         let some_left = !local.batch.is_empty() || local.put_back.is_some();
+        local.careful = true;
         local.ready.get_or_insert_with(|| self.handle.shared.inbox.ready(&self.claim, some_left)).clone()
     }
 

@@ -49,7 +49,16 @@ impl Sender {
         Self { handle, channel, place, generation }
     }
 
+    #[inline]
     fn offer(&self, message: &[u8], until: Until) -> Result<(), Unsent> {
+        if self.handle.shared.send.send_quickly(self.place, self.generation, message) {
+            return Ok(());
+        }
+        self.offer_slice(message, until)
+    }
+
+    #[inline(never)]
+    fn offer_slice(&self, message: &[u8], until: Until) -> Result<(), Unsent> {
         if message.len() > MAX_DATA {
             // Copied before the lock, which all senders and the I/O thread share.
             return self.offer_bytes(&Bytes::copy_from_slice(message), until);
@@ -152,8 +161,8 @@ impl Sender {
     }
 
     /// Ends this run of the channel: the peer reads what was sent, and then the end. What is sent
-    /// after it begins the next run. If nothing was sent since the last `finish` or `reset`,
-    /// nothing happens.
+    /// after it begins the next run. A second call with nothing sent in between does nothing; the
+    /// first one ends the run even if nothing was sent at all.
     ///
     /// # Errors
     ///
@@ -196,7 +205,7 @@ fn send_error<T>(message: T, unsent: Unsent) -> SendError<T> {
 
 impl Clone for Sender {
     fn clone(&self) -> Self {
-        self.handle.shared.send.clone_sender(self.place);
+        self.handle.shared.send.clone_sender(self.place, self.generation);
         Self::new(Arc::clone(&self.handle), self.channel, self.place, self.generation)
     }
 }

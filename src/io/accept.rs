@@ -17,7 +17,7 @@ use super::shared::{Attention, Facts, Shared};
 use super::socket::Socket;
 use super::timer::{Alarm, Timers};
 use crate::config::{Access, Config};
-use crate::error::{ConnectError, HandshakeError};
+use crate::error::{CloseCode, ConnectError, HandshakeError};
 use crate::id::ChannelSet;
 use crate::key::Key;
 use crate::proto::handshake::{
@@ -42,11 +42,29 @@ pub(crate) enum Outcome {
     Connected(Box<Conn>),
 }
 
+/// A connection that nobody has accepted yet. If nobody does, because the listener is gone, the
+/// peer is told.
+pub(crate) struct Offered(Option<Arc<Shared>>);
+
+impl Offered {
+    pub(crate) fn accept(mut self) -> Option<Arc<Shared>> {
+        self.0.take()
+    }
+}
+
+impl Drop for Offered {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.0 {
+            shared.send.close(CloseCode::SHUTTING_DOWN, "nobody accepts connections here any more");
+        }
+    }
+}
+
 /// A listening socket.
 pub(crate) struct Listening {
     socket: mio::net::TcpListener,
     pub(crate) config: Arc<Config>,
-    pub(crate) accepted: Sender<Arc<Shared>>,
+    pub(crate) accepted: Sender<Offered>,
     alarm: Alarm,
     /// Handshakes in the order in which they began.
     pending: VecDeque<Place>,
@@ -54,11 +72,7 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
-    pub(crate) fn new(
-        socket: mio::net::TcpListener,
-        config: Arc<Config>,
-        accepted: Sender<Arc<Shared>>,
-    ) -> Self {
+    pub(crate) fn new(socket: mio::net::TcpListener, config: Arc<Config>, accepted: Sender<Offered>) -> Self {
         Self { socket, config, accepted, alarm: Alarm::default(), pending: VecDeque::new(), connections: 0 }
     }
 
@@ -168,8 +182,10 @@ pub(crate) struct Pending {
     /// When it is over, whatever trickles in.
     deadline: Instant,
     alarm: Alarm,
-    /// Hang up once `out` is written.
+    /// Nothing more is taken; hang up once `out` is written and the peer has seen it.
     refused: bool,
+    /// Hang up at once.
+    hopeless: bool,
     /// When the last message went out, for a first round-trip time.
     asked: Instant,
     rtt: Option<Duration>,
@@ -185,6 +201,7 @@ impl Pending {
             deadline,
             alarm: Alarm::default(),
             refused: false,
+            hopeless: false,
             asked: now,
             rtt: None,
         }
@@ -267,10 +284,13 @@ impl Pending {
         }
         self.flush()?;
         let mut buffer = [0; 512];
-        while !self.refused {
+        loop {
             let Some(socket) = &mut self.socket else { break };
             let read = match socket.read(&mut buffer) {
+                Ok(0) if self.refused => return Ok(Outcome::Over),
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                // Hanging up on what is unread would take our answer back.
+                Ok(_) if self.refused => continue,
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
@@ -283,9 +303,12 @@ impl Pending {
                     return Ok(Outcome::Connected(conn));
                 }
             }
+            if self.hopeless {
+                return Ok(Outcome::Over);
+            }
             self.flush()?;
         }
-        Ok(if self.refused && self.out.is_empty() { Outcome::Over } else { Outcome::Wait })
+        Ok(Outcome::Wait)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -321,6 +344,8 @@ impl Pending {
                         self.asked = ctx.now;
                     }
                     ServerStep::Refuse(reply) => {
+                        // Who does not even speak the protocol gets no answer.
+                        self.hopeless = reply.is_none();
                         self.out.extend(reply.into_iter().flatten());
                         self.refused = true;
                     }
@@ -348,6 +373,7 @@ impl Pending {
                     ClientStep::Failed(error) => {
                         let _ = attempt.reply.send(Err(error.into()));
                         self.refused = true;
+                        self.hopeless = true;
                     }
                     ClientStep::Accepted { terms, rights } => {
                         let settings = Settings {
@@ -361,7 +387,7 @@ impl Pending {
                         let reply = attempt.reply.clone();
                         let (conn, shared) = self.connect(&config, &settings, place, ctx, None)?;
                         if reply.send(Ok(Arc::clone(&shared))).is_err() {
-                            shared.send.close(crate::error::CloseCode::NORMAL, "");
+                            shared.send.close(CloseCode::NORMAL, "");
                         }
                         return Some(Ok(conn));
                     }
@@ -417,11 +443,8 @@ impl Pending {
         };
         let config = Arc::clone(&listener.config);
         let (conn, shared) = self.connect(&config, &settings, place, ctx, Some(owner))?;
-        if listener.accepted.send(Arc::clone(&shared)).is_err() {
-            shared
-                .send
-                .close(crate::error::CloseCode::SHUTTING_DOWN, "nobody accepts connections here any more");
-        }
+        // Gone in the meantime: then what comes back is dropped, which closes it.
+        let _ = listener.accepted.send(Offered(Some(shared)));
         Some(Ok(conn))
     }
 

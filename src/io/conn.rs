@@ -47,17 +47,21 @@ pub(crate) struct Conn {
     /// The listener that accepted it.
     pub(crate) owner: Option<Place>,
     readable: bool,
-    /// The peer's side of the socket has ended: read to the end.
+    /// The peer's side of the socket has ended, or will: read to the end.
     hung_up: bool,
     writable: bool,
+    /// There is more to write than this pass's share.
+    more: bool,
     /// How much is taken from the send queue at once: little while the socket is congested, so
     /// that what is urgent gets ahead of what still waits.
     bite: usize,
     alarm: Alarm,
     /// When the wait for the peer to have everything, or to hang up, is over.
     deadline: Option<Instant>,
-    /// Everything is written; only the peer's end is waited for.
+    /// Everything is written and the socket told so; only the peer's end is waited for.
     finished: bool,
+    /// The peer's side of the socket has ended.
+    peer_finished: bool,
     waiting: ChannelSet,
     reads: u64,
     writes: u64,
@@ -86,10 +90,12 @@ impl Conn {
             readable: true,
             hung_up: false,
             writable: true,
+            more: false,
             bite: MOST_BITE / 4,
             alarm: Alarm::default(),
             deadline: None,
             finished: false,
+            peer_finished: false,
             waiting: ChannelSet::EMPTY,
             reads: 0,
             writes: 0,
@@ -143,7 +149,8 @@ impl Conn {
             }
         };
         if next != Next::Done {
-            let deadline = [self.session.deadline(), self.deadline].into_iter().flatten().min();
+            let writable = self.writable && self.outbox.is_empty();
+            let deadline = [self.session.deadline(writable), self.deadline].into_iter().flatten().min();
             self.alarm.set(deadline, self.place, &mut ctx.timers);
         }
         next
@@ -206,9 +213,9 @@ impl Conn {
     /// The peer's side of the socket has ended.
     fn ended(&mut self) -> io::Result<()> {
         self.readable = false;
-        if self.session.close_received() || self.session.close_sent() {
-            self.finished = true;
-            self.deadline = Some(Instant::now());
+        // Whatever ended the session in the same read, what is to be said of it is still written.
+        if self.session.ended().is_some() || self.session.close_received() {
+            self.peer_finished = true;
             return Ok(());
         }
         Err(io::ErrorKind::UnexpectedEof.into())
@@ -224,10 +231,11 @@ impl Conn {
 
     /// Lets what arrived act on the send queue, and writes what that has.
     fn write(&mut self, ctx: &mut Context) -> io::Result<()> {
+        self.more = false;
         for _ in 0..ROUNDS {
             self.exchange(ctx);
             if self.outbox.is_empty() || !self.writable {
-                break;
+                return Ok(());
             }
             self.writes += 1;
             match self.outbox.write(&mut self.socket, &mut &*ctx.core.pool)? {
@@ -242,6 +250,8 @@ impl Conn {
                 }
             }
         }
+        // The senders rely on it that this one comes back.
+        self.more = self.writable;
         Ok(())
     }
 
@@ -281,7 +291,7 @@ impl Conn {
         if let Some(cause) = self.session.ended() {
             self.shared.end(cause);
             if self.session.close_sent() && self.outbox.is_empty() {
-                if self.finished || self.session.close_received() {
+                if self.peer_finished || self.session.close_received() {
                     return Next::Done;
                 }
                 if !self.finished {
@@ -293,8 +303,7 @@ impl Conn {
                 self.deadline.get_or_insert(ctx.now + PARTING);
             }
         }
-        let more = self.readable || (self.writable && !self.outbox.is_empty());
-        if more { Next::Again } else { Next::Wait }
+        if self.readable || self.more { Next::Again } else { Next::Wait }
     }
 
     fn tell(&mut self, notice: Notice) {
@@ -375,7 +384,7 @@ impl Drop for Conn {
         });
         *self.shared.last_stats.lock() = Some(self.stats());
         self.shared.inbox.end(&cause);
-        let delivered = self.session.close_sent() && self.session.close_received();
+        let delivered = self.session.is_delivered();
         self.shared.send.set_gone(&cause, delivered);
     }
 }

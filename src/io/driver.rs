@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use mio::{Events, Poll, Token};
 
-use super::accept::{Attempt, Link, Listening, Outcome, Pending, establish};
+use super::accept::{Attempt, Link, Listening, Offered, Outcome, Pending, establish};
 use super::conn::{Conn, Next};
 use super::shared::{Core, Shared};
 use super::socket::Socket;
@@ -61,7 +61,7 @@ pub(crate) struct Adoption {
 pub(crate) struct Listen {
     pub(crate) socket: mio::net::TcpListener,
     pub(crate) config: Arc<Config>,
-    pub(crate) accepted: Sender<Arc<Shared>>,
+    pub(crate) accepted: Sender<Offered>,
     pub(crate) reply: Sender<io::Result<(SocketAddr, Place)>>,
 }
 
@@ -109,6 +109,7 @@ pub(crate) struct Driver {
     /// Sources with more to do than their share of the last pass.
     busy: Vec<Place>,
     commands: Vec<Command>,
+    due: Vec<Place>,
     stopping: bool,
 }
 
@@ -130,6 +131,7 @@ impl Driver {
             free: Vec::new(),
             busy: Vec::new(),
             commands: Vec::new(),
+            due: Vec::new(),
             stopping: false,
         }
     }
@@ -146,9 +148,13 @@ impl Driver {
         for place in std::mem::take(&mut self.busy) {
             self.serve(place, Why::Called);
         }
-        while let Some(place) = self.ctx.timers.pop_due(self.ctx.now) {
+        // All that is due now, and only that: what is due at once again waits for the next pass.
+        let mut due = std::mem::take(&mut self.due);
+        due.extend(std::iter::from_fn(|| self.ctx.timers.pop_due(self.ctx.now)));
+        for place in due.drain(..) {
             self.serve(place, Why::Due);
         }
+        self.due = due;
         if self.stopping && self.slots.iter().all(|slot| slot.source.is_none()) {
             return Ok(false);
         }

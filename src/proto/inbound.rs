@@ -250,7 +250,9 @@ impl Inbound {
     /// The fast path: whole small messages of one channel, handed over in one piece.
     fn take_run(&mut self, input: &mut &[u8], out: &mut impl Deliver) -> Result<(), Violation> {
         let Some(first) = Word::first_of(input) else { return Ok(()) };
-        if !first.is_whole_message() || first.len() > SMALL || input.len() < WORD + first.len() {
+        // Longer ones, and those above the limit, go the careful way.
+        let longest = SMALL.min(self.max_message as usize);
+        if !first.is_whole_message() || first.len() > longest || input.len() < WORD + first.len() {
             return Ok(());
         }
         let place = self.place(first.channel())?;
@@ -263,7 +265,7 @@ impl Inbound {
         let mut messages = 0u32;
         while let Some(word) = Word::first_of(&input[at..]) {
             let end = at + WORD + word.len();
-            let same = word.is_whole_message() && word.channel() == channel.id && word.len() <= SMALL;
+            let same = word.is_whole_message() && word.channel() == channel.id && word.len() <= longest;
             if !same || end > input.len() || credit.spend(cost(word.len())).is_none() {
                 break;
             }
@@ -418,12 +420,14 @@ impl Inbound {
         let effects = &mut self.effects;
         effects.wants_ack |= !matches!(control, Control::Ack(_));
         match control {
-            Control::Credit { channel, bytes } => match effects.credits.last_mut() {
-                Some((last, sum)) if *last == channel => {
-                    *sum = sum.checked_add(bytes).ok_or(Violation::CreditOverflow(channel))?;
+            Control::Credit { channel, bytes } => {
+                match effects.credits.iter_mut().rfind(|(known, _)| *known == channel) {
+                    Some((_, sum)) => {
+                        *sum = sum.checked_add(bytes).ok_or(Violation::CreditOverflow(channel))?;
+                    }
+                    None => effects.credits.push((channel, bytes)),
                 }
-                _ => effects.credits.push((channel, bytes)),
-            },
+            }
             Control::End { channel, end } => self.handle_end(channel, end, out)?,
             Control::Stop { channel, code } => {
                 if !effects.stops.iter().any(|(stopped, _)| *stopped == channel) {

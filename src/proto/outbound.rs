@@ -20,6 +20,8 @@ use crate::id::{ChannelId, ChannelSet};
 
 /// A shared payload above this size is referred to instead of copied.
 const COPY: usize = 4096;
+/// A fragment that is not a message's last is not made smaller than this without need.
+const LEAST_FRAGMENT: usize = 4096;
 /// A full segment; a frame of any size fits.
 pub(crate) const SEGMENT: usize = 64 * 1024 + WORD;
 /// The first segment of a lane that was empty: a single small message should not hold a full one.
@@ -143,8 +145,8 @@ pub(crate) struct Outbound {
     limit: usize,
     channels: Table<Channel>,
     lanes: [Lane; 2],
-    /// Bytes in the lanes.
-    queued: usize,
+    /// Bytes in the lanes, each with a limit of its own: bulk must not keep out what is urgent.
+    queued: [usize; 2],
     /// Channels with something staged.
     staged: usize,
 }
@@ -159,7 +161,7 @@ impl Outbound {
             limit,
             channels: Table::new(),
             lanes: Default::default(),
-            queued: 0,
+            queued: [0; 2],
             staged: 0,
         }
     }
@@ -184,6 +186,8 @@ impl Outbound {
         });
         let idle = self.lanes[Priority::Normal as usize].is_empty();
         let channel = self.channels.at(place);
+        // Without one that was asked for: that of the other senders, or the normal one.
+        let priority = priority.or((channel.senders == 0).then_some(Priority::Normal));
         if channel.senders == 0 {
             channel.ended = false;
         }
@@ -200,17 +204,44 @@ impl Outbound {
         Some((place, channel.generation))
     }
 
-    pub(crate) fn clone_sender(&mut self, place: usize) {
-        self.channels.at(place).senders += 1;
+    pub(crate) fn clone_sender(&mut self, place: usize, generation: u32) {
+        let channel = self.channels.at(place);
+        channel.senders += u32::from(channel.generation == generation);
     }
 
     /// A sender is gone; with the last one its run ends.
     pub(crate) fn release(&mut self, place: usize, generation: u32, spare: &mut impl Spare) {
         let channel = self.channels.at(place);
+        if channel.generation != generation {
+            return;
+        }
         channel.senders -= 1;
         if channel.senders == 0 {
             self.end(place, generation, End::Finish, spare);
         }
+    }
+
+    /// The common case of [`offer`](Outbound::offer), kept apart so that it is short: a small
+    /// message that fits into the segment at hand. `false`: nothing was done, `offer` decides.
+    #[inline]
+    pub(crate) fn offer_quickly(&mut self, place: usize, generation: u32, payload: &[u8]) -> bool {
+        let channel = self.channels.at(place);
+        let open = &mut self.lanes[channel.lane as usize].open;
+        let len = payload.len();
+        if len > COPY.min(self.max_message as usize)
+            || open.capacity() - open.len() < WORD + len
+            || channel.generation != generation
+            || channel.staged.is_some()
+            || self.queued[channel.lane as usize] >= self.limit
+            || channel.credit.spend(cost(len)).is_none()
+        {
+            return false;
+        }
+        channel.began(len);
+        self.queued[channel.lane as usize] += WORD + len;
+        open.extend_from_slice(&Word::data(channel.id, false, len).to_bytes());
+        open.extend_from_slice(payload);
+        true
     }
 
     /// Accepts a message whole, or says why not.
@@ -232,7 +263,7 @@ impl Outbound {
         if channel.staged.is_some() {
             return Err(Refused::Credit);
         }
-        if self.queued >= self.limit {
+        if self.queued[channel.lane as usize] >= self.limit {
             return Err(Refused::QueueFull);
         }
         if len <= MAX_DATA && channel.credit.spend(cost(len)).is_some() {
@@ -255,9 +286,11 @@ impl Outbound {
     }
 
     /// The least credit with which it pays to send a fragment of what is left of a message. A
-    /// quarter of the window always comes back: a peer keeps less than half of it to itself.
+    /// quarter of the window always comes back: a peer keeps less than half of it to itself. One
+    /// that grants less than its window by and by still gets fragments.
     fn least_credit(&self, left: usize) -> u32 {
-        cost(left.min(MAX_DATA)).min((self.initial.get() / 4).max(FRAME_COST + 1))
+        let fragment = (self.initial.get() / 4).clamp(FRAME_COST + 1, cost(LEAST_FRAGMENT));
+        cost(left.min(MAX_DATA)).min(fragment)
     }
 
     /// Sends as much of a message as there is credit for; how much that was.
@@ -290,14 +323,14 @@ impl Outbound {
     fn push_data(
         &mut self,
         id: ChannelId,
-        lane: Priority,
+        priority: Priority,
         more: bool,
         payload: Payload<'_>,
         spare: &mut impl Spare,
     ) {
         let len = payload.as_slice().len();
         let word = Word::data(id, more, len).to_bytes();
-        let lane = &mut self.lanes[lane as usize];
+        let lane = &mut self.lanes[priority as usize];
         match payload {
             Payload::Shared(bytes) if len > COPY => {
                 lane.seal();
@@ -309,14 +342,14 @@ impl Outbound {
                 room.extend_from_slice(payload.as_slice());
             }
         }
-        self.queued += WORD + len;
+        self.queued[priority as usize] += WORD + len;
     }
 
     fn push_control(&mut self, lane: Priority, control: &Control, spare: &mut impl Spare) {
         let room = self.lanes[lane as usize].room(16, spare);
         let before = room.len();
         control.encode(room);
-        self.queued += room.len() - before;
+        self.queued[lane as usize] += room.len() - before;
     }
 
     /// Ends the run of a sender, behind what it has sent. Nothing happens if a run was ended
@@ -392,6 +425,8 @@ impl Outbound {
         self.staged -= usize::from(channel.staged.take().is_some());
         channel.generation = channel.generation.wrapping_add(1);
         channel.stop_code = code;
+        // Those that belong to the run count no more.
+        channel.senders = 0;
         channel.ended = true;
         self.push_end(place, End::Reset(code), spare);
         Some(place)
@@ -400,8 +435,9 @@ impl Outbound {
     /// Moves encoded segments out: all that is urgent, and of the rest about `most` bytes; how
     /// many bytes that was.
     pub(crate) fn take(&mut self, most: usize, out: &mut VecDeque<Segment>) -> usize {
-        let mut taken = 0;
-        for (lane, most) in self.lanes.iter_mut().zip([usize::MAX, most]) {
+        let mut all = 0;
+        for ((lane, queued), most) in self.lanes.iter_mut().zip(&mut self.queued).zip([usize::MAX, most]) {
+            let mut taken = 0;
             while taken < most {
                 let segment = match lane.full.pop_front() {
                     Some(segment) => segment,
@@ -411,15 +447,16 @@ impl Outbound {
                 taken += segment.len();
                 out.push_back(segment);
             }
+            *queued -= taken;
+            all += taken;
         }
-        self.queued -= taken;
-        taken
+        all
     }
 
     /// Drops all that waits: the connection ends.
     pub(crate) fn clear(&mut self) {
         self.lanes = Default::default();
-        self.queued = 0;
+        self.queued = [0; 2];
         self.staged = 0;
         for channel in self.channels.iter_mut() {
             channel.staged = None;
@@ -429,16 +466,16 @@ impl Outbound {
 
     /// Whether all that was accepted has been taken.
     pub(crate) fn is_flushed(&self) -> bool {
-        self.queued == 0 && self.staged == 0
+        self.queued() == 0 && self.staged == 0
     }
 
     /// Whether senders may find room again.
     pub(crate) fn has_room(&self) -> bool {
-        self.queued < self.limit
+        self.queued.iter().any(|queued| *queued < self.limit)
     }
 
     pub(crate) fn queued(&self) -> usize {
-        self.queued
+        self.queued.iter().sum()
     }
 
     pub(crate) fn credit(&mut self, place: usize) -> u32 {
@@ -468,6 +505,7 @@ pub(crate) struct Sent {
 }
 
 impl Channel {
+    #[inline]
     fn began(&mut self, bytes: usize) {
         self.open = true;
         self.ended = false;

@@ -76,6 +76,8 @@ pub(crate) struct Session {
     closing: Option<Closing>,
     close_sent: bool,
     close_received: bool,
+    /// All that the application sent went out before our CLOSE.
+    complete: bool,
     ended: Option<ConnectionError>,
 }
 
@@ -115,6 +117,7 @@ impl Session {
             closing: None,
             close_sent: false,
             close_received: false,
+            complete: false,
             ended: None,
         };
         if Credit::new(settings.peer_window).is_none() {
@@ -292,6 +295,7 @@ impl Session {
             sent += control.len() as u64;
             out.push_back(Segment::Frames(control));
             self.close_sent = true;
+            self.complete = !closing.at_once;
         }
         self.sent += sent;
         sent > 0
@@ -330,12 +334,14 @@ impl Session {
         }
     }
 
-    /// When `handle_timeout` or `poll_transmit` wants to be called, if nothing happens before.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
+    /// When `handle_timeout` or, if the driver can send (`writable`), `poll_transmit` wants to be
+    /// called, if nothing happens before. What cannot be sent is not waited for by the clock.
+    pub(crate) fn deadline(&self, writable: bool) -> Option<Instant> {
         if self.close_sent {
             return None;
         }
-        [self.liveness.deadline(), self.ack_at].into_iter().flatten().min()
+        let ack_at = self.ack_at.filter(|_| writable);
+        [self.liveness.deadline(), ack_at].into_iter().flatten().min()
     }
 
     /// What the peer says to the application outside the channels.
@@ -356,6 +362,12 @@ impl Session {
     /// Whether the peer's CLOSE has come: nothing follows it.
     pub(crate) fn close_received(&self) -> bool {
         self.close_received
+    }
+
+    /// Whether the peer has all that the application sent: it has answered a CLOSE that went
+    /// behind all of it.
+    pub(crate) fn is_delivered(&self) -> bool {
+        self.complete && self.close_received
     }
 
     /// The last round trip that was measured.

@@ -27,6 +27,7 @@ impl<T> Table<T> {
         })
     }
 
+    #[inline]
     pub(crate) fn at(&mut self, place: usize) -> &mut T {
         &mut self.entries[place]
     }

@@ -200,7 +200,7 @@ impl Pair {
 
     /// Jumps to the next deadline.
     fn wait(&mut self) {
-        let next = self.peers.iter().filter_map(|peer| peer.session.deadline()).min();
+        let next = self.peers.iter().filter_map(|peer| peer.session.deadline(true)).min();
         self.now = self.now.max(next.unwrap_or(self.now));
         for peer in &mut self.peers {
             peer.session.handle_timeout(self.now);
@@ -476,4 +476,20 @@ fn urgent_messages_go_first_and_keep_their_order() {
         })
         .collect();
     assert_eq!(payloads, [10, 11, 12, 0, 1, 2]);
+}
+
+/// Small messages have a path of their own, which once forgot the limit.
+#[test]
+fn a_small_message_above_a_smaller_limit_is_refused() {
+    let mut pair = Pair::new([100_000; 2], 100);
+    let mut bytes = Word::data(ChannelId::new(1), false, 101).to_bytes().to_vec();
+    bytes.extend([0; 101]);
+    pair.peers[1].wire.extend(bytes);
+    while pair.arrive(1, 1000, false) {}
+    let ended = pair.peers[0].session.ended().cloned();
+    assert!(
+        matches!(&ended, Some(ConnectionError::ProtocolViolation { code: CloseCode::MESSAGE_TOO_LARGE, .. })),
+        "{ended:?}"
+    );
+    assert!(pair.peers[0].mailbox.unread.is_empty());
 }

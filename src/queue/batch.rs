@@ -47,6 +47,7 @@ impl Batch {
         self.pieces.messages
     }
 
+    #[inline]
     fn piece(&self) -> &[u8] {
         match &self.shared {
             Some(bytes) => bytes,
@@ -61,6 +62,21 @@ impl Batch {
             self.pieces.items.push_front(Item::Frames(rest));
         }
         self.pieces
+    }
+
+    /// The common case of [`next`](Batch::next): a short message in the middle of a piece. `None`:
+    /// nothing was done.
+    #[inline]
+    pub(crate) fn next_quickly(&mut self) -> Option<Message> {
+        let piece = self.piece().get(self.at..)?;
+        let word = Word::first_of(piece)?;
+        if word.is_control() {
+            return None;
+        }
+        let message = Message::inline_from(word.channel(), piece[WORD..].first_chunk()?, word.len())?;
+        self.at += WORD + word.len();
+        self.pieces.messages -= 1;
+        Some(message)
     }
 
     pub(crate) fn next(&mut self, spare: &mut impl Spare) -> Option<Entry> {

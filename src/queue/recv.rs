@@ -424,6 +424,7 @@ impl Unreported {
         Self { channels, taken: channels.iter().map(|_| AtomicU64::new(0)).collect() }
     }
 
+    #[inline]
     /// Adds a message; the cost that has gathered.
     pub(crate) fn add(&self, channel: ChannelId, cost: u32) -> u32 {
         let taken = &self.taken[self.place(channel)];
@@ -432,6 +433,7 @@ impl Unreported {
         sum as u32
     }
 
+    #[inline]
     fn place(&self, channel: ChannelId) -> usize {
         if self.taken.len() == 1 { 0 } else { self.channels.rank(channel) }
     }

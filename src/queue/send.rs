@@ -96,6 +96,18 @@ impl SendQueue {
         }
     }
 
+    /// The common case of [`send`](SendQueue::send): a small message for which there is room.
+    /// `false`: nothing was done.
+    #[inline]
+    pub(crate) fn send_quickly(&self, place: usize, generation: u32, message: &[u8]) -> bool {
+        let mut state = self.state.lock();
+        let done = state.ended.is_none() && state.outbound.offer_quickly(place, generation, message);
+        if done && !state.scheduled {
+            self.attend(state);
+        }
+        done
+    }
+
     /// Accepts a message whole, waiting for room as long as `until` allows.
     pub(crate) fn send(
         &self,
@@ -163,8 +175,8 @@ impl SendQueue {
         Ok(claim)
     }
 
-    pub(crate) fn clone_sender(&self, place: usize) {
-        self.state.lock().outbound.clone_sender(place);
+    pub(crate) fn clone_sender(&self, place: usize, generation: u32) {
+        self.state.lock().outbound.clone_sender(place, generation);
     }
 
     pub(crate) fn release(&self, place: usize, generation: u32, mut pool: &Pool) {

@@ -1,0 +1,184 @@
+//! The client: sends messages, and checks every byte that comes back, and the order.
+//!
+//! Threads in pairs, one that sends on some of the channels and one that receives on them: a
+//! client that sent everything before it read would wait for a server that waits for it.
+
+use std::fmt;
+use std::sync::OnceLock;
+use std::thread;
+use std::time::Duration;
+
+use trunkline::{
+    ChannelId, ChannelSet, CloseCode, Config, Connection, ConnectionError, Disconnect, Key, Receiver,
+    RecvError, SendError, Sender,
+};
+
+use crate::Failure;
+
+/// How many pairs of threads there are at most.
+const PAIRS: u8 = 8;
+/// When a check has failed there is nothing to wait for.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What is sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) channels: u8,
+    /// On each channel.
+    pub(crate) messages: u64,
+    /// Of each message, in bytes.
+    pub(crate) size: usize,
+}
+
+pub(crate) fn run(address: &str, key: Key, plan: Plan) -> Result<(), Failure> {
+    let config = Config::new(key).linger(LINGER);
+    let config = if plan.size > 16 << 20 { config.max_message(plan.size as u32) } else { config };
+    let connection = Connection::connect(address, config).map_err(|error| {
+        format!("--connect {address}: {error}; `echo serve` prints the address to give here")
+    })?;
+
+    let ways: Vec<_> = (0..plan.channels.min(PAIRS))
+        .map(|pair| {
+            let numbers = (pair..plan.channels).step_by(usize::from(PAIRS)).map(ChannelId::new);
+            let senders =
+                numbers.clone().map(|channel| connection.sender(channel)).collect::<Result<Vec<_>, _>>()?;
+            Ok((senders, connection.receiver(numbers.collect::<ChannelSet>())?))
+        })
+        .collect::<Result<_, Failure>>()?;
+
+    let failed = OnceLock::new();
+    // The first failure counts, and closing makes the other threads end.
+    let fail = |failure: Difference| {
+        if failed.set(failure).is_ok() {
+            // The failure is what there is to tell.
+            let _ = connection.close(CloseCode::application(0), "the check failed");
+        }
+    };
+    thread::scope(|scope| {
+        for (senders, receiver) in ways {
+            scope.spawn(|| send_all(senders, plan).unwrap_or_else(fail));
+            scope.spawn(|| check_all(receiver, plan).unwrap_or_else(fail));
+        }
+    });
+    if let Some(failure) = failed.into_inner() {
+        return Err(failure.to_string().into());
+    }
+    let total = u128::from(plan.channels) * u128::from(plan.messages);
+    crate::say(&format!("verified {total} messages on {} channels", plan.channels))
+}
+
+/// Sends all messages of some channels in turn; dropping the senders finishes the channels.
+fn send_all(senders: Vec<Sender>, plan: Plan) -> Result<(), Difference> {
+    let mut content = Vec::with_capacity(plan.size);
+    for number in 0..plan.messages {
+        for sender in &senders {
+            let channel = sender.channel();
+            fill(&mut content, channel, number, plan.size);
+            match sender.send(&content) {
+                Ok(()) => {}
+                // The thread that receives hears of it as well.
+                Err(SendError::Disconnected { cause: Disconnect::ConnectionLost(_), .. }) => return Ok(()),
+                Err(error) => return Err(Difference::NotSent { channel, number, why: error.to_string() }),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Receives what was sent on some channels and checks it.
+fn check_all(receiver: Receiver, plan: Plan) -> Result<(), Difference> {
+    let mut came = [0; ChannelId::COUNT];
+    let mut expected = Vec::with_capacity(plan.size);
+    loop {
+        match receiver.recv() {
+            Ok(message) => {
+                let channel = message.channel();
+                let number = &mut came[usize::from(channel.get())];
+                if *number == plan.messages {
+                    return Err(Difference::TooMany { channel, messages: plan.messages });
+                }
+                fill(&mut expected, channel, *number, plan.size);
+                if *message != *expected {
+                    return Err(Difference::content(channel, *number, &message, &expected));
+                }
+                *number += 1;
+            }
+            Err(RecvError::Finished) => break,
+            Err(RecvError::Reset { channel, code }) => return Err(Difference::Reset { channel, code }),
+            Err(RecvError::ConnectionLost(cause)) => return Err(Difference::Lost(cause)),
+        }
+    }
+    match receiver.channels().iter().find(|channel| came[usize::from(channel.get())] < plan.messages) {
+        Some(channel) => {
+            let came = came[usize::from(channel.get())];
+            Err(Difference::TooFew { channel, came, messages: plan.messages })
+        }
+        None => Ok(()),
+    }
+}
+
+/// The content of a message. It depends on the channel and the number, so that two that are mixed
+/// up differ in every few bytes.
+fn fill(content: &mut Vec<u8>, channel: ChannelId, number: u64, size: usize) {
+    content.clear();
+    let mut state = u64::from(channel.get()) << 56 ^ number;
+    while content.len() < size {
+        // SplitMix64.
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut word = state;
+        word = (word ^ word >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        word = (word ^ word >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        word ^= word >> 31;
+        let bytes = word.to_le_bytes();
+        content.extend_from_slice(&bytes[..bytes.len().min(size - content.len())]);
+    }
+}
+
+/// What differed from what should be.
+#[derive(Debug)]
+enum Difference {
+    NotSent { channel: ChannelId, number: u64, why: String },
+    Length { channel: ChannelId, number: u64, len: usize, expected: usize },
+    Byte { channel: ChannelId, number: u64, at: usize, byte: u8, expected: u8 },
+    TooMany { channel: ChannelId, messages: u64 },
+    TooFew { channel: ChannelId, came: u64, messages: u64 },
+    Reset { channel: ChannelId, code: u32 },
+    Lost(ConnectionError),
+}
+
+impl Difference {
+    fn content(channel: ChannelId, number: u64, message: &[u8], expected: &[u8]) -> Self {
+        match message.iter().zip(expected).position(|(byte, expected)| byte != expected) {
+            Some(at) => Self::Byte { channel, number, at, byte: message[at], expected: expected[at] },
+            None => Self::Length { channel, number, len: message.len(), expected: expected.len() },
+        }
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotSent { channel, number, why } => {
+                write!(f, "channel {channel}, message {number}: it could not be sent: {why}")
+            }
+            Self::Length { channel, number, len, expected } => {
+                write!(f, "channel {channel}, message {number}: {len} bytes came back, {expected} were sent")
+            }
+            Self::Byte { channel, number, at, byte, expected } => write!(
+                f,
+                "channel {channel}, message {number}: byte {at} came back as {byte:#04x}, it was sent as {expected:#04x}; \
+                 the message was changed, lost or overtaken"
+            ),
+            Self::TooMany { channel, messages } => {
+                write!(f, "channel {channel}: more came back than the {messages} messages that were sent")
+            }
+            Self::TooFew { channel, came, messages } => {
+                write!(f, "channel {channel}: it ended after {came} messages, {messages} were sent")
+            }
+            Self::Reset { channel, code } => {
+                write!(f, "channel {channel}: the server abandoned it (code {code})")
+            }
+            Self::Lost(cause) => write!(f, "{cause}; not all messages had come back"),
+        }
+    }
+}

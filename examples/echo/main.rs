@@ -1,0 +1,163 @@
+//! A server that sends everything back, and a client that checks that it does.
+//!
+//! ```text
+//! cargo run --release --example echo -- key --key-file /tmp/key
+//! cargo run --release --example echo -- serve --listen 127.0.0.1:0 --key-file /tmp/key
+//! cargo run --release --example echo -- load --connect 127.0.0.1:PORT --key-file /tmp/key \
+//!     --channels 128 --messages 1000 --size 4096
+//! ```
+//!
+//! It exits with 0 if all went well, 1 if something failed, 2 if it was called wrongly.
+
+mod load;
+mod serve;
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use lexopt::prelude::*;
+use trunkline::{Key, KeyError};
+
+const HELP: &str = "\
+Sends messages over up to 128 channels of one TCP socket and back.
+
+  echo key   --key-file F
+      Writes a fresh key into the new file F, for its owner only.
+  echo serve --listen ADDR --key-file F
+      Echoes every message on the channel it came on. Prints `listening on ADDR`
+      with the port that it got: with 127.0.0.1:0 the system chooses one.
+  echo load  --connect ADDR --key-file F --channels C --messages N --size S
+      Sends N messages of S bytes on each of C channels (1 to 128), and checks
+      every byte that comes back, and the order.
+  echo --help
+
+Both sides need the same key file. Exit status: 0 if all went well, 1 if
+something failed, 2 if the arguments are wrong.
+";
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+fn main() -> ExitCode {
+    let command = match parse(std::env::args_os()) {
+        Ok(command) => command,
+        Err(error) => {
+            eprintln!("echo: {error}\nTry `echo --help`.");
+            return ExitCode::from(2);
+        }
+    };
+    let done = match command {
+        Command::Help => say(HELP.trim_end()),
+        Command::Key { key_file } => {
+            Key::generate().write_new_file(&key_file).map_err(|error| no_new_key(error, &key_file))
+        }
+        Command::Serve { listen, key_file } => read_key(&key_file).and_then(|key| serve::run(&listen, key)),
+        Command::Load { connect, key_file, plan } => {
+            read_key(&key_file).and_then(|key| load::run(&connect, key, plan))
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("echo: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Command {
+    Help,
+    Key { key_file: PathBuf },
+    Serve { listen: String, key_file: PathBuf },
+    Load { connect: String, key_file: PathBuf, plan: load::Plan },
+}
+
+fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Error> {
+    let mut parser = lexopt::Parser::from_iter(args);
+    let (mut verb, mut listen, mut connect, mut key_file) = (None, None, None, None);
+    let (mut channels, mut messages, mut size) = (None, None, None);
+    while let Some(arg) = parser.next()? {
+        let verb_now = verb.as_deref();
+        match arg {
+            Short('h') | Long("help") => return Ok(Command::Help),
+            Value(value) if verb.is_none() => verb = Some(value.string()?),
+            Long("key-file") => key_file = Some(parser.value()?.into()),
+            Long("listen") if verb_now == Some("serve") => listen = Some(parser.value()?.string()?),
+            Long("connect") if verb_now == Some("load") => connect = Some(parser.value()?.string()?),
+            Long("channels") if verb_now == Some("load") => {
+                channels = Some(number("channels", &mut parser, 1..=128)?)
+            }
+            Long("messages") if verb_now == Some("load") => {
+                messages = Some(number("messages", &mut parser, 0..=u64::MAX >> 8)?);
+            }
+            Long("size") if verb_now == Some("load") => {
+                size = Some(number("size", &mut parser, 0..=1 << 30)?)
+            }
+            other => return Err(other.unexpected()),
+        }
+    }
+    let key_file = || key_file.ok_or("--key-file is missing; `echo key --key-file F` makes one");
+    match verb.as_deref() {
+        Some("key") => Ok(Command::Key { key_file: key_file()? }),
+        Some("serve") => Ok(Command::Serve {
+            listen: listen.ok_or("--listen is missing; 127.0.0.1:0 takes any free port")?,
+            key_file: key_file()?,
+        }),
+        Some("load") => Ok(Command::Load {
+            connect: connect.ok_or("--connect is missing: the address that `echo serve` printed")?,
+            key_file: key_file()?,
+            plan: load::Plan {
+                channels: channels.ok_or("--channels is missing: 1 to 128")? as u8,
+                messages: messages.ok_or("--messages is missing: how many on each channel")?,
+                size: size.ok_or("--size is missing: the bytes of a message")? as usize,
+            },
+        }),
+        Some(other) => {
+            Err(format!("there is no command `{other}`; there are `key`, `serve` and `load`").into())
+        }
+        None => Err("what to do is missing: `key`, `serve` or `load`".into()),
+    }
+}
+
+fn number(
+    name: &str,
+    parser: &mut lexopt::Parser,
+    range: std::ops::RangeInclusive<u64>,
+) -> Result<u64, lexopt::Error> {
+    let value: u64 = parser.value()?.parse()?;
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    Err(format!("--{name} is {value}; it must be {} to {}", range.start(), range.end()).into())
+}
+
+fn read_key(file: &Path) -> Result<Key, Failure> {
+    Key::from_file(file).map_err(|error| match &error {
+        KeyError::File { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            format!("{error}; `echo key --key-file {}` makes one", file.display()).into()
+        }
+        _ => error.into(),
+    })
+}
+
+fn no_new_key(error: KeyError, file: &Path) -> Failure {
+    match &error {
+        KeyError::File { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => format!(
+            "{} is already there, and a key in use is not overwritten; name another file, or remove this one first",
+            file.display()
+        )
+        .into(),
+        _ => error.into(),
+    }
+}
+
+/// A line on stdout, at once; a reader that is gone is an error and no panic.
+fn say(line: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{line}")
+        .and_then(|()| stdout.flush())
+        .map_err(|error| format!("cannot write to stdout: {error}").into())
+}

@@ -1,0 +1,554 @@
+//! `examples/echo`, run as its users run it: as processes.
+//!
+//! Every wait here is bounded, and only processes that a test has started are ended.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use trunkline::{ChannelId, Config, Connection, Key, Receiver, RecvError, SendTimeoutError, Sender};
+
+/// How long anything may take before a test calls it stuck.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+// ---------------------------------------------------------------------------
+// The program
+
+/// The example that cargo built beside this test.
+fn program() -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows where it is");
+    let profile = test.ancestors().nth(2).expect("target/<profile>/deps/<test>");
+    let echo = profile.join("examples").join(format!("echo{}", std::env::consts::EXE_SUFFIX));
+    assert!(
+        echo.exists(),
+        "{} is missing: `cargo test` builds it, `cargo build --examples` does too",
+        echo.display()
+    );
+    echo
+}
+
+/// A process that ends with the test.
+struct Running {
+    child: Child,
+    stdout: mpsc::Receiver<String>,
+    stderr: mpsc::Receiver<String>,
+}
+
+struct Ended {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Running {
+    fn start<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Self {
+        let mut child = Command::new(program())
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the example starts");
+        let stdout = lines(child.stdout.take().expect("piped"));
+        let stderr = lines(child.stderr.take().expect("piped"));
+        Self { child, stdout, stderr }
+    }
+
+    /// Waits for the end of the process.
+    fn end(mut self) -> Ended {
+        let deadline = Instant::now() + PATIENCE;
+        let stdout = all_lines(&self.stdout, deadline);
+        let stderr = all_lines(&self.stderr, deadline);
+        // Its outputs are closed, so it ends now.
+        let code = self.child.wait().expect("a child can be waited for").code();
+        assert!(!stderr.contains("panicked"), "{stderr}");
+        Ended { code, stdout, stderr }
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().expect("a child can be killed");
+        self.child.wait().expect("a child can be waited for");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let stderr: String = self.stderr.iter().collect();
+        if !thread::panicking() {
+            assert!(!stderr.contains("panicked"), "{stderr}");
+        } else if !stderr.is_empty() {
+            eprintln!("the process said: {stderr}");
+        }
+    }
+}
+
+/// The lines of a pipe; the channel is closed where the pipe ends.
+fn lines(pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        let mut pipe = BufReader::new(pipe);
+        let mut line = String::new();
+        while pipe.read_line(&mut line).is_ok_and(|read| read > 0)
+            && sender.send(std::mem::take(&mut line)).is_ok()
+        {}
+    });
+    lines
+}
+
+fn all_lines(lines: &mpsc::Receiver<String>, deadline: Instant) -> String {
+    let mut all = String::new();
+    loop {
+        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => all.push_str(&line),
+            Err(mpsc::RecvTimeoutError::Disconnected) => return all,
+            Err(mpsc::RecvTimeoutError::Timeout) => panic!("the process hangs; so far it said: {all}"),
+        }
+    }
+}
+
+/// A server, and the key file that `echo key` made for it.
+struct Server {
+    process: Running,
+    address: SocketAddr,
+    folder: tempfile::TempDir,
+}
+
+impl Server {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let key_file = folder.path().join("key");
+        let made = Running::start([OsStr::new("key"), "--key-file".as_ref(), key_file.as_ref()]).end();
+        assert_eq!(made.code, Some(0), "{}", made.stderr);
+        let args = [OsStr::new("serve"), "--listen".as_ref(), "127.0.0.1:0".as_ref(), "--key-file".as_ref()];
+        let process = Running::start(args.into_iter().chain([key_file.as_ref()]));
+        let line = process.stdout.recv_timeout(PATIENCE).expect("the server says where it listens");
+        let port = line.strip_prefix("listening on 127.0.0.1:").and_then(|port| port.strip_suffix('\n'));
+        let port = port.and_then(|port| port.parse().ok()).unwrap_or_else(|| panic!("{line:?}"));
+        Self { process, address: SocketAddr::from(([127, 0, 0, 1], port)), folder }
+    }
+
+    fn key_file(&self) -> PathBuf {
+        self.folder.path().join("key")
+    }
+
+    fn connect(&self) -> Connection {
+        self.connect_with(|config| config)
+    }
+
+    fn connect_with(&self, tune: impl FnOnce(Config) -> Config) -> Connection {
+        let key = Key::from_file(self.key_file()).expect("the key file holds a key");
+        Connection::connect(self.address, tune(Config::new(key))).expect("the server answers")
+    }
+
+    fn load(&self, channels: u64, messages: u64, size: u64) -> Running {
+        load(self.address, &self.key_file(), channels, messages, size)
+    }
+
+    fn expect_load(&self, channels: u64, messages: u64, size: u64) {
+        expect_verified(self.load(channels, messages, size), channels, messages);
+    }
+
+    /// The server's threads, where the system tells; without clients they are two.
+    #[cfg(target_os = "linux")]
+    fn threads(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/task", self.process.child.id())).expect("it runs").count()
+    }
+}
+
+fn load(address: SocketAddr, key_file: &Path, channels: u64, messages: u64, size: u64) -> Running {
+    let [address, channels, messages, size] =
+        [address.to_string(), channels.to_string(), messages.to_string(), size.to_string()];
+    Running::start(
+        [
+            OsStr::new("load"),
+            "--connect".as_ref(),
+            address.as_ref(),
+            "--key-file".as_ref(),
+            key_file.as_ref(),
+        ]
+        .into_iter()
+        .chain(["--channels", &channels, "--messages", &messages, "--size", &size].map(OsStr::new)),
+    )
+}
+
+fn expect_verified(load: Running, channels: u64, messages: u64) {
+    let ended = load.end();
+    let verified = format!("verified {} messages on {channels} channels\n", channels * messages);
+    assert_eq!((ended.code, &*ended.stdout, &*ended.stderr), (Some(0), &*verified, ""));
+}
+
+/// Waits for something that only looking again can tell.
+#[cfg(target_os = "linux")]
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+// ---------------------------------------------------------------------------
+// Loads
+
+#[test]
+fn a_load_of_any_shape_is_verified() {
+    let server = Server::start();
+    for (channels, messages, size) in [
+        (1, 1, 1),
+        (1, 5000, 16),
+        (7, 300, 1000),
+        (128, 50, 100),
+        // More channels than threads, and messages of several frames.
+        (20, 4, 200_000),
+        // Larger than the window, and the largest that the server takes.
+        (2, 3, 3_000_000),
+        (1, 1, 16 << 20),
+        // Messages of nothing, and no messages at all.
+        (9, 200, 0),
+        (128, 0, 10),
+    ] {
+        server.expect_load(channels, messages, size);
+    }
+}
+
+#[test]
+fn two_loads_at_once_are_verified() {
+    let server = Server::start();
+    let loads = [server.load(16, 300, 5000), server.load(128, 100, 77)];
+    for (load, (channels, messages)) in loads.into_iter().zip([(16, 300), (128, 100)]) {
+        expect_verified(load, channels, messages);
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_holds_up_no_other_client_and_no_other_channel() {
+    let server = Server::start();
+    let rude = server.connect();
+    let stuck: Vec<(Sender, u64)> = (0..3).map(|channel| fill_up(&rude, ChannelId::new(channel))).collect();
+
+    server.expect_load(128, 30, 500);
+    server.expect_load(3, 2, 2_000_000);
+
+    // Nor its own other channel.
+    let other = ChannelId::new(9);
+    let (sender, receiver) = (rude.sender(other).unwrap(), rude.receiver(other).unwrap());
+    for _ in 0..100 {
+        sender.send("on time").unwrap();
+        assert_eq!(&*next(&receiver).unwrap(), b"on time");
+    }
+
+    // And when it reads, all is there.
+    for (sender, sent) in stuck {
+        let receiver = rude.receiver(sender.channel()).unwrap();
+        drop(sender);
+        for number in 0..sent {
+            let message = next(&receiver).unwrap();
+            assert!(message.len() == CHUNK && message[..8] == number.to_be_bytes(), "message {number}");
+        }
+        assert_eq!(next(&receiver), Err(RecvError::Finished));
+    }
+}
+
+const CHUNK: usize = 50_000;
+
+/// Sends without reading until nothing goes any more; how many messages went.
+fn fill_up(connection: &Connection, channel: ChannelId) -> (Sender, u64) {
+    let sender = connection.sender(channel).unwrap();
+    for number in 0_u64.. {
+        let mut message = vec![7; CHUNK];
+        message[..8].copy_from_slice(&number.to_be_bytes());
+        match sender.send_timeout(message, Duration::from_millis(300)) {
+            Ok(()) => assert!(number < 1000, "it goes on for ever"),
+            Err(SendTimeoutError::Timeout { .. }) => return (sender, number),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    unreachable!("a channel fills up");
+}
+
+// ---------------------------------------------------------------------------
+// What goes wrong
+
+#[test]
+fn wrong_arguments_are_told_from_failures() {
+    let folder = tempfile::tempdir().unwrap();
+    let key_file = folder.path().join("key");
+    let key_file = key_file.to_str().unwrap();
+    let load = ["load", "--connect", "127.0.0.1:1", "--key-file", key_file];
+    let with = |more: &[&'static str]| load.iter().copied().chain(more.iter().copied()).collect::<Vec<_>>();
+    for (args, word) in [
+        (vec![], "missing"),
+        (vec!["frob"], "`frob`"),
+        (vec!["serve", "--key-file", key_file], "--listen"),
+        (vec!["serve", "--listen", "127.0.0.1:0"], "--key-file"),
+        (vec!["serve", "--listen", "127.0.0.1:0", "--key-file", key_file, "--size", "1"], "--size"),
+        (with(&["--channels", "1", "--messages", "1"]), "--size"),
+        (with(&["--channels", "0", "--messages", "1", "--size", "1"]), "1 to 128"),
+        (with(&["--channels", "129", "--messages", "1", "--size", "1"]), "1 to 128"),
+        (with(&["--channels", "1", "--messages", "-1", "--size", "1"]), "-1"),
+        (with(&["--channels", "1", "--messages", "many", "--size", "1"]), "many"),
+    ] {
+        let ended = Running::start(&args).end();
+        assert_eq!((ended.code, &*ended.stdout), (Some(2), ""), "{args:?}");
+        assert!(ended.stderr.contains(word) && ended.stderr.contains("--help"), "{args:?}: {}", ended.stderr);
+    }
+
+    for args in [vec!["--help"], vec!["load", "-h"]] {
+        let ended = Running::start(&args).end();
+        assert_eq!((ended.code, &*ended.stderr), (Some(0), ""), "{args:?}");
+        assert!(ended.stdout.contains("--channels C"), "{args:?}: {}", ended.stdout);
+    }
+
+    let ended = Running::start(["serve", "--listen", "127.0.0.1:0", "--key-file", key_file]).end();
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("echo key --key-file"), "it says how to get one: {}", ended.stderr);
+}
+
+#[test]
+fn a_key_is_the_owners_alone_and_never_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let key_file = folder.path().join("key");
+    let make = || Running::start([OsStr::new("key"), "--key-file".as_ref(), key_file.as_ref()]).end();
+    assert_eq!(make().code, Some(0));
+    let text = std::fs::read_to_string(&key_file).unwrap();
+    assert!(text.trim_end().len() == 64 && text.trim_end().bytes().all(|byte| byte.is_ascii_hexdigit()));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(std::fs::metadata(&key_file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    let again = make();
+    assert_eq!(again.code, Some(1));
+    assert!(again.stderr.contains("already there"), "{}", again.stderr);
+    assert_eq!(std::fs::read_to_string(&key_file).unwrap(), text);
+}
+
+#[test]
+fn a_wrong_key_is_refused_and_said_so() {
+    let server = Server::start();
+    let wrong = server.folder.path().join("wrong");
+    Key::generate().write_new_file(&wrong).unwrap();
+    let ended = load(server.address, &wrong, 1, 1, 1).end();
+    assert_eq!((ended.code, &*ended.stdout), (Some(1), ""));
+    assert!(ended.stderr.contains("does not accept this key"), "{}", ended.stderr);
+    server.expect_load(1, 10, 10);
+}
+
+#[test]
+fn when_the_server_is_killed_the_load_says_so_and_ends() {
+    let mut server = Server::start();
+    let (through, busy) = relay(server.address, 1 << 20);
+    // More than could be done.
+    let load = load(through, &server.key_file(), 16, 1 << 40, 1000);
+    if let Err(error) = busy.recv_timeout(PATIENCE) {
+        panic!("the load does not get going: {error}; {}", load.end().stderr);
+    }
+    server.process.kill();
+    let ended = load.end();
+    assert_eq!((ended.code, &*ended.stdout), (Some(1), ""));
+    assert!(ended.stderr.contains("connection was lost"), "{}", ended.stderr);
+}
+
+#[test]
+fn when_a_client_is_killed_the_server_goes_on() {
+    let server = Server::start();
+    let (through, busy) = relay(server.address, 1 << 20);
+    let mut load = load(through, &server.key_file(), 128, 1 << 40, 3000);
+    if let Err(error) = busy.recv_timeout(PATIENCE) {
+        panic!("the load does not get going: {error}; {}", load.end().stderr);
+    }
+    #[cfg(target_os = "linux")]
+    eventually("each channel in use has a thread", || server.threads() > 128);
+    load.kill();
+    server.expect_load(8, 100, 1000);
+    #[cfg(target_os = "linux")]
+    eventually("the threads of clients that left are gone", || server.threads() == 2);
+}
+
+#[test]
+fn a_client_that_leaves_with_full_channels_leaves_no_thread_behind() {
+    let server = Server::start();
+    let rude = server.connect();
+    for channel in [0, 127] {
+        fill_up(&rude, ChannelId::new(channel));
+    }
+    drop(rude);
+    server.expect_load(1, 10, 10);
+    #[cfg(target_os = "linux")]
+    eventually("the threads of clients that left are gone", || server.threads() == 2);
+}
+
+/// Passes one connection on to a server, and tells when so many bytes have come back.
+fn relay(server: SocketAddr, enough: usize) -> (SocketAddr, mpsc::Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        let (client, _) = listener.accept().unwrap();
+        let server = TcpStream::connect(server).unwrap();
+        let (client_in, server_out) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+        thread::spawn(move || pass_on(client_in, server_out, |_| {}));
+        let mut passed = 0;
+        pass_on(server, client, |bytes| {
+            if passed < enough && passed + bytes >= enough {
+                // A test that failed does not listen any more.
+                let _ = tell.send(());
+            }
+            passed += bytes;
+        });
+    });
+    (address, told)
+}
+
+fn pass_on(mut from: TcpStream, mut to: TcpStream, mut count: impl FnMut(usize)) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        count(read);
+        if to.write_all(&buffer[..read]).is_err() {
+            break;
+        }
+    }
+    // Both sides hear of the end; one of them may be gone.
+    let _ = from.shutdown(Shutdown::Both);
+    let _ = to.shutdown(Shutdown::Both);
+}
+
+// ---------------------------------------------------------------------------
+// Runs
+
+fn next(receiver: &Receiver) -> Result<Vec<u8>, RecvError> {
+    match receiver.recv_timeout(PATIENCE) {
+        Ok(message) => Ok(message.to_vec()),
+        Err(trunkline::RecvTimeoutError::Disconnected(end)) => Err(end),
+        Err(trunkline::RecvTimeoutError::Timeout) => panic!("nothing came in time"),
+    }
+}
+
+fn both(connection: &Connection, channel: u8) -> (Sender, Receiver) {
+    let channel = ChannelId::new(channel);
+    (connection.sender(channel).unwrap(), connection.receiver(channel).unwrap())
+}
+
+#[test]
+fn a_finish_is_answered_with_a_finish_and_the_next_run_works() {
+    let server = Server::start();
+    let client = server.connect();
+    let (sender, receiver) = both(&client, 5);
+    for run in 0_u32..50 {
+        for number in 0..run {
+            sender.send([run.to_be_bytes(), number.to_be_bytes()].concat()).unwrap();
+        }
+        if run > 0 {
+            sender.finish().unwrap();
+        }
+        for number in 0..run {
+            assert_eq!(next(&receiver), Ok([run.to_be_bytes(), number.to_be_bytes()].concat()));
+        }
+        if run > 0 {
+            assert_eq!(next(&receiver), Err(RecvError::Finished), "run {run}");
+        }
+    }
+}
+
+#[test]
+fn a_finish_comes_after_all_of_a_message_that_is_larger_than_the_window() {
+    let server = Server::start();
+    let client = server.connect_with(|config| config.window(10_000));
+    let (sender, receiver) = both(&client, 5);
+    for run in 0..3 {
+        let message = vec![run; 5_000_000];
+        sender.send(&message).unwrap();
+        sender.finish().unwrap();
+        assert!(next(&receiver).is_ok_and(|echoed| echoed == message), "run {run}");
+        assert_eq!(next(&receiver), Err(RecvError::Finished));
+    }
+}
+
+#[test]
+fn an_empty_run_is_answered_each_time() {
+    let server = Server::start();
+    let client = server.connect();
+    let channel = ChannelId::new(77);
+    let receiver = client.receiver(channel).unwrap();
+    for _ in 0..20 {
+        drop(client.sender(channel).unwrap());
+        assert_eq!(next(&receiver), Err(RecvError::Finished));
+        client.sender(channel).unwrap().reset(3).unwrap();
+        assert_eq!(next(&receiver), Err(RecvError::Reset { channel, code: 3 }));
+        let sender = client.sender(channel).unwrap();
+        sender.send("").unwrap();
+        sender.finish().unwrap();
+        assert_eq!(next(&receiver), Ok(vec![]));
+        assert_eq!(next(&receiver), Err(RecvError::Finished));
+    }
+}
+
+#[test]
+fn a_reset_is_answered_with_its_code_behind_the_whole_messages() {
+    let server = Server::start();
+    let client = server.connect();
+    let (sender, receiver) = both(&client, 0);
+    for code in [0, 77, u32::MAX] {
+        sender.send("before").unwrap();
+        assert_eq!(next(&receiver), Ok(b"before".to_vec()));
+        sender.reset(code).unwrap();
+        assert_eq!(next(&receiver), Err(RecvError::Reset { channel: ChannelId::new(0), code }));
+        sender.send("after").unwrap();
+        sender.finish().unwrap();
+        assert_eq!(next(&receiver), Ok(b"after".to_vec()));
+        assert_eq!(next(&receiver), Err(RecvError::Finished));
+    }
+}
+
+#[test]
+fn a_stop_ends_the_echo_of_its_run_and_the_next_run_works() {
+    let server = Server::start();
+    let client = server.connect();
+    let (sender, receiver) = both(&client, 3);
+    for run in 0..50 {
+        sender.send("wanted").unwrap();
+        assert_eq!(next(&receiver), Ok(b"wanted".to_vec()), "run {run}");
+        receiver.stop(9);
+        // The server takes the rest of the run all the same: more than a window of it.
+        for _ in 0..if run == 0 { 100 } else { 3 } {
+            sender.send_timeout(vec![1; 50_000], PATIENCE).unwrap();
+        }
+        sender.finish().unwrap();
+
+        let next_run = client.sender(ChannelId::new(3)).unwrap();
+        next_run.send("next run").unwrap();
+        next_run.finish().unwrap();
+        assert_eq!(next(&receiver), Ok(b"next run".to_vec()), "run {run}");
+        assert_eq!(next(&receiver), Err(RecvError::Finished), "run {run}");
+    }
+}
+
+#[test]
+fn a_receiver_that_is_dropped_and_made_again_gets_the_next_run() {
+    let server = Server::start();
+    let client = server.connect();
+    let channel = ChannelId::new(3);
+    for run in 0..20 {
+        let (sender, receiver) = both(&client, 3);
+        sender.send("one").unwrap();
+        assert_eq!(next(&receiver), Ok(b"one".to_vec()), "run {run}");
+        drop(receiver);
+        sender.send("nobody reads this").unwrap();
+        sender.finish().unwrap();
+
+        // What comes of the run before is not for this one.
+        let receiver = client.receiver(channel).unwrap();
+        sender.send("two").unwrap();
+        sender.finish().unwrap();
+        assert_eq!(next(&receiver), Ok(b"two".to_vec()), "run {run}");
+        assert_eq!(next(&receiver), Err(RecvError::Finished), "run {run}");
+    }
+}
