@@ -686,6 +686,11 @@ mod tests {
     use super::*;
 
     /// Written from the protocol's tables: each frame there is, and what lies next to it.
+    /// How many pseudo-random inputs each body gets: more by `TRUNKLINE_FUZZ_INPUTS`.
+    fn inputs() -> usize {
+        std::env::var("TRUNKLINE_FUZZ_INPUTS").ok().and_then(|inputs| inputs.parse().ok()).unwrap_or(2000)
+    }
+
     const FRAMES: &[&[u8]] = &[
         b"\x05\x00\x00\x03abc",
         b"\x05\x00\x00\x00",
@@ -740,7 +745,7 @@ mod tests {
         }
         frame(&FRAMES.concat());
         let mut noise = Noise(1);
-        for _ in 0..2000 {
+        for _ in 0..inputs() {
             let mut bytes = noise.bytes();
             frame(&bytes);
             // Short frames, so that there is more than one.
@@ -766,7 +771,7 @@ mod tests {
         handshake(b"\x00\x01\x30\xF4TLN\x01\x01\x00\x00");
         handshake(b"\x01\x01\x30\xF4TLN\x01\x00\x00\x00");
         let mut noise = Noise(2);
-        for _ in 0..2000 {
+        for _ in 0..inputs() {
             handshake(&noise.bytes());
         }
     }
@@ -784,7 +789,7 @@ mod tests {
             }
         }
         let mut noise = Noise(3);
-        for _ in 0..2000 {
+        for _ in 0..inputs() {
             session(&noise.bytes());
         }
     }

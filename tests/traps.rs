@@ -123,7 +123,8 @@ fn trap_9_returning_from_main_loses_nothing() {
 #[test]
 fn trap_9_every_end_wakes_a_blocked_reader() {
     type End = fn(Connection, Sender);
-    let ends: [(End, fn(&RecvError) -> bool); 4] = [
+    type Expected = fn(&RecvError) -> bool;
+    let ends: [(End, Expected); 4] = [
         (|_conn, sender| drop(sender), |error| *error == RecvError::Finished),
         (|_conn, sender| sender.reset(5).unwrap(), |error| matches!(error, RecvError::Reset { code: 5, .. })),
         (

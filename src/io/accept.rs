@@ -284,8 +284,7 @@ impl Pending {
         }
         self.flush()?;
         let mut buffer = [0; 512];
-        loop {
-            let Some(socket) = &mut self.socket else { break };
+        while let Some(socket) = &mut self.socket {
             let read = match socket.read(&mut buffer) {
                 Ok(0) if self.refused => return Ok(Outcome::Over),
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),

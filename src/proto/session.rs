@@ -214,10 +214,8 @@ impl Session {
         for (channel, code) in effects.stops {
             woken.extend(outbound.handle_stop(channel, code, spare));
         }
-        if let Some(offset) = effects.ack {
-            if offset > self.sent {
-                self.fail(&Violation::AckOutOfRange { offset, sent: self.sent });
-            }
+        if let Some(offset) = effects.ack.filter(|offset| *offset > self.sent) {
+            self.fail(&Violation::AckOutOfRange { offset, sent: self.sent });
         }
         if effects.interrupt {
             self.notices.push(Notice::Interrupt);

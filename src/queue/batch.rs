@@ -11,6 +11,7 @@ use super::pool::Pool;
 use crate::id::ChannelId;
 use crate::message::Message;
 use crate::proto::frame::{Control, End, WORD, Word};
+use crate::proto::inbound::PIECE;
 use crate::proto::segment::Spare;
 
 #[derive(Debug)]
@@ -146,6 +147,18 @@ pub(crate) fn for_each(item: &Item, mut visit: impl FnMut(ChannelId, Framed<'_>)
     }
 }
 
+/// How much of the beginning of `frames` is whole frames and has room in `free` bytes.
+fn whole_frames(frames: &[u8], free: usize) -> usize {
+    let mut len = 0;
+    while let Some(word) = Word::first_of(&frames[len..]) {
+        if len + WORD + word.len() > free {
+            break;
+        }
+        len += WORD + word.len();
+    }
+    len
+}
+
 /// One thing in an [`Item`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Framed<'a> {
@@ -172,17 +185,22 @@ impl Pieces {
         self.items.push_back(Item::Message(channel, bytes));
     }
 
-    /// Appends frames with so many messages in them to the last piece, or to a new one.
-    pub(crate) fn push_frames(&mut self, frames: &[u8], messages: usize, spare: &mut impl Spare) {
+    /// Appends frames with so many messages in them: as many as fit to the last piece, so that
+    /// pieces that wait are full, and the rest to a new one.
+    pub(crate) fn push_frames(&mut self, mut frames: &[u8], messages: usize, spare: &mut impl Spare) {
         self.messages += messages;
         let mut room = frames.len();
         if let Some(Item::Frames(last)) = self.items.back_mut() {
-            if last.capacity() - last.len() >= frames.len() {
-                last.extend_from_slice(frames);
+            let free = last.capacity() - last.len();
+            let fit = if frames.len() <= free { frames.len() } else { whole_frames(frames, free) };
+            let (front, rest) = frames.split_at(fit);
+            last.extend_from_slice(front);
+            if rest.is_empty() {
                 return;
             }
+            frames = rest;
             // What follows a full piece is likely to fill one too.
-            room = room.max(crate::proto::inbound::PIECE);
+            room = frames.len().max(PIECE);
         }
         let mut piece = spare.take(room);
         piece.extend_from_slice(frames);
@@ -212,7 +230,7 @@ impl Pieces {
             match self.items.back_mut() {
                 Some(Item::Frames(last))
                     if last.capacity() - last.len() >= first.len()
-                        || (roomy && last.len() + first.len() <= crate::proto::inbound::PIECE) =>
+                        || (roomy && last.len() + first.len() <= PIECE) =>
                 {
                     last.extend_from_slice(first);
                     if let Some(Item::Frames(first)) = other.items.pop_front() {

@@ -9,7 +9,7 @@ use crate::proto::outbound::SEGMENT;
 use crate::proto::segment::Spare;
 
 /// The sizes of buffers, and how many of each are kept at most (together about 6 MiB).
-const CLASSES: [(usize, usize); 3] = [(2048, 256), (PIECE + SMALL + 4, 64), (SEGMENT, 64)];
+const CLASSES: [(usize, usize); 3] = [(2048, 256), (PIECE + SMALL + 64, 64), (SEGMENT, 64)];
 
 #[derive(Debug, Default)]
 pub(crate) struct Pool {

@@ -1,0 +1,64 @@
+//! One module for each peer: how it is set up and how one message is sent and taken.
+
+mod async_smux;
+mod byte_stream;
+mod chmux;
+mod h2;
+mod raw;
+mod trunkline;
+mod yamux;
+mod zmq;
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use anyhow::Result;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::child::{self, Role};
+use crate::plan::{PeerName, Plan};
+use crate::{asynchronous, blocking};
+
+const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// The application-side buffer of the rows that have one.
+const BUFFER: usize = 64 << 10;
+
+pub fn run(role: Role, plan: &Plan) -> Result<()> {
+    match plan.peer {
+        PeerName::Raw => blocking::run::<raw::Raw>(role, plan),
+        PeerName::Zmq => blocking::run::<zmq::Zmq>(role, plan),
+        PeerName::Trunkline => blocking::run::<trunkline::Trunkline>(role, plan),
+        PeerName::Yamux => asynchronous::run::<yamux::Yamux>(role, plan),
+        PeerName::H2 => asynchronous::run::<h2::H2>(role, plan),
+        PeerName::Chmux => asynchronous::run::<chmux::Chmux>(role, plan),
+        PeerName::AsyncSmux => asynchronous::run::<async_smux::AsyncSmux>(role, plan),
+    }
+}
+
+/// The versions measured, for the head of the table.
+pub fn versions() -> String {
+    let (major, minor, patch) = ::zmq::version();
+    let lock = include_str!("../../Cargo.lock");
+    let of = |name: &str| {
+        let entry = lock.split("[[package]]").find(|p| p.contains(&format!("\nname = \"{name}\"\n")));
+        let version = entry.and_then(|p| p.split("version = \"").nth(1)?.split('"').next());
+        format!("{name} {}", version.unwrap_or("?"))
+    };
+    let crates = ["yamux", "h2", "remoc", "async_smux", "trunkline"].map(of).join(", ");
+    format!("libzmq {major}.{minor}.{patch}, {crates}")
+}
+
+/// The one socket of those that are handed theirs.
+async fn accept_one() -> Result<TcpStream> {
+    let listener = TcpListener::bind(LOOPBACK).await?;
+    child::announce(&[listener.local_addr()?]);
+    let (socket, _) = listener.accept().await?;
+    socket.set_nodelay(true)?;
+    Ok(socket)
+}
+
+async fn connect_one(to: SocketAddr) -> Result<TcpStream> {
+    let socket = TcpStream::connect(to).await?;
+    socket.set_nodelay(true)?;
+    Ok(socket)
+}

@@ -1,0 +1,148 @@
+//! What it holds and what it allocates, counted by the allocator. One test, since what others
+//! allocate at the same time would count too.
+
+mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::Instant;
+
+use support::{LONG, loopback};
+use trunkline::*;
+
+struct Counting;
+
+static LIVE: AtomicI64 = AtomicI64::new(0);
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LIVE.fetch_add(layout.size() as i64, Relaxed);
+        CALLS.fetch_add(1, Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size() as i64, Relaxed);
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+const A: ChannelId = ChannelId::new(1);
+
+fn live() -> i64 {
+    LIVE.load(Relaxed)
+}
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LONG;
+    while !done() {
+        assert!(Instant::now() < deadline, "{what} never comes");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn memory_is_bounded_and_steady() {
+    trap_4_unread_messages_stay_within_the_bound();
+    a_steady_stream_allocates_nothing_by_the_message();
+    a_thousand_idle_connections_cost_little_and_one_thread();
+}
+
+/// Trap 4, and the documented bound: what waits unread on a channel, with its bookkeeping, is at
+/// most the window and one largest message, whatever the messages' size. What the receive side
+/// adds to that per connection is its read buffer's worth of pieces and the pool, both fixed.
+fn trap_4_unread_messages_stay_within_the_bound() {
+    const WINDOW: u32 = 1 << 20;
+    const CHANNELS: i64 = 16;
+    // Buffers that are kept for their next use, by both ends: see `queue/pool.rs`.
+    const POOL: i64 = 12 << 20;
+    for size in [0usize, 1, 16, 4096, 4097, 65_536, 100_000] {
+        let (here, there) = loopback(|config| config.window(WINDOW).max_message(100_000));
+        let before = live();
+        let mut sent = 0u64;
+        for channel in 0..CHANNELS as u8 {
+            let sender = here.sender(ChannelId::new(channel)).unwrap();
+            let message = vec![1; size];
+            while sender.try_send(&message).is_ok() || here.stats().queued > 0 {
+                sent += 1;
+            }
+        }
+        // Pieces are filled to four fifths at least.
+        let bound = CHANNELS * (i64::from(WINDOW) + 100_032) * 5 / 4;
+        let held = live() - before;
+        println!("{size} bytes: {sent} messages unread hold {held} of {bound}, and {POOL} for the pool");
+        assert!(held <= bound + POOL, "{size}-byte messages hold {held} bytes, the bound is {bound}");
+        assert!(there.stats().channels.len() == CHANNELS as usize);
+    }
+}
+
+/// Small messages in a steady stream: neither side allocates by the message.
+fn a_steady_stream_allocates_nothing_by_the_message() {
+    const COUNT: u64 = 400_000;
+    for size in [16usize, 200] {
+        let (here, there) = loopback(|config| config);
+        let (sender, receiver) = (here.sender(A).unwrap(), there.receiver(A).unwrap());
+        let mut calls = 0;
+        // The first round warms up.
+        for _ in 0..2 {
+            let before = CALLS.load(Relaxed);
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    for _ in 0..COUNT {
+                        sender.send(&[7; 200][..size]).unwrap();
+                    }
+                });
+                for _ in 0..COUNT {
+                    receiver.recv().unwrap();
+                }
+            });
+            calls = CALLS.load(Relaxed) - before;
+        }
+        println!("{size} bytes: {calls} allocations for {COUNT} messages");
+        // What remains is per piece of 16 KiB that messages refer to, and per batch.
+        assert!(calls < COUNT / 20, "{calls} allocations for {COUNT} messages of {size} bytes");
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn threads() -> usize {
+    0
+}
+
+fn a_thousand_idle_connections_cost_little_and_one_thread() {
+    const COUNT: usize = 1000;
+    let key = Key::generate();
+    let listener = Listener::bind("127.0.0.1:0", Config::new(key.clone())).unwrap();
+    let connect = || {
+        let client = Connection::connect(listener.local_addr(), Config::new(key.clone())).unwrap();
+        (client, listener.accept().unwrap())
+    };
+    let first = connect();
+    let (before, threads_before) = (live(), threads());
+    let connections: Vec<_> = (0..COUNT).map(|_| connect()).collect();
+    let each = (live() - before) / (2 * COUNT as i64);
+    println!("an idle connection costs {each} bytes on each side");
+    assert!(each < 8 * 1024, "an idle connection costs {each} bytes on each side");
+    assert_eq!(threads(), threads_before, "no thread by the connection");
+    // They are alive.
+    for (client, server) in &connections {
+        client.sender(A).unwrap().send("hello").unwrap();
+        assert_eq!(&*server.receiver(A).unwrap().recv_timeout(LONG).unwrap(), b"hello");
+    }
+    let used = (live() - before) / (2 * COUNT as i64);
+    println!("one that was used costs {used} bytes on each side");
+    assert!(used < 16 * 1024, "a used connection costs {used} bytes on each side");
+    drop(connections);
+    drop(first);
+    wait_until("the memory of the closed connections", || live() - before < 1 << 20);
+}
