@@ -206,6 +206,10 @@ impl Conn {
     ) {
         self.shared.inbox.route(&mut ctx.staging, &mut self.routes);
         handle(&mut self.session, ctx.now, &mut ctx.staging);
+        if self.session.has_stops() {
+            // Before anybody can answer what came behind the STOP: the answer is a new run.
+            self.exchange(ctx);
+        }
         let open = self.session.open_runs();
         self.shared.inbox.hand_over(&mut ctx.staging, &mut self.routes, open, &ctx.core.pool);
     }
@@ -257,14 +261,15 @@ impl Conn {
 
     fn exchange(&mut self, ctx: &mut Context) {
         let Self { session, shared, outbox, writable, bite, deadline, .. } = self;
-        shared.inbox.collect(&mut ctx.taken, &mut ctx.stops);
-        for taken in ctx.taken.drain(..) {
-            session.handle_taken(taken);
-        }
-        for (channel, code) in ctx.stops.drain(..) {
-            session.handle_stop(channel, code);
-        }
         shared.send.exchange(|outbound, wishes, woken| {
+            // With the send queue locked: what was stopped before something was sent goes first.
+            shared.inbox.collect(&mut ctx.taken, &mut ctx.stops);
+            for taken in ctx.taken.drain(..) {
+                session.handle_taken(taken);
+            }
+            for (channel, code) in ctx.stops.drain(..) {
+                session.handle_stop(channel, code);
+            }
             if let Some((code, reason)) = wishes.close.take() {
                 session.close(code, reason);
                 *deadline = ctx.now.checked_add(shared.facts.linger);

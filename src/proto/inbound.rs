@@ -530,6 +530,11 @@ impl Inbound {
         std::mem::take(&mut self.effects)
     }
 
+    /// Whether a STOP has come that was not taken out.
+    pub(crate) fn has_stops(&self) -> bool {
+        !self.effects.stops.is_empty()
+    }
+
     /// How many bytes of the peer's stream have been received.
     pub(crate) fn received(&self) -> u64 {
         self.received

@@ -22,6 +22,8 @@ use crate::id::{ChannelId, ChannelSet};
 const COPY: usize = 4096;
 /// A fragment that is not a message's last is not made smaller than this without need.
 const LEAST_FRAGMENT: usize = 4096;
+/// Ends of runs that may wait behind a staged message.
+const ENDS: usize = 16;
 /// A full segment; a frame of any size fits.
 pub(crate) const SEGMENT: usize = 64 * 1024 + WORD;
 /// The first segment of a lane that was empty: a single small message should not hold a full one.
@@ -123,8 +125,9 @@ struct Channel {
     lane: Priority,
     /// What is left of a message whose first fragments are in a lane.
     staged: Option<Bytes>,
-    /// How the run ends, once what is staged is out.
-    end: Option<End>,
+    /// What follows once what is staged is out: the end of its run, and those of empty runs after
+    /// it. Only then: a message of the next run waits like any other.
+    ends: Vec<End>,
     /// A run has begun and not ended.
     open: bool,
     /// Whether the senders that are there now have ended a run and sent nothing after it.
@@ -133,6 +136,8 @@ struct Channel {
     generation: u32,
     stop_code: u32,
     senders: u32,
+    /// What its lane had been pushed in all when the channel last pushed something.
+    last_pushed: u64,
     messages: u64,
     bytes: u64,
 }
@@ -147,6 +152,8 @@ pub(crate) struct Outbound {
     lanes: [Lane; 2],
     /// Bytes in the lanes, each with a limit of its own: bulk must not keep out what is urgent.
     queued: [usize; 2],
+    /// Bytes that ever entered a lane.
+    pushed: [u64; 2],
     /// Channels with something staged.
     staged: usize,
 }
@@ -162,6 +169,7 @@ impl Outbound {
             channels: Table::new(),
             lanes: Default::default(),
             queued: [0; 2],
+            pushed: [0; 2],
             staged: 0,
         }
     }
@@ -175,16 +183,17 @@ impl Outbound {
             credit,
             lane: Priority::default(),
             staged: None,
-            end: None,
+            ends: Vec::new(),
             open: false,
             ended: false,
             generation: 0,
             stop_code: 0,
             senders: 0,
+            last_pushed: 0,
             messages: 0,
             bytes: 0,
         });
-        let idle = self.lanes[Priority::Normal as usize].is_empty();
+        let [_, taken] = self.taken();
         let channel = self.channels.at(place);
         // Without one that was asked for: that of the other senders, or the normal one.
         let priority = priority.or((channel.senders == 0).then_some(Priority::Normal));
@@ -195,10 +204,12 @@ impl Outbound {
             && priority != channel.lane
         {
             // A frame of this channel that still waits in the slower lane must not be overtaken.
-            if channel.senders > 0 || channel.staged.is_some() || !idle {
+            let waits = channel.lane == Priority::Normal && channel.last_pushed > taken;
+            if channel.senders > 0 || channel.staged.is_some() || waits {
                 return None;
             }
             channel.lane = priority;
+            channel.last_pushed = 0;
         }
         channel.senders += 1;
         Some((place, channel.generation))
@@ -239,6 +250,8 @@ impl Outbound {
         }
         channel.began(len);
         self.queued[channel.lane as usize] += WORD + len;
+        self.pushed[channel.lane as usize] += (WORD + len) as u64;
+        channel.last_pushed = self.pushed[channel.lane as usize];
         open.extend_from_slice(&Word::data(channel.id, false, len).to_bytes());
         open.extend_from_slice(payload);
         true
@@ -342,14 +355,28 @@ impl Outbound {
                 room.extend_from_slice(payload.as_slice());
             }
         }
-        self.queued[priority as usize] += WORD + len;
+        self.count(id, priority, WORD + len);
     }
 
-    fn push_control(&mut self, lane: Priority, control: &Control, spare: &mut impl Spare) {
+    fn count(&mut self, id: ChannelId, priority: Priority, bytes: usize) {
+        self.queued[priority as usize] += bytes;
+        self.pushed[priority as usize] += bytes as u64;
+        if let Some(channel) = self.channels.get_mut(id) {
+            channel.last_pushed = self.pushed[priority as usize];
+        }
+    }
+
+    /// Bytes that ever left the lanes.
+    fn taken(&self) -> [u64; 2] {
+        [0, 1].map(|lane| self.pushed[lane] - self.queued[lane] as u64)
+    }
+
+    fn push_control(&mut self, id: ChannelId, lane: Priority, control: &Control, spare: &mut impl Spare) {
         let room = self.lanes[lane as usize].room(16, spare);
         let before = room.len();
         control.encode(room);
-        self.queued[lane as usize] += room.len() - before;
+        let bytes = room.len() - before;
+        self.count(id, lane, bytes);
     }
 
     /// Ends the run of a sender, behind what it has sent. Nothing happens if a run was ended
@@ -359,13 +386,23 @@ impl Outbound {
         if channel.generation != generation || channel.ended {
             return;
         }
-        if matches!(end, End::Reset(_)) {
-            self.staged -= usize::from(channel.staged.take().is_some());
-        }
         channel.ended = true;
         if channel.staged.is_some() {
-            channel.end = Some(end);
-        } else {
+            if end == End::Finish || !channel.ends.is_empty() {
+                // Empty runs above that are one.
+                if channel.ends.len() < ENDS {
+                    channel.ends.push(end);
+                }
+                return;
+            }
+            channel.staged = None;
+            self.staged -= 1;
+        }
+        self.push_end(place, end, spare);
+    }
+
+    fn push_ends(&mut self, place: usize, spare: &mut impl Spare) {
+        for end in std::mem::take(&mut self.channels.at(place).ends) {
             self.push_end(place, end, spare);
         }
     }
@@ -373,9 +410,8 @@ impl Outbound {
     fn push_end(&mut self, place: usize, end: End, spare: &mut impl Spare) {
         let channel = self.channels.at(place);
         channel.open = false;
-        channel.end = None;
         let (id, lane) = (channel.id, channel.lane);
-        self.push_control(lane, &Control::End { channel: id, end }, spare);
+        self.push_control(id, lane, &Control::End { channel: id, end }, spare);
     }
 
     /// The peer granted credit; whether a waiting sender may go on now.
@@ -407,9 +443,7 @@ impl Outbound {
                 return Ok(None);
             }
             self.staged -= 1;
-            if let Some(end) = channel.end {
-                self.push_end(place, end, spare);
-            }
+            self.push_ends(place, spare);
         }
         Ok(Some(place))
     }
@@ -423,6 +457,12 @@ impl Outbound {
             return None;
         }
         self.staged -= usize::from(channel.staged.take().is_some());
+        if let Some(end) = channel.ends.first_mut() {
+            // Its senders have finished it: it is not theirs any more.
+            *end = End::Reset(code);
+            self.push_ends(place, spare);
+            return Some(place);
+        }
         channel.generation = channel.generation.wrapping_add(1);
         channel.stop_code = code;
         // Those that belong to the run count no more.
@@ -460,7 +500,7 @@ impl Outbound {
         self.staged = 0;
         for channel in self.channels.iter_mut() {
             channel.staged = None;
-            channel.end = None;
+            channel.ends = Vec::new();
         }
     }
 

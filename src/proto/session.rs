@@ -339,7 +339,13 @@ impl Session {
             return None;
         }
         let ack_at = self.ack_at.filter(|_| writable);
-        [self.liveness.deadline(), ack_at].into_iter().flatten().min()
+        let heartbeat = self.liveness.deadline().filter(|_| self.ended.is_none());
+        [heartbeat, ack_at].into_iter().flatten().min()
+    }
+
+    /// Whether the peer has stopped something that the application may still send to.
+    pub(crate) fn has_stops(&self) -> bool {
+        self.inbound.has_stops()
     }
 
     /// What the peer says to the application outside the channels.

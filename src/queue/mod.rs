@@ -7,8 +7,9 @@
 //! | `Schedule::state` | which connections want the I/O thread, and whether it sleeps | pushing one entry, or swapping the list |
 //! | `Pool::state` | emptied buffers | moving one |
 //!
-//! A thread holds one of them at a time, but for the pool's, which may be taken under any other
-//! and takes none itself; so there is no order to get wrong. Everything a condition variable waits
+//! A thread holds one of them at a time, with two exceptions: the pool's may be taken under any
+//! other and takes none itself, and the I/O thread takes an inbox's under its send queue's; so no
+//! two threads can wait for each other. Everything a condition variable waits
 //! for is behind the lock that it is used with, and is changed before the notification, so no
 //! wake-up is lost. The model checker runs these types as they are (`loom.rs`).
 

@@ -1,0 +1,166 @@
+//! Every bug that was found leaves a test here, or where the mechanism stands that had it.
+
+mod support;
+
+use std::thread;
+use std::time::Duration;
+
+use support::wire::{self, ServerHandshake};
+use support::{LONG, loopback, pair};
+use trunkline::*;
+
+const A: ChannelId = ChannelId::new(1);
+const B: ChannelId = ChannelId::new(2);
+
+/// A message of which a part waits for credit, sent on channel `A`.
+fn staged(conn: &Connection) -> Sender {
+    let sender = conn.sender(A).unwrap();
+    sender.send(vec![1; 6_000]).unwrap();
+    sender.send(vec![1; 100_000]).unwrap();
+    sender
+}
+
+fn small_window() -> (Connection, Connection) {
+    pair(|config| config.window(10_000))
+}
+
+fn take_staged(receiver: &Receiver) {
+    assert_eq!(receiver.recv_timeout(LONG).unwrap().len(), 6_000);
+    assert_eq!(receiver.recv_timeout(LONG).unwrap().len(), 100_000);
+}
+
+fn end(receiver: &Receiver) -> RecvTimeoutError {
+    receiver.recv_timeout(LONG).unwrap_err()
+}
+
+/// The end of an empty run took the place of the end that waited before it.
+#[test]
+fn two_ends_behind_a_staged_message_both_come() {
+    let (here, there) = small_window();
+    drop(staged(&here));
+    drop(here.sender(A).unwrap());
+    let receiver = there.receiver(A).unwrap();
+    take_staged(&receiver);
+    assert_eq!(end(&receiver), RecvError::Finished.into());
+    assert_eq!(end(&receiver), RecvError::Finished.into());
+}
+
+/// A reset of the next, empty run dropped the rest of the finished run before it.
+#[test]
+fn a_reset_of_an_empty_run_spares_the_run_before() {
+    let (here, there) = small_window();
+    drop(staged(&here));
+    here.sender(A).unwrap().reset(5).unwrap();
+    let receiver = there.receiver(A).unwrap();
+    take_staged(&receiver);
+    assert_eq!(end(&receiver), RecvError::Finished.into());
+    assert_eq!(end(&receiver), RecvError::Reset { channel: A, code: 5 }.into());
+}
+
+/// A STOP of a finished run whose rest waited failed the sender of the next run.
+#[test]
+fn a_stop_of_a_finished_run_spares_the_next_sender() {
+    let (here, there) = small_window();
+    drop(staged(&here));
+    let next = here.sender(A).unwrap();
+    let receiver = there.receiver(A).unwrap();
+    while receiver.is_empty() {
+        thread::yield_now();
+    }
+    receiver.stop(9);
+    next.send_timeout("next", LONG).unwrap();
+    assert_eq!(&*receiver.recv_timeout(LONG).unwrap(), b"next");
+}
+
+/// The sender that the peer had stopped, dropped last, left the next run without its end.
+#[test]
+fn a_stopped_sender_that_is_dropped_late_takes_no_end_away() {
+    let (here, there) = pair(|config| config);
+    let (stopped, receiver) = (here.sender(A).unwrap(), there.receiver(A).unwrap());
+    stopped.send("one").unwrap();
+    receiver.recv().unwrap();
+    receiver.stop(1);
+    while stopped.send("more").is_ok() {
+        thread::yield_now();
+    }
+    let next = here.sender(A).unwrap();
+    next.send("two").unwrap();
+    drop(next);
+    drop(stopped);
+    assert_eq!(&*receiver.recv_timeout(LONG).unwrap(), b"two");
+    assert_eq!(end(&receiver), RecvError::Finished.into());
+}
+
+/// A channel stayed urgent after its urgent senders were gone.
+#[test]
+fn a_new_sender_has_the_normal_priority() {
+    let (here, _there) = pair(|config| config);
+    drop(here.sender_with(A, Priority::Urgent).unwrap());
+    let _normal = here.sender(A).unwrap();
+    assert_eq!(here.sender_with(A, Priority::Urgent).unwrap_err(), ChannelError::PriorityInUse(A));
+    here.sender_with(A, Priority::Normal).unwrap();
+}
+
+/// A server that grants a lot, and neither reads nor says anything after the handshake.
+fn silent_server() -> (Connection, wire::RawPeer) {
+    let key = [7; 32];
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap();
+    let accepting = thread::spawn(move || {
+        let mut handshake = ServerHandshake::accept(&server, &key);
+        handshake.accept.window = 1 << 30;
+        handshake.finish().unwrap()
+    });
+    let config = Config::new(Key::from(key)).no_heartbeat().linger(Duration::from_millis(1));
+    let conn = Connection::connect(address, config).unwrap();
+    (conn, accepting.join().unwrap())
+}
+
+/// Bulk that filled the send queue kept urgent messages out of it.
+#[test]
+fn bulk_does_not_keep_urgent_messages_out_of_the_queue() {
+    let (here, _peer) = silent_server();
+    let bulk = here.sender(A).unwrap();
+    while bulk.try_send([0; 60_000]).is_ok() {}
+    here.sender_with(B, Priority::Urgent).unwrap().try_send("stop that").unwrap();
+}
+
+/// The I/O thread stopped after its share of writes and nobody called it for the rest.
+#[test]
+fn the_tail_of_a_burst_is_written_without_another_event() {
+    use std::io::Read;
+    let (here, mut peer) = silent_server();
+    let sender = here.sender(A).unwrap();
+    peer.stream.set_read_timeout(Some(LONG)).unwrap();
+    let mut bytes = vec![0; 20 * 20_000];
+    for _ in 0..50 {
+        for _ in 0..20_000 {
+            sender.send([3; 16]).unwrap();
+        }
+        peer.stream.read_exact(&mut bytes).unwrap();
+    }
+}
+
+/// A STOP that was followed by a message left behind it, and hit what answered the message.
+#[test]
+fn a_stop_goes_ahead_of_what_is_sent_after_it() {
+    for _ in 0..200 {
+        let (here, there) = loopback(|config| config);
+        let (to, from) = (here.sender(A).unwrap(), here.receiver(A).unwrap());
+        let echo = thread::spawn(move || {
+            let receiver = there.receiver(A).unwrap();
+            // A run that is stopped, and one that answers what came behind the STOP.
+            let stopped = there.sender(A).unwrap();
+            stopped.send("unwanted").unwrap();
+            let message = receiver.recv_timeout(LONG).unwrap();
+            drop(stopped);
+            there.sender(A).unwrap().send_timeout(message, LONG).unwrap();
+            receiver
+        });
+        assert_eq!(&*from.recv_timeout(LONG).unwrap(), b"unwanted");
+        from.stop(4);
+        to.send("wanted").unwrap();
+        assert_eq!(&*from.recv_timeout(LONG).unwrap(), b"wanted");
+        drop(echo.join().unwrap());
+    }
+}
