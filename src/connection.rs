@@ -93,7 +93,7 @@ impl Connection {
         let addresses: VecDeque<SocketAddr> = address.to_socket_addrs()?.collect();
         let (reply, answer) = bounded(1);
         let attempt = Attempt { addresses, config, reply, error: None };
-        thread.core().schedule.push(Command::Connect(Box::new(attempt)));
+        thread.core().push(Command::Connect(Box::new(attempt)));
         let shared = answer.recv().map_err(|_| stopped())??;
         Ok(Self::new(shared))
     }
@@ -128,7 +128,7 @@ impl Connection {
         let adopt = |socket| {
             let (reply, answer) = bounded(1);
             let adoption = Adoption { socket, config: config.clone(), settings: settings.clone(), reply };
-            thread.core().schedule.push(Command::Adopt(Box::new(adoption)));
+            thread.core().push(Command::Adopt(Box::new(adoption)));
             Ok::<_, ConnectError>(Self::new(answer.recv().map_err(|_| stopped())??))
         };
         Ok((adopt(a)?, adopt(b)?))
@@ -241,7 +241,7 @@ impl Connection {
     pub fn stats(&self) -> Stats {
         let shared = self.shared();
         let (reply, answer) = bounded(1);
-        shared.core.schedule.push(Command::Stats(shared.place, reply));
+        shared.core.push(Command::Stats(shared.place, reply));
         answer.recv().ok().or_else(|| shared.last_stats.lock().clone()).unwrap_or_default()
     }
 

@@ -59,7 +59,7 @@ impl Listener {
         let (reply, answer) = bounded(1);
         let core = Arc::clone(thread.core());
         let listen = Listen { socket, config: Arc::new(config), accepted: accepting, reply };
-        core.schedule.push(Command::Listen(Box::new(listen)));
+        core.push(Command::Listen(Box::new(listen)));
         let (local_addr, place) = answer.recv().map_err(|_| stopped())??;
         Ok(Self { accepted, local_addr, core, place, _thread: thread })
     }
@@ -89,7 +89,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.core.schedule.push(Command::Unlisten(self.place));
+        self.core.push(Command::Unlisten(self.place));
     }
 }
 

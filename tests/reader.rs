@@ -136,6 +136,7 @@ fn bytes_that_are_no_text_stay_to_be_read_as_bytes() {
 fn an_interrupt_ends_a_blocked_read_and_only_one() {
     let (_here, sender, mut reader, _there) = stdin();
     let interrupter = reader.interrupter();
+    let (interrupted, wait) = std::sync::mpsc::channel();
     let reading = thread::spawn(move || {
         let error = reader.read_line(&mut String::new()).unwrap_err();
         assert!(is_read_interrupted(&error), "{error}");
@@ -145,9 +146,11 @@ fn an_interrupt_ends_a_blocked_read_and_only_one() {
         assert!(is_read_interrupted(&error), "{error}");
         reader.interrupter().interrupt();
         reader.clear_interrupt();
+        interrupted.send(()).unwrap();
         line(&mut reader)
     });
     interrupter.interrupt();
+    wait.recv().unwrap();
     sender.send("after all\n").unwrap();
     assert_eq!(reading.join().unwrap(), "after all\n");
 }

@@ -179,6 +179,7 @@ impl Conn {
                 return self.ended();
             }
             self.bytes_read += read as u64;
+            ctx.received = true;
             if self.session.payload_buffer().is_some() {
                 self.deliver(ctx, |session, now, staging| session.handle_payload(now, read, staging));
             } else {

@@ -85,6 +85,8 @@ pub(crate) struct Context {
     pub(crate) timers: Timers,
     pub(crate) scratch: Box<[u8]>,
     pub(crate) staging: Staging,
+    /// Something was received since the last look.
+    pub(crate) received: bool,
     pub(crate) taken: Vec<Taken>,
     pub(crate) stops: Vec<(ChannelId, u32)>,
 }
@@ -123,6 +125,7 @@ impl Driver {
                 timers: Timers::default(),
                 scratch: vec![0; SCRATCH].into_boxed_slice(),
                 staging: Staging::new(Arc::clone(&core.pool)),
+                received: false,
                 taken: Vec::new(),
                 stops: Vec::new(),
                 core,
@@ -139,6 +142,27 @@ impl Driver {
     /// What ends a sleep in this poll.
     pub(crate) fn waker(poll: &Poll) -> io::Result<mio::Waker> {
         mio::Waker::new(poll.registry(), WAKER)
+    }
+
+    /// The first half of a pass, which does not sleep: what was asked for.
+    pub(crate) fn pass(&mut self) {
+        self.ctx.now = Instant::now();
+        self.obey();
+    }
+
+    /// Whether there is something to do at once.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.busy.is_empty()
+    }
+
+    /// Whether anything was received since the last call.
+    pub(crate) fn take_received(&mut self) -> bool {
+        std::mem::take(&mut self.ctx.received)
+    }
+
+    /// Whether a reader that waited was given something since the last call.
+    pub(crate) fn take_served(&mut self) -> bool {
+        std::mem::take(&mut self.ctx.staging.served)
     }
 
     /// One pass, which sleeps until `until` at the latest. `false`: there is nothing to do and
@@ -168,6 +192,9 @@ impl Driver {
         match self.poll.poll(&mut self.events, wait) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => self.events.clear(),
             other => other?,
+        }
+        if wait != Some(Duration::ZERO) {
+            self.ctx.core.schedule.awake();
         }
         self.ctx.now = Instant::now();
 

@@ -2,19 +2,19 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::sync::atomic::{AtomicIsize, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::driver::{Command, Place};
+use super::driver::{Command, Driver, Place};
 use crate::error::ConnectionError;
 use crate::id::ChannelSet;
 use crate::queue::Attend;
 use crate::queue::pool::Pool;
 use crate::queue::recv::Inbox;
 use crate::queue::schedule::{Schedule, Wake};
-use crate::queue::send::SendQueue;
+use crate::queue::send::{SendQueue, Until};
 use crate::stats::Stats;
 
 impl Wake for mio::Waker {
@@ -24,10 +24,58 @@ impl Wake for mio::Waker {
     }
 }
 
-/// What reaches the I/O thread from outside.
+/// What reaches the I/O loop from outside, and the loop itself.
 pub(crate) struct Core {
     pub(crate) schedule: Schedule<Command, mio::Waker>,
     pub(crate) pool: Arc<Pool>,
+    /// Locked only by who has the role, so nobody waits for it. Gone when the I/O thread has ended.
+    pub(crate) driver: Mutex<Option<Driver>>,
+    /// Readers that wait to be woken. It only guides who should run the loop, so `Relaxed` is
+    /// enough: read too early or too late it costs a lease at most.
+    parked: AtomicIsize,
+}
+
+/// How long a reader runs the loop at a time; one that waits longer leaves it to the I/O thread.
+const PATIENCE: Duration = Duration::from_millis(5);
+
+impl Core {
+    pub(crate) fn new(waker: mio::Waker) -> Self {
+        Self {
+            schedule: Schedule::new(waker),
+            pool: Arc::new(Pool::default()),
+            driver: Mutex::new(None),
+            parked: AtomicIsize::new(0),
+        }
+    }
+
+    /// Asks something of the I/O loop.
+    pub(crate) fn push(&self, command: Command) {
+        if self.schedule.push(command) {
+            let mut role = Role { core: self, received: false, call: true };
+            if let Some(driver) = &mut *self.driver.lock() {
+                driver.pass();
+                role.call = driver.has_more();
+            }
+        }
+    }
+
+    /// Whether it is better that the I/O thread stays in the loop: others wait for it.
+    pub(crate) fn others_wait(&self) -> bool {
+        self.parked.load(Relaxed) > 0
+    }
+}
+
+/// The role, held by another thread than the I/O thread's; given up however that thread leaves.
+struct Role<'a> {
+    core: &'a Core,
+    received: bool,
+    call: bool,
+}
+
+impl Drop for Role<'_> {
+    fn drop(&mut self) {
+        self.core.schedule.release(self.received, self.call);
+    }
 }
 
 /// Calls the I/O thread for one connection.
@@ -38,7 +86,43 @@ pub(crate) struct Attention {
 
 impl Attend for Attention {
     fn attend(&self) {
-        self.core.schedule.push(Command::Attend(self.place));
+        self.core.push(Command::Attend(self.place));
+    }
+
+    fn call(&self) {
+        self.core.schedule.call();
+    }
+
+    fn poke(&self) {
+        self.core.schedule.poke();
+    }
+
+    fn parked(&self, change: isize) {
+        if change != 0 {
+            self.core.parked.fetch_add(change, Relaxed);
+        }
+    }
+
+    fn lead(&self, until: Until, done: &mut dyn FnMut() -> bool) -> bool {
+        if self.core.others_wait() || !self.core.schedule.try_lead() {
+            return false;
+        }
+        let mut role = Role { core: &self.core, received: false, call: true };
+        let mut driver = self.core.driver.lock();
+        let Some(driver) = &mut *driver else { return false };
+        let patience = Instant::now() + PATIENCE;
+        let end = match until {
+            Until::At(at) => at.min(patience),
+            _ => patience,
+        };
+        while !done() {
+            if Instant::now() >= end || !matches!(driver.turn(Some(end)), Ok(true)) {
+                return true;
+            }
+        }
+        role.received = driver.take_received();
+        role.call = driver.has_more() || self.core.others_wait();
+        true
     }
 }
 

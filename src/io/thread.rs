@@ -8,8 +8,6 @@ use parking_lot::Mutex;
 
 use super::driver::{Command, Driver};
 use super::shared::Core;
-use crate::queue::pool::Pool;
-use crate::queue::schedule::Schedule;
 
 /// A thread that does all socket work of its connections and listeners.
 ///
@@ -36,7 +34,7 @@ struct Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.core.schedule.push(Command::Stop);
+        self.core.push(Command::Stop);
     }
 }
 
@@ -52,15 +50,10 @@ impl IoThread {
     pub fn new() -> io::Result<Self> {
         let poll = mio::Poll::new()?;
         let waker = Driver::waker(&poll)?;
-        let core = Arc::new(Core { schedule: Schedule::new(waker), pool: Arc::new(Pool::default()) });
-        let mut driver = Driver::new(poll, Arc::clone(&core));
+        let core = Arc::new(Core::new(waker));
+        *core.driver.lock() = Some(Driver::new(poll, Arc::clone(&core)));
         let last = LastAct(Arc::clone(&core));
-        std::thread::Builder::new().name("trunkline-io".into()).spawn(move || {
-            let _last = last;
-            // An error of the poll itself leaves nothing that could go on; the driver's drop tells
-            // every handle.
-            while driver.turn(None).unwrap_or(false) {}
-        })?;
+        std::thread::Builder::new().name("trunkline-io".into()).spawn(move || run(&last.0))?;
         Ok(Self { owner: Arc::new(Owner { core }) })
     }
 
@@ -80,6 +73,33 @@ impl IoThread {
     }
 }
 
+/// Runs the loop whenever no other thread does, until there is nothing to do for good.
+fn run(core: &Core) {
+    loop {
+        core.schedule.wait_turn();
+        let Some(received) = turns(core) else { return };
+        core.schedule.release(received, false);
+    }
+}
+
+/// Runs the loop until it is better to leave it to another thread: whether anything was received.
+/// `None`: it is over.
+fn turns(core: &Core) -> Option<bool> {
+    let mut driver = core.driver.lock();
+    let driver = driver.as_mut()?;
+    loop {
+        // An error of the poll itself leaves nothing that could go on; the driver's drop tells
+        // every handle.
+        if !driver.turn(None).unwrap_or(false) {
+            return None;
+        }
+        // A reader has something to do now, and may want to wait for more: let it.
+        if driver.take_served() && !driver.has_more() && !core.others_wait() {
+            return Some(driver.take_received());
+        }
+    }
+}
+
 impl fmt::Debug for IoThread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("IoThread")
@@ -92,5 +112,8 @@ struct LastAct(Arc<Core>);
 impl Drop for LastAct {
     fn drop(&mut self) {
         self.0.schedule.shut();
+        // With it go the connections, whose handles hear that the thread has stopped.
+        let driver = self.0.driver.lock().take();
+        drop(driver);
     }
 }

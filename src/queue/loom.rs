@@ -64,7 +64,7 @@ struct Caller(Arc<Schedule<(), Arc<Bell>>>);
 
 impl Attend for Caller {
     fn attend(&self) {
-        self.0.push(());
+        assert!(!self.0.push(()), "nobody has received anything");
     }
 }
 
@@ -86,7 +86,7 @@ fn the_io_thread_never_sleeps_through_a_call() {
         let callers: Vec<_> = (0..2)
             .map(|_| {
                 let schedule = Arc::clone(&schedule);
-                thread::spawn(move || schedule.push(()))
+                thread::spawn(move || assert!(!schedule.push(())))
             })
             .collect();
         let mut seen = 0;
@@ -304,5 +304,55 @@ fn what_a_dropped_receiver_leaves_is_given_back() {
         assert!(calls.load(Ordering::SeqCst) >= 1);
         assert_eq!(taken.iter().map(|taken| taken.cost).sum::<u32>(), 33);
         assert_eq!(stops, [(CHANNEL, 0)]);
+    });
+}
+
+/// A sender, a reader that leads and the I/O thread pass the role around: what was pushed is seen
+/// by one of them, without the lease (which the checker's clock never ends), and one has the role
+/// at a time.
+#[test]
+fn whoever_has_the_role_what_was_pushed_is_seen() {
+    model(|| {
+        let bell = Arc::new(Bell::default());
+        let schedule = Arc::new(Schedule::new(Arc::clone(&bell)));
+        let seen = Arc::new(AtomicUsize::new(0));
+        let holders = Arc::new(AtomicUsize::new(0));
+        let look = {
+            let (schedule, seen, holders) = (Arc::clone(&schedule), Arc::clone(&seen), Arc::clone(&holders));
+            move || {
+                assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0, "two have the role");
+                let mut list = Vec::new();
+                schedule.collect(&mut list);
+                seen.fetch_add(list.len(), Ordering::SeqCst);
+                holders.fetch_sub(1, Ordering::SeqCst);
+            }
+        };
+        let sender = {
+            let (schedule, look) = (Arc::clone(&schedule), look.clone());
+            thread::spawn(move || {
+                if schedule.push(()) {
+                    look();
+                    schedule.release(false, false);
+                    schedule.call();
+                }
+            })
+        };
+        let reader = {
+            let (schedule, look) = (Arc::clone(&schedule), look.clone());
+            thread::spawn(move || {
+                if schedule.try_lead() {
+                    look();
+                    schedule.release(true, false);
+                    schedule.call();
+                }
+            })
+        };
+        while seen.load(Ordering::SeqCst) == 0 {
+            schedule.wait_turn();
+            look();
+            schedule.release(true, false);
+        }
+        sender.join().unwrap();
+        reader.join().unwrap();
     });
 }

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `SendQueue::state` | the sending half of the session and who waits for it | one encode, or one exchange of the I/O thread |
 //! | `Inbox::state` | the receive queues of one connection and which channel goes where | moving pieces, never bytes by the message |
-//! | `Schedule::state` | which connections want the I/O thread, and whether it sleeps | pushing one entry, or swapping the list |
+//! | `Schedule::state` | which connections want the I/O loop, who runs it, and whether that one sleeps | pushing one entry, or swapping the list |
 //! | `Pool::state` | emptied buffers | moving one |
 //!
 //! A thread holds one of them at a time, with two exceptions: the pool's may be taken under any
@@ -21,10 +21,28 @@ pub(crate) mod schedule;
 pub(crate) mod send;
 pub(crate) mod sync;
 
-/// Lets the I/O thread know that a connection wants it.
+/// A connection's way to the I/O loop.
 pub(crate) trait Attend: Send + Sync {
+    /// The connection's queues have something for it.
     fn attend(&self);
+
+    /// A sender is about to wait for what the loop does.
+    fn call(&self) {}
+
+    /// A reader that may run the loop itself has something to look at.
+    fn poke(&self) {}
+
+    /// Runs the loop in this thread until `done`, or until it is better to wait for another to do
+    /// it. `false`: somebody else runs it.
+    fn lead(&self, _until: Until, _done: &mut dyn FnMut() -> bool) -> bool {
+        false
+    }
+
+    /// A reader begins to wait (1), or has been woken (-1).
+    fn parked(&self, _change: isize) {}
 }
+
+use send::Until;
 
 #[cfg(all(test, trunkline_loom))]
 mod loom;

@@ -163,10 +163,13 @@ impl Inbox {
         debug_assert!(batch.is_empty());
         let mut state = self.state.lock();
         let mut late = matches!(until, Until::Now);
+        let mut may_lead = !late;
         loop {
             let State { queues, ended, .. } = &mut *state;
             let Some(queue) = queues[usize::from(claim.number)].as_mut() else { return Err(Nothing::Empty) };
-            queue.waiting = false;
+            if std::mem::take(&mut queue.waiting) {
+                self.attention.parked(-1);
+            }
             if !queue.pieces.items.is_empty() {
                 std::mem::swap(&mut queue.pieces, &mut batch.pieces);
                 return Ok(());
@@ -180,7 +183,16 @@ impl Inbox {
             if std::mem::take(&mut queue.interrupted) {
                 return Err(Nothing::Interrupted);
             }
+            if std::mem::take(&mut may_lead) {
+                // Before it sleeps, it looks once more; so what came in between is not missed.
+                drop(state);
+                let led = self.attention.lead(until, &mut || self.has_something(claim));
+                state = self.state.lock();
+                late = led && matches!(until, Until::At(at) if Instant::now() >= at);
+                continue;
+            }
             queue.waiting = true;
+            self.attention.parked(1);
             let arrived = Arc::clone(&queue.arrived);
             match until {
                 Until::At(at) => {
@@ -193,6 +205,14 @@ impl Inbox {
         }
     }
 
+    /// Whether a reader that waits would find something.
+    fn has_something(&self, claim: &Claim) -> bool {
+        let mut state = self.state.lock();
+        let ended = state.ended.is_some();
+        let queue = state.queue(claim.number);
+        ended || queue.interrupted || !queue.pieces.items.is_empty()
+    }
+
     /// Ends a wait of a queue's reader with `Interrupted`, this one or its next.
     pub(crate) fn interrupt(&self, number: u8, serial: u64) {
         let mut state = self.state.lock();
@@ -202,6 +222,8 @@ impl Inbox {
             queue.interrupted = true;
             queue.arrived.notify_one();
         }
+        drop(state);
+        self.attention.poke();
     }
 
     /// Forgets an interrupt that no reader has seen.
@@ -343,10 +365,12 @@ impl Inbox {
                 }
                 let queue = state.queue(list.route);
                 queue.pieces.append(&mut list.pieces, &mut &*pool);
-                queue.tell(&mut wake);
+                self.attention.parked(queue.tell(&mut wake));
             } else {
                 for item in std::mem::take(&mut list.pieces).items {
+                    let woken = wake.len();
                     rerouted |= state.reroute(item, &mut wake, pool);
+                    self.attention.parked(woken as isize - wake.len() as isize);
                 }
             }
             staging.recycle(list);
@@ -356,6 +380,7 @@ impl Inbox {
             self.bump();
         }
         self.attend(state);
+        staging.served |= !wake.is_empty();
         for arrived in wake.drain(..) {
             arrived.notify_one();
         }
@@ -387,6 +412,8 @@ impl Inbox {
             queue.ready = None;
             queue.arrived.notify_all();
         }
+        drop(state);
+        self.attention.poke();
     }
 
     pub(crate) fn ended(&self) -> Option<ConnectionError> {
@@ -550,11 +577,14 @@ impl State {
 }
 
 impl Queue {
-    fn tell(&mut self, wake: &mut Vec<Arc<Condvar>>) {
-        if std::mem::take(&mut self.waiting) {
-            wake.push(Arc::clone(&self.arrived));
-        }
+    /// Lets its reader know; the change in the number of readers that wait.
+    fn tell(&mut self, wake: &mut Vec<Arc<Condvar>>) -> isize {
         self.tell_ready();
+        if !std::mem::take(&mut self.waiting) {
+            return 0;
+        }
+        wake.push(Arc::clone(&self.arrived));
+        -1
     }
 
     fn tell_ready(&self) {

@@ -26,6 +26,8 @@ pub(crate) struct List {
 pub(crate) struct Staging {
     lists: Lists,
     pub(crate) wake: Vec<Arc<Condvar>>,
+    /// A reader that waited was given something.
+    pub(crate) served: bool,
     pool: Arc<Pool>,
 }
 
@@ -42,7 +44,7 @@ impl Staging {
     pub(crate) fn new(pool: Arc<Pool>) -> Self {
         let lists =
             Lists { routes: [0; ChannelId::COUNT], places: [0; 256], lists: Vec::new(), spare: Vec::new() };
-        Self { lists, wake: Vec::new(), pool }
+        Self { lists, wake: Vec::new(), served: false, pool }
     }
 
     pub(crate) fn begin(&mut self, routes: &[u8; ChannelId::COUNT]) {

@@ -1,21 +1,52 @@
-//! How other threads get the I/O thread's attention.
+//! How other threads get the I/O loop's attention, and who runs it.
 //!
-//! `state` protects the list and `sleeping` together. The I/O thread goes to sleep only by
-//! [`Schedule::may_sleep`], which sees an empty list and sets `sleeping` under the same lock that
-//! a pusher takes; so an entry is either seen before the sleep, or its pusher sees `sleeping` and
-//! wakes. The flag is taken by the first pusher, so a sleep costs one wake, not one per message.
+//! The loop has one *holder* at a time. Mostly that is the I/O thread. When it has served a reader
+//! that waited, and nobody else waits, it offers the role and steps aside for a moment (the
+//! *lease*): a reader that is about to block takes the role and runs the loop itself until its own
+//! message is there, and a sender that answers runs it once, without sleeping, to get its frame out.
+//! So a request and its reply wake no thread but those that wait for them.
+//!
+//! `state` protects the list, the holder and the lease together. The holder goes to sleep only by
+//! [`Schedule::may_sleep`], which sees an empty list under the same lock that a pusher takes; so an
+//! entry is either seen before the sleep, or its pusher sees the sleep and ends it. When nobody
+//! holds the role, a pusher takes it or calls the I/O thread; and should nobody do either, the I/O
+//! thread takes it back when the lease is over. The sleep is taken off by the first pusher, so it
+//! costs one wake, not one per message.
 
-use super::sync::Mutex;
+use std::time::Duration;
 
-/// Ends the I/O thread's sleep; may be called when it does not sleep.
+use super::sync::{Condvar, Mutex};
+
+/// How long the I/O thread leaves the role to others at a time; after one in which nobody used it,
+/// it takes it back. So nothing waits for longer than two of these because nobody ran the loop.
+const LEASE: Duration = Duration::from_micros(500);
+
+/// Ends the holder's sleep; may be called when it does not sleep.
 pub(crate) trait Wake {
     fn wake(&self);
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Holder {
+    /// The role is free to take.
+    Nobody,
+    /// Somebody runs the loop and will look at the list before it sleeps.
+    Awake,
+    /// Somebody runs the loop and sleeps in it.
+    Asleep,
 }
 
 #[derive(Debug)]
 struct State<T> {
     list: Vec<T>,
-    sleeping: bool,
+    holder: Holder,
+    /// Somebody else than the I/O thread had the role since it last looked.
+    used: bool,
+    /// The I/O thread is to take the role as soon as it is free.
+    called: bool,
+    /// Something was received since a sender last ran the loop: the rhythm of request and reply.
+    /// A stream of messages never has it, and is better off with the I/O thread.
+    answering: bool,
     /// The I/O thread is there; else what is pushed is dropped.
     open: bool,
     wakes: u64,
@@ -24,41 +55,138 @@ struct State<T> {
 #[derive(Debug)]
 pub(crate) struct Schedule<T, W> {
     state: Mutex<State<T>>,
+    /// Where the I/O thread waits for the role.
+    turn: Condvar,
     wake: W,
 }
 
 impl<T, W: Wake> Schedule<T, W> {
     pub(crate) fn new(wake: W) -> Self {
-        Self { state: Mutex::new(State { list: Vec::new(), sleeping: false, open: true, wakes: 0 }), wake }
+        let state = State {
+            list: Vec::new(),
+            holder: Holder::Nobody,
+            used: false,
+            called: true,
+            answering: false,
+            open: true,
+            wakes: 0,
+        };
+        Self { state: Mutex::new(state), turn: Condvar::new(), wake }
     }
 
-    pub(crate) fn push(&self, item: T) {
-        let mut state = self.state.lock();
+    /// Puts something on the list. `true`: the caller has the role now, and must run the loop once
+    /// and then [`release`](Schedule::release) it.
+    #[must_use]
+    pub(crate) fn push(&self, item: T) -> bool {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
         if !state.open {
-            return;
+            return false;
         }
         state.list.push(item);
-        let wake = std::mem::take(&mut state.sleeping);
-        state.wakes += u64::from(wake);
-        drop(state);
-        if wake {
+        match state.holder {
+            Holder::Awake => false,
+            Holder::Asleep => {
+                state.holder = Holder::Awake;
+                state.wakes += 1;
+                drop(guard);
+                self.wake.wake();
+                false
+            }
+            Holder::Nobody if !state.called && std::mem::take(&mut state.answering) => {
+                state.holder = Holder::Awake;
+                state.used = true;
+                true
+            }
+            Holder::Nobody => {
+                state.wakes += u64::from(!state.called);
+                let call = !std::mem::replace(&mut state.called, true);
+                drop(guard);
+                if call {
+                    self.turn.notify_one();
+                }
+                false
+            }
+        }
+    }
+
+    /// Somebody is about to wait for what the loop does: it must be run.
+    pub(crate) fn call(&self) {
+        let mut state = self.state.lock();
+        if state.holder == Holder::Nobody && !std::mem::replace(&mut state.called, true) {
+            drop(state);
+            self.turn.notify_one();
+        }
+    }
+
+    /// Ends a sleep of the holder, so that it looks at what it waits for.
+    pub(crate) fn poke(&self) {
+        let mut state = self.state.lock();
+        if state.holder == Holder::Asleep {
+            state.holder = Holder::Awake;
+            drop(state);
             self.wake.wake();
         }
     }
 
-    /// The I/O thread takes all entries; it is awake.
+    /// Takes the role if it is free and nobody has called the I/O thread.
+    #[must_use]
+    pub(crate) fn try_lead(&self) -> bool {
+        let mut state = self.state.lock();
+        let free = state.open && state.holder == Holder::Nobody && !state.called;
+        if free {
+            state.holder = Holder::Awake;
+            state.used = true;
+        }
+        free
+    }
+
+    /// Gives the role up. `answering`: something was received. `call`: there is more to do, which
+    /// the I/O thread is to see to at once.
+    pub(crate) fn release(&self, answering: bool, call: bool) {
+        let mut state = self.state.lock();
+        state.holder = Holder::Nobody;
+        state.answering |= answering;
+        state.called |= call || !state.list.is_empty();
+        if state.called {
+            drop(state);
+            self.turn.notify_one();
+        }
+    }
+
+    /// The I/O thread waits for the role: until it is called, or nobody has used a lease.
+    pub(crate) fn wait_turn(&self) {
+        let mut state = self.state.lock();
+        let mut over = false;
+        while state.holder != Holder::Nobody || !(state.called || over) {
+            over = self.turn.wait_for(&mut state, LEASE).timed_out() && !std::mem::take(&mut state.used);
+        }
+        state.called = false;
+        state.used = false;
+        state.holder = Holder::Awake;
+    }
+
+    /// The holder takes all entries; it is awake.
     pub(crate) fn collect(&self, into: &mut Vec<T>) {
         debug_assert!(into.is_empty());
         let mut state = self.state.lock();
-        state.sleeping = false;
+        state.holder = Holder::Awake;
         std::mem::swap(&mut state.list, into);
     }
 
-    /// The I/O thread is about to sleep; `false`: it must not, something is there.
+    /// The holder is about to sleep; `false`: it must not, something is there.
     pub(crate) fn may_sleep(&self) -> bool {
         let mut state = self.state.lock();
-        state.sleeping = state.list.is_empty();
-        state.sleeping
+        let may = state.list.is_empty();
+        if may {
+            state.holder = Holder::Asleep;
+        }
+        may
+    }
+
+    /// The holder has slept. It looks at the list before it sleeps again, so nobody need wake it.
+    pub(crate) fn awake(&self) {
+        self.state.lock().holder = Holder::Awake;
     }
 
     /// The I/O thread has ended: what is there, and what comes, is dropped, so that whoever waits
@@ -75,7 +203,7 @@ impl<T, W: Wake> Schedule<T, W> {
         self.state.lock().open
     }
 
-    /// How often the I/O thread was woken.
+    /// How often another thread had to be woken to run the loop.
     pub(crate) fn wakes(&self) -> u64 {
         self.state.lock().wakes
     }

@@ -133,17 +133,26 @@ impl SendQueue {
                     let waiters = &mut state.waiters[place];
                     waiters.count += 1;
                     let credit = Arc::clone(&waiters.credit);
+                    self.expect_progress(until);
                     let waited = wait(&credit, &mut state, until);
                     state.waiters[place].count -= 1;
                     waited?;
                 }
                 Err(Refused::QueueFull) => {
                     state.waiting_for_space += 1;
+                    self.expect_progress(until);
                     let waited = wait(&self.space, &mut state, until);
                     state.waiting_for_space -= 1;
                     waited?;
                 }
             }
+        }
+    }
+
+    /// Somebody must run the I/O loop while this thread waits for what it does.
+    fn expect_progress(&self, until: Until) {
+        if !matches!(until, Until::Now) {
+            self.attention.call();
         }
     }
 
@@ -225,6 +234,7 @@ impl SendQueue {
 
     /// Waits until the I/O thread has let go of the connection: the peer has all, or it is lost.
     pub(crate) fn wait_gone(&self, until: Until) {
+        self.attention.call();
         let mut state = self.state.lock();
         while !state.gone {
             if wait(&self.gone, &mut state, until).is_err() {

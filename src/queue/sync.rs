@@ -14,7 +14,7 @@ pub(crate) use loom::sync::atomic::{AtomicU32, Ordering};
 #[cfg(trunkline_loom)]
 mod checked {
     use std::ops::{Deref, DerefMut};
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     #[derive(Debug, Default)]
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
@@ -69,6 +69,12 @@ mod checked {
 
         /// loom knows no time: this waits until it is notified.
         pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, _: Instant) -> WaitTimeoutResult {
+            self.wait(guard);
+            WaitTimeoutResult
+        }
+
+        /// Here, too, nothing but a notification ends the wait.
+        pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, _: Duration) -> WaitTimeoutResult {
             self.wait(guard);
             WaitTimeoutResult
         }
