@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::driver::{Context, Place, Why};
 use super::outbox::{Outbox, Wrote};
+use super::pace::Pace;
 use super::shared::Shared;
 use super::socket::Socket;
 use super::timer::Alarm;
@@ -20,9 +21,6 @@ use crate::stats::{ChannelStats, Stats};
 
 /// Reads, and writes, of one connection before the others have their turn.
 const ROUNDS: usize = 8;
-/// Bounds of what is taken from the send queue at once.
-const LEAST_BITE: usize = 16 * 1024;
-const MOST_BITE: usize = 1024 * 1024;
 /// How long a peer that broke the protocol has to read why.
 const PARTING: Duration = Duration::from_secs(1);
 
@@ -52,9 +50,9 @@ pub(crate) struct Conn {
     writable: bool,
     /// There is more to write than this pass's share.
     more: bool,
-    /// How much is taken from the send queue at once: little while the socket is congested, so
-    /// that what is urgent gets ahead of what still waits.
-    bite: usize,
+    pace: Pace,
+    /// What the kernel was last told that it may keep unsent.
+    unsent: u32,
     alarm: Alarm,
     /// When the wait for the peer to have everything, or to hang up, is over.
     deadline: Option<Instant>,
@@ -78,6 +76,9 @@ impl Conn {
         owner: Option<Place>,
         unsent: Vec<u8>,
     ) -> Self {
+        let pace = Pace::new(session.rtt());
+        let limit = pace.unsent();
+        socket.limit_unsent(limit);
         Self {
             socket,
             session,
@@ -91,7 +92,8 @@ impl Conn {
             hung_up: false,
             writable: true,
             more: false,
-            bite: MOST_BITE / 4,
+            pace,
+            unsent: limit,
             alarm: Alarm::default(),
             deadline: None,
             finished: false,
@@ -239,19 +241,27 @@ impl Conn {
         self.more = false;
         for _ in 0..ROUNDS {
             self.exchange(ctx);
-            if self.outbox.is_empty() || !self.writable {
+            if self.outbox.is_empty() {
+                self.pace.idle();
+                return Ok(());
+            }
+            if !self.writable {
                 return Ok(());
             }
             self.writes += 1;
             match self.outbox.write(&mut self.socket, &mut &*ctx.core.pool)? {
                 Wrote::All(bytes) => {
                     self.bytes_written += bytes as u64;
-                    self.bite = (self.bite * 2).min(MOST_BITE);
+                    self.pace.took_all(bytes);
                 }
                 Wrote::Part(bytes) => {
                     self.bytes_written += bytes as u64;
-                    self.bite = (self.bite / 2).max(LEAST_BITE);
+                    self.pace.took_part(ctx.now, bytes);
                     self.writable = false;
+                    let unsent = self.pace.unsent();
+                    if std::mem::replace(&mut self.unsent, unsent) != unsent {
+                        self.socket.limit_unsent(unsent);
+                    }
                 }
             }
         }
@@ -261,7 +271,7 @@ impl Conn {
     }
 
     fn exchange(&mut self, ctx: &mut Context) {
-        let Self { session, shared, outbox, writable, bite, deadline, .. } = self;
+        let Self { session, shared, outbox, writable, pace, deadline, .. } = self;
         shared.send.exchange(|outbound, wishes, woken| {
             // With the send queue locked: what was stopped before something was sent goes first.
             shared.inbox.collect(&mut ctx.taken, &mut ctx.stops);
@@ -278,9 +288,16 @@ impl Conn {
             if wishes.interrupt {
                 session.handle_interrupt();
             }
+            outbound.limit_frames(pace.frame());
             session.apply(ctx.now, outbound, &mut &*ctx.core.pool, woken);
             if outbox.is_empty() && *writable {
-                session.poll_transmit(ctx.now, outbound, *bite, &mut &*ctx.core.pool, &mut outbox.segments);
+                session.poll_transmit(
+                    ctx.now,
+                    outbound,
+                    pace.bite(),
+                    &mut &*ctx.core.pool,
+                    &mut outbox.segments,
+                );
             }
             // What is still there is fetched when the socket has taken what the outbox has.
             !outbox.is_empty() || outbound.queued() > 0

@@ -6,12 +6,13 @@
 //! | `driver` | the loop: a value with one method, [`turn`](driver::Driver::turn) |
 //! | `conn` | one connection: its socket, session and queues |
 //! | `accept` | listeners and handshakes, until there is a connection |
-//! | `socket`, `outbox`, `timer` | reading and writing, what waits to be written, deadlines |
+//! | `socket`, `outbox`, `pace`, `timer` | reading and writing, what waits to be written, how fast it drains, deadlines |
 
 pub(crate) mod accept;
 pub(crate) mod conn;
 pub(crate) mod driver;
 pub(crate) mod outbox;
+pub(crate) mod pace;
 pub(crate) mod shared;
 pub(crate) mod socket;
 pub(crate) mod thread;

@@ -6,11 +6,6 @@ use std::net::{Shutdown, SocketAddr};
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
 
-/// How much unsent data the kernel may keep. What is urgent waits behind no more than this; it is
-/// enough to keep a gigabit busy between two wake-ups of the I/O thread.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const UNSENT: u32 = 128 * 1024;
-
 #[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(mio::net::TcpStream),
@@ -31,13 +26,21 @@ macro_rules! each {
 impl Socket {
     /// A TCP socket, with the options that every trunkline socket has.
     pub(crate) fn tcp(stream: mio::net::TcpStream) -> Self {
-        // Neither option is needed for correctness, so a system that refuses one does no harm.
+        // Not needed for correctness, so a system that refuses it does no harm.
         // Header and payload leave in one write, but the small frame after another must not wait
         // for its acknowledgement (trap 12).
         let _ = stream.set_nodelay(true);
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
         Self::Tcp(stream)
+    }
+
+    /// Limits how much the kernel keeps unsent. Where that cannot be set, what is urgent may wait
+    /// longer; so a failure does no harm.
+    pub(crate) fn limit_unsent(&self, bytes: u32) {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Self::Tcp(stream) = self {
+            let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(bytes);
+        }
+        let _ = bytes;
     }
 
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {

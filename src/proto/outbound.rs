@@ -101,9 +101,9 @@ impl Lane {
         self.open.is_empty() && self.full.is_empty()
     }
 
-    /// Room for `len` more bytes at the end of the lane.
-    fn room(&mut self, len: usize, spare: &mut impl Spare) -> &mut Vec<u8> {
-        if self.open.capacity() - self.open.len() < len {
+    /// Room for `len` more bytes at the end of the lane, in a segment of about `longest` at most.
+    fn room(&mut self, len: usize, longest: usize, spare: &mut impl Spare) -> &mut Vec<u8> {
+        if self.open.capacity() - self.open.len() < len || self.open.len() >= longest {
             let next = if self.is_empty() { len.max(FIRST_SEGMENT) } else { len.max(SEGMENT) };
             self.seal();
             self.open = spare.take(next);
@@ -148,6 +148,8 @@ pub(crate) struct Outbound {
     initial: Credit,
     max_message: u32,
     limit: usize,
+    /// The longest payload of a frame: less than the protocol allows on a slow link.
+    longest: usize,
     channels: Table<Channel>,
     lanes: [Lane; 2],
     /// Bytes in the lanes, each with a limit of its own: bulk must not keep out what is urgent.
@@ -166,12 +168,18 @@ impl Outbound {
             initial,
             max_message,
             limit,
+            longest: MAX_DATA,
             channels: Table::new(),
             lanes: Default::default(),
             queued: [0; 2],
             pushed: [0; 2],
             staged: 0,
         }
+    }
+
+    /// Frames are made no longer than this from now on, so that what is urgent gets between them.
+    pub(crate) fn limit_frames(&mut self, longest: usize) {
+        self.longest = longest.min(MAX_DATA);
     }
 
     /// A sender for a channel: its place and generation. `None`: other senders have it with
@@ -241,6 +249,7 @@ impl Outbound {
         let len = payload.len();
         if len > COPY.min(self.max_message as usize)
             || open.capacity() - open.len() < WORD + len
+            || open.len() >= self.longest
             || channel.generation != generation
             || channel.staged.is_some()
             || self.queued[channel.lane as usize] >= self.limit
@@ -279,7 +288,7 @@ impl Outbound {
         if self.queued[channel.lane as usize] >= self.limit {
             return Err(Refused::QueueFull);
         }
-        if len <= MAX_DATA && channel.credit.spend(cost(len)).is_some() {
+        if len <= self.longest && channel.credit.spend(cost(len)).is_some() {
             let (id, lane) = (channel.id, channel.lane);
             channel.began(len);
             self.push_data(id, lane, false, payload, spare);
@@ -303,7 +312,7 @@ impl Outbound {
     /// that grants less than its window by and by still gets fragments.
     fn least_credit(&self, left: usize) -> u32 {
         let fragment = (self.initial.get() / 4).clamp(FRAME_COST + 1, cost(LEAST_FRAGMENT));
-        cost(left.min(MAX_DATA)).min(fragment)
+        cost(left.min(self.longest)).min(fragment)
     }
 
     /// Sends as much of a message as there is credit for; how much that was.
@@ -316,7 +325,7 @@ impl Outbound {
             if channel.credit.get() < least {
                 break;
             }
-            let fragment = (len - sent).min(MAX_DATA).min((channel.credit.get() - FRAME_COST) as usize);
+            let fragment = (len - sent).min(self.longest).min((channel.credit.get() - FRAME_COST) as usize);
             if channel.credit.spend(cost(fragment)).is_none() {
                 break;
             }
@@ -343,6 +352,7 @@ impl Outbound {
     ) {
         let len = payload.as_slice().len();
         let word = Word::data(id, more, len).to_bytes();
+        let longest = self.longest;
         let lane = &mut self.lanes[priority as usize];
         match payload {
             Payload::Shared(bytes) if len > COPY => {
@@ -350,7 +360,7 @@ impl Outbound {
                 lane.full.push_back(Segment::Large { word, payload: bytes.clone() });
             }
             _ => {
-                let room = lane.room(WORD + len, spare);
+                let room = lane.room(WORD + len, longest, spare);
                 room.extend_from_slice(&word);
                 room.extend_from_slice(payload.as_slice());
             }
@@ -372,7 +382,7 @@ impl Outbound {
     }
 
     fn push_control(&mut self, id: ChannelId, lane: Priority, control: &Control, spare: &mut impl Spare) {
-        let room = self.lanes[lane as usize].room(16, spare);
+        let room = self.lanes[lane as usize].room(16, self.longest, spare);
         let before = room.len();
         control.encode(room);
         let bytes = room.len() - before;
