@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender as Outbox;
 use crossbeam_channel::{Receiver as Inbox, unbounded};
 use trunkline::{
-    ChannelId, Config, Connection, ConnectionError, Key, Priority, Receiver, RecvError, Sender, TryRecvError,
+    ChannelId, Config, Connection, ConnectionError, Key, Priority, Receiver, RecvError, SendError, Sender,
+    TryRecvError,
 };
 
 use crate::Failure;
@@ -34,6 +35,8 @@ pub enum Ending {
     Lost(String),
     /// Nobody takes what the kernel writes.
     NotShown(String),
+    /// A line is longer than the kernel takes: so many bytes.
+    TooLong(u32),
 }
 
 pub struct Console {
@@ -62,7 +65,8 @@ impl Console {
         key: Key,
         show: impl FnMut(Said<'_>) -> io::Result<()> + Send + 'static,
     ) -> Result<Self, Failure> {
-        let connection = Connection::connect(address, Config::new(key))?;
+        let connection =
+            Connection::connect(address, Config::new(key)).map_err(|error| format!("{address}: {error}"))?;
         let output = connection.receiver(STDOUT | STDERR | STATUS)?;
         let (reporter, reports) = unbounded();
         thread::spawn(move || follow(&output, &reporter, show));
@@ -86,6 +90,7 @@ impl Console {
                 self.sent += 1;
                 Ok(())
             }
+            Err(SendError::TooLarge { limit, .. }) => Err(Ending::TooLong(limit)),
             Err(_) => Err(self.ending()),
         }
     }

@@ -14,7 +14,8 @@
 //! - the console's process: `child.rs` (starts the kernel), `console.rs`, `terminal.rs` for a
 //!   person, `script.rs` for a script, `meta.rs` (lines that begin with a colon)
 //!
-//! `HELP` below is the manual.
+//! It exits with 0 if all went well, 1 if something failed, 2 if it was called wrongly. `HELP` below
+//! is the manual.
 
 mod child;
 mod console;
@@ -30,7 +31,7 @@ mod syntax;
 mod terminal;
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -102,7 +103,14 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match arguments().and_then(run) {
+    let command = match arguments() {
+        Ok(command) => command,
+        Err(error) => {
+            eprintln!("repl: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(command) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("repl: {error}");
@@ -152,7 +160,14 @@ fn arguments() -> Result<Command, Failure> {
 
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
-        Command::Help => print!("{HELP}"),
+        Command::Help => {
+            let mut stdout = io::stdout().lock();
+            match write!(stdout, "{HELP}").and_then(|()| stdout.flush()) {
+                // Whoever reads it has read enough.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+                written => written.map_err(|error| format!("cannot write to stdout: {error}"))?,
+            }
+        }
         Command::Kernel { listen, key_file } => kernel::listen(&listen, &key_file)?,
         Command::KernelOfParent => kernel::serve_parent()?,
         Command::Console { connect, key_file } => {
@@ -196,6 +211,7 @@ fn attend(address: SocketAddr, key: Key, kernel: Option<&Kernel>) -> Result<Exit
             Some(Ok(status)) => Err(format!("the kernel is gone ({status}): {why}").into()),
             _ => Err(format!("the kernel is gone: {why}").into()),
         },
+        Ending::TooLong(limit) => Err(format!("line too long: at most {} MiB", limit >> 20).into()),
         Ending::NotShown(why) => Err(format!("cannot show what the kernel writes: {why}").into()),
     }
 }

@@ -6,13 +6,15 @@
 //! a statement, `*` busy, `?` waiting for input.
 
 use std::borrow::Cow;
-use std::io;
+use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
@@ -30,15 +32,28 @@ use crate::meta::{self, Meta};
 /// the prompt and not above it.
 const QUICK: Duration = Duration::from_millis(200);
 
+/// How much may wait for the line editor to show it.
+const BACKLOG: usize = 1 << 20;
+
 pub struct Terminal {
     editor: Editor<Assistant, DefaultHistory>,
-    screen: Arc<Mutex<Screen>>,
+    shared: Arc<Shared>,
 }
 
 /// What the thread that follows the kernel and the line editor share.
+struct Shared {
+    screen: Mutex<Screen>,
+    /// There is room for more, or the line editor is gone.
+    room: Condvar,
+    /// To the thread that wakes the line editor.
+    wake: Sender<()>,
+}
+
+/// Nobody waits for the line editor with this in his hands: it takes it itself.
 struct Screen {
-    printer: Box<dyn ExternalPrinter + Send>,
     activity: Activity,
+    /// Lines that the line editor shows when it draws its prompt.
+    pending: String,
     /// The beginning of a line: the prompt of an `input()`.
     partial: Vec<u8>,
     /// The line editor shows its prompt.
@@ -52,21 +67,28 @@ impl Terminal {
         let config =
             Config::builder().color_mode(ColorMode::Forced).completion_type(CompletionType::List).build();
         let mut editor = Editor::with_config(config)?;
-        let printer = Box::new(editor.create_external_printer()?);
-        let screen =
-            Screen { printer, activity: Activity::Idle, partial: Vec::new(), editing: false, gone: false };
-        Ok(Self { editor, screen: Arc::new(Mutex::new(screen)) })
+        let printer = editor.create_external_printer()?;
+        let (wake, wakes) = bounded(1);
+        thread::spawn(move || wake_editor(printer, &wakes));
+        let screen = Mutex::new(Screen {
+            activity: Activity::Idle,
+            pending: String::new(),
+            partial: Vec::new(),
+            editing: false,
+            gone: false,
+        });
+        Ok(Self { editor, shared: Arc::new(Shared { screen, room: Condvar::new(), wake }) })
     }
 
     /// Shows what the kernel says.
     pub fn show(&self) -> impl FnMut(Said<'_>) -> io::Result<()> + Send + 'static {
-        let screen = Arc::clone(&self.screen);
-        move |said| screen.lock().show(said)
+        let shared = Arc::clone(&self.shared);
+        move |said| shared.show(said)
     }
 
     pub fn run(mut self, console: &mut Console) -> Ending {
         let introspection = Rc::clone(&console.introspection);
-        self.editor.set_helper(Some(Assistant { introspection, screen: Arc::clone(&self.screen) }));
+        self.editor.set_helper(Some(Assistant { introspection, shared: Arc::clone(&self.shared) }));
         println!(
             "Rhai in another process. Ctrl-C interrupts, Ctrl-D ends, Tab completes; :inspect NAME, :status."
         );
@@ -106,10 +128,14 @@ impl Terminal {
 
     /// A line; nothing if the kernel is gone.
     fn edit(&mut self) -> Option<rustyline::Result<String>> {
-        let prompt = self.screen.lock().begin_editing()?;
+        let prompt = self.shared.screen.lock().begin_editing()?;
         let line = catch_unwind(AssertUnwindSafe(|| self.editor.readline(&prompt)));
-        let mut screen = self.screen.lock();
+        let mut screen = self.shared.screen.lock();
         screen.editing = false;
+        self.shared.room.notify_all();
+        if let Err(error) = screen.write() {
+            return Some(Err(error.into()));
+        }
         match line {
             Ok(line) => Some(line),
             Err(_) if screen.gone => None,
@@ -126,17 +152,53 @@ fn interrupt(console: &mut Console) -> Result<(), Ending> {
     Ok(())
 }
 
+/// Lets the editor draw its prompt again, and what is pending above it: it does so after something
+/// was printed, which here goes up one line and down again. This waits for the editor while no line
+/// is edited, so it is a thread of its own.
+fn wake_editor(mut printer: impl ExternalPrinter, wakes: &Receiver<()>) {
+    while wakes.recv().is_ok() {
+        if printer.print("\x1b[A\n".to_owned()).is_err() {
+            return;
+        }
+    }
+}
+
+impl Shared {
+    fn show(&self, said: Said<'_>) -> io::Result<()> {
+        let mut screen = self.screen.lock();
+        let repaint = screen.show(said);
+        if !screen.editing {
+            return screen.write();
+        }
+        if repaint || !screen.pending.is_empty() {
+            self.wake(&mut screen);
+        }
+        Ok(())
+    }
+
+    fn wake(&self, screen: &mut MutexGuard<'_, Screen>) {
+        // One that is full wakes the editor later than now.
+        if let Err(TrySendError::Disconnected(())) = self.wake.try_send(()) {
+            return;
+        }
+        while screen.editing && !screen.gone && screen.pending.len() > BACKLOG {
+            self.room.wait(screen);
+        }
+    }
+}
+
 impl Screen {
-    fn show(&mut self, said: Said<'_>) -> io::Result<()> {
+    /// Takes in what the kernel says; whether the editor's prompt has to change.
+    fn show(&mut self, said: Said<'_>) -> bool {
         match said {
             Said::Text(_, text) => {
                 let lines = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
                 if lines > 0 {
                     self.partial.extend_from_slice(&text[..lines]);
-                    self.flush()?;
+                    self.flush();
                 }
                 self.partial.extend_from_slice(&text[lines..]);
-                Ok(())
+                false
             }
             Said::State(state) => {
                 let changed = self.activity != state.activity;
@@ -145,41 +207,34 @@ impl Screen {
                 let keep =
                     self.activity == Activity::Busy || self.activity == Activity::Waiting && !self.editing;
                 if !self.partial.is_empty() && !keep {
-                    self.flush()
-                } else if changed && self.editing {
-                    self.repaint()
-                } else {
-                    Ok(())
+                    self.flush();
                 }
+                changed
             }
             Said::Over(ending) => {
                 self.gone = true;
                 if !self.partial.is_empty() {
-                    self.flush()?;
+                    self.flush();
                 }
-                if self.editing && !matches!(ending, Ending::Finished) { self.repaint() } else { Ok(()) }
+                !matches!(ending, Ending::Finished)
             }
         }
     }
 
     /// Shows the lines that there are, and the beginning of one as a line.
-    fn flush(&mut self) -> io::Result<()> {
-        let mut text = String::from_utf8_lossy(&self.partial).into_owned();
+    fn flush(&mut self) {
+        self.pending.push_str(&String::from_utf8_lossy(&self.partial));
         self.partial.clear();
-        if !text.ends_with('\n') {
-            text.push('\n');
+        if !self.pending.ends_with('\n') {
+            self.pending.push('\n');
         }
-        self.print(text)
     }
 
-    /// Lets the editor draw its prompt again: it does so after something was printed, which here
-    /// goes up one line and down again.
-    fn repaint(&mut self) -> io::Result<()> {
-        self.print("\x1b[A\n".to_owned())
-    }
-
-    fn print(&mut self, text: String) -> io::Result<()> {
-        self.printer.print(text).map_err(io::Error::other)
+    /// Writes what is pending, while no line is edited.
+    fn write(&mut self) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(std::mem::take(&mut self.pending).as_bytes())?;
+        stdout.flush()
     }
 
     /// The prompt for the next line; nothing if there will be none.
@@ -208,7 +263,7 @@ fn prompt(activity: Activity) -> &'static str {
 /// What the editor asks while a line is edited.
 struct Assistant {
     introspection: Rc<Introspection>,
-    screen: Arc<Mutex<Screen>>,
+    shared: Arc<Shared>,
 }
 
 impl Completer for Assistant {
@@ -237,7 +292,7 @@ impl Completer for Assistant {
 
 impl Highlighter for Assistant {
     fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, shown: &'p str, _: bool) -> Cow<'b, str> {
-        let screen = self.screen.lock();
+        let mut screen = self.shared.screen.lock();
         if screen.gone {
             // The kernel is gone, and the editor would wait for a key. It has no other way out that
             // leaves the terminal as it was; no panic hook is called.
@@ -245,11 +300,15 @@ impl Highlighter for Assistant {
             resume_unwind(Box::new(()));
         }
         let all = [Activity::Idle, Activity::Incomplete, Activity::Busy, Activity::Waiting];
-        if all.iter().any(|&activity| prompt(activity) == shown) {
-            prompt(screen.activity).into()
-        } else {
-            shown.into()
+        let known = all.iter().any(|&activity| prompt(activity) == shown);
+        let now = if known { prompt(screen.activity) } else { shown };
+        if screen.pending.is_empty() {
+            return now.into();
         }
+        // The editor has cleared its lines, and goes on from where its prompt ends.
+        let text = std::mem::take(&mut screen.pending) + now;
+        self.shared.room.notify_all();
+        text.into()
     }
 }
 
