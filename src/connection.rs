@@ -14,7 +14,7 @@ use crate::error::{ChannelError, CloseCode, CloseError, ConnectError, Connection
 use crate::event::Event;
 use crate::id::{ChannelId, ChannelSet};
 use crate::io::IoThread;
-use crate::io::accept::{Attempt, our_terms, settings};
+use crate::io::accept::{Attempt, Goal, our_terms, settings};
 use crate::io::driver::{Adoption, Command};
 use crate::io::shared::Shared;
 use crate::io::socket::Socket;
@@ -92,7 +92,8 @@ impl Connection {
         let thread = io_thread(&config)?;
         let addresses: VecDeque<SocketAddr> = address.to_socket_addrs()?.collect();
         let (reply, answer) = bounded(1);
-        let attempt = Attempt { addresses, config, reply, error: None };
+        let all = addresses.iter().copied().collect();
+        let attempt = Attempt { addresses, config, all, goal: Goal::New(reply), error: None };
         thread.core().schedule.push(Command::Connect(Box::new(attempt)));
         let shared = answer.recv().map_err(|_| stopped())??;
         Ok(Self::new(shared))
@@ -281,6 +282,13 @@ impl Connection {
     pub fn close(&self, code: CloseCode, reason: &str) -> Result<(), CloseError> {
         self.handle.close(code, reason);
         self.shared().send.delivered()
+    }
+
+    /// Whether there is no socket at the moment, and another is waited for. Nothing needs to be
+    /// done about it: calls stay blocked, and what is sent waits.
+    #[must_use]
+    pub fn is_suspended(&self) -> bool {
+        self.shared().suspended.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Why the connection is over; `None` while it is not.
