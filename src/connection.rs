@@ -10,7 +10,7 @@ use std::time::Duration;
 use crossbeam_channel::bounded;
 
 use crate::config::Config;
-use crate::error::{ChannelError, CloseCode, CloseError, ConnectError, ConnectionError};
+use crate::error::{ChannelError, CloseCode, CloseError, ConnectError, ConnectionError, FlushError};
 use crate::event::Event;
 use crate::id::{ChannelId, ChannelSet};
 use crate::io::IoThread;
@@ -282,6 +282,26 @@ impl Connection {
     pub fn close(&self, code: CloseCode, reason: &str) -> Result<(), CloseError> {
         self.handle.close(code, reason);
         self.shared().send.delivered()
+    }
+
+    /// Waits until the peer has everything that was sent before the call, as far as its library:
+    /// its application may not have read it yet.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use trunkline::{ChannelId, Config, Connection, Key};
+    /// # let (here, there) = Connection::pair(Config::new(Key::generate()))?;
+    /// here.sender(ChannelId::new(1))?.send("the results")?;
+    /// here.flush(Duration::from_secs(10))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`FlushError::TimedOut`] if the peer does not confirm it in time: during an outage, or
+    /// because a channel has no credit. [`FlushError::ConnectionLost`] if the connection is over.
+    pub fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
+        self.shared().send.flush(Until::after(timeout))
     }
 
     /// Whether there is no socket at the moment, and another is waited for. Nothing needs to be

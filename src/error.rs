@@ -165,6 +165,18 @@ impl CloseError {
     }
 }
 
+/// Why [`Connection::flush`](crate::Connection::flush) does not know that the peer has everything.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FlushError {
+    /// Not in time. It may still arrive.
+    #[error("the peer has not confirmed in time that it has everything that was sent")]
+    TimedOut,
+    /// The connection is over.
+    #[error(transparent)]
+    ConnectionLost(#[from] ConnectionError),
+}
+
 /// Who caused a connection to end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {

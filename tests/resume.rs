@@ -12,7 +12,7 @@ use support::chaos::{Chaos, Cut};
 use support::wire::{self, ClientHandshake, Noise, RawKey, RawPeer, WireError};
 use trunkline::{
     ChannelId, ChannelSet, CloseCode, Config, Connection, ConnectionError, Disconnect, Event, Fault,
-    IoThread, Key, Listener, RecvError, RecvTimeoutError, SendError,
+    FlushError, IoThread, Key, Listener, RecvError, RecvTimeoutError, SendError,
 };
 
 const A: ChannelId = ChannelId::new(1);
@@ -241,6 +241,36 @@ fn close_during_an_outage_waits_for_the_link_and_says_how_it_went() {
             assert!(waited > Duration::from_millis(900) && waited < Duration::from_secs(5), "{waited:?}");
         }
     }
+}
+
+#[test]
+fn flush_waits_until_the_peer_has_everything() {
+    let line = Line::new(|config| config.window(8192));
+    let soon = Duration::from_millis(300);
+    let (sender, receiver) = (line.client.sender(A).unwrap(), line.server.receiver(A).unwrap());
+    assert_eq!(line.client.flush(LONG), Ok(()), "nothing was sent");
+    sender.send("x").unwrap();
+    let begun = Instant::now();
+    assert_eq!(line.client.flush(LONG), Ok(()));
+    assert!(begun.elapsed() < Duration::from_millis(150), "{:?}: that was the ACK", begun.elapsed());
+    // What waits for credit counts as well.
+    assert_eq!(&*receiver.recv_timeout(LONG).unwrap(), b"x");
+    sender.send([1; 3000]).unwrap();
+    sender.send([2; 10_000]).unwrap();
+    assert_eq!(line.client.flush(LONG), Ok(()));
+    assert_eq!(*receiver.recv_timeout(LONG).unwrap(), [1; 3000]);
+    assert_eq!(*receiver.recv_timeout(LONG).unwrap(), [2; 10_000]);
+    // During an outage nobody confirms anything, and after it they do.
+    line.chaos.refuse(true);
+    line.chaos.cut(Cut::Reset);
+    eventually("the outage is noticed", || line.client.is_suspended());
+    sender.send("y").unwrap();
+    assert_eq!(line.client.flush(soon), Err(FlushError::TimedOut));
+    line.chaos.refuse(false);
+    assert_eq!(line.client.flush(LONG), Ok(()));
+    line.server.close(CloseCode::NORMAL, "").unwrap();
+    eventually("the client hears of it", || line.client.close_reason().is_some());
+    assert!(matches!(line.client.flush(LONG), Err(FlushError::ConnectionLost(_))));
 }
 
 /// Sessions without a socket are kept within limits, the one that waits for longest goes first.

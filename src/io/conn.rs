@@ -303,6 +303,17 @@ impl Conn {
             }
             session.apply(ctx.now, outbound, &mut &*ctx.core.pool, woken);
             outbox.acknowledge(session.peer_has(), &mut &*ctx.core.pool);
+            wishes.flushes.retain_mut(|flush| {
+                if flush.offset.is_none() && outbound.has_passed(&mut flush.mark) {
+                    flush.offset = Some(session.sent());
+                }
+                let Some(offset) = flush.offset else { return true };
+                let waits = session.peer_has() < offset;
+                if waits {
+                    session.ask();
+                }
+                waits
+            });
             let mut held = false;
             if outbox.is_empty() && *writable {
                 let room = replay_limit.saturating_sub(outbox.replay().unacknowledged());

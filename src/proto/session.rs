@@ -23,6 +23,8 @@ use crate::id::{ChannelId, ChannelSet};
 
 /// What is acknowledged at once (protocol, section 6).
 const ACK_BYTES: u64 = 128 * 1024;
+/// PINGs that are not the heartbeat's have numbers above this.
+const QUESTION: u64 = 1 << 63;
 /// When the rest is acknowledged (protocol, section 6).
 const ACK_DELAY: Duration = Duration::from_millis(200);
 
@@ -77,6 +79,9 @@ pub(crate) struct Session {
     wants_ack: bool,
     /// How much of our stream the peer has told that it has.
     peer_has: u64,
+    /// The PING whose PONG shows that the peer has everything before it: its number, and where.
+    question: Option<(u64, u64)>,
+    questions: u64,
     resumable: bool,
     /// There is no socket: nobody is expected to answer.
     suspended: bool,
@@ -124,6 +129,8 @@ impl Session {
             ack_at: None,
             wants_ack: false,
             peer_has: 0,
+            question: None,
+            questions: QUESTION,
             resumable: settings.resumable,
             suspended: false,
             silent: false,
@@ -221,6 +228,11 @@ impl Session {
         self.pong = effects.ping.or(self.pong);
         if let Some(number) = effects.pong {
             self.liveness.handle_pong(now, number);
+            if let Some((asked, offset)) = self.question
+                && asked == number
+            {
+                self.peer_has = self.peer_has.max(offset);
+            }
         }
         for (channel, bytes) in effects.credits {
             match outbound.handle_credit(channel, bytes, spare) {
@@ -405,6 +417,16 @@ impl Session {
     /// How much of our stream the peer has told that it has.
     pub(crate) fn peer_has(&self) -> u64 {
         self.peer_has
+    }
+
+    /// Somebody waits for the peer to have all that was sent so far. An ACK may take its time; a
+    /// PING is answered at once, and behind everything before it.
+    pub(crate) fn ask(&mut self) {
+        if self.question.is_none_or(|(_, offset)| offset <= self.peer_has) {
+            self.questions += 1;
+            self.question = Some((self.questions, self.sent));
+            self.ping = Some(self.questions);
+        }
     }
 
     /// Whether another socket could still be of use: nothing has ended the session but perhaps a
