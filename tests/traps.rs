@@ -313,7 +313,7 @@ fn a_killed_peer_wakes_everyone() {
         return;
     }
     let key = Key::generate();
-    let config = || Config::new(key.clone()).window(1024);
+    let config = || Config::new(key.clone()).window(1024).resume_grace(Duration::ZERO);
     let listener = Listener::bind("127.0.0.1:0", config()).unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "a_killed_peer_wakes_everyone", "--nocapture"])

@@ -30,8 +30,11 @@ Sends messages over up to 128 channels of one TCP socket and back.
       Echoes every message on the channel it came on. Prints `listening on ADDR`
       with the port that it got: with 127.0.0.1:0 the system chooses one.
   echo load  --connect ADDR --key-file F --channels C --messages N --size S
+             [--rate R] [--reconnect]
       Sends N messages of S bytes on each of C channels (1 to 128), and checks
-      every byte that comes back, and the order.
+      every byte that comes back, and the order. --rate: at most R messages a
+      second on each channel. --reconnect: goes on when the link is lost and
+      comes back, and says how often that was; without, that is a failure.
   echo --help
 
 Both sides need the same key file. Exit status: 0 if all went well, 1 if
@@ -79,6 +82,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Er
     let mut parser = lexopt::Parser::from_iter(args);
     let (mut verb, mut listen, mut connect, mut key_file) = (None, None, None, None);
     let (mut channels, mut messages, mut size) = (None, None, None);
+    let (mut rate, mut reconnect) = (None, false);
     while let Some(arg) = parser.next()? {
         let verb_now = verb.as_deref();
         match arg {
@@ -96,6 +100,10 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Er
             Long("size") if verb_now == Some("load") => {
                 size = Some(number("size", &mut parser, 0..=1 << 30)?)
             }
+            Long("rate") if verb_now == Some("load") => {
+                rate = Some(number("rate", &mut parser, 1..=1_000_000)?);
+            }
+            Long("reconnect") if verb_now == Some("load") => reconnect = true,
             other => return Err(other.unexpected()),
         }
     }
@@ -113,6 +121,8 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Er
                 channels: channels.ok_or("--channels is missing: 1 to 128")? as u8,
                 messages: messages.ok_or("--messages is missing: how many on each channel")?,
                 size: size.ok_or("--size is missing: the bytes of a message")? as usize,
+                rate,
+                reconnect,
             },
         }),
         Some(other) => {
