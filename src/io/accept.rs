@@ -496,8 +496,8 @@ impl Pending {
             Status::Ok
         };
         let mut ours = our_terms(&config);
-        // The id zero tells the client that its session ends with its socket.
-        if status == Status::Ok && !config.resume_grace.is_zero() {
+        // Also where the session ends with its socket: a client that comes back hears that it is unknown.
+        if status == Status::Ok {
             match random() {
                 Ok(id) => ours.session = SessionId(id),
                 Err(error) => return Some(Err(error)),
