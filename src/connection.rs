@@ -10,11 +10,11 @@ use std::time::Duration;
 use crossbeam_channel::bounded;
 
 use crate::config::Config;
-use crate::error::{ChannelError, CloseCode, CloseError, ConnectError, ConnectionError};
+use crate::error::{ChannelError, CloseCode, CloseError, ConnectError, ConnectionError, FlushError};
 use crate::event::Event;
 use crate::id::{ChannelId, ChannelSet};
 use crate::io::IoThread;
-use crate::io::accept::{Attempt, our_terms, settings};
+use crate::io::accept::{Attempt, Goal, our_terms, settings};
 use crate::io::driver::{Adoption, Command};
 use crate::io::shared::Shared;
 use crate::io::socket::Socket;
@@ -92,7 +92,8 @@ impl Connection {
         let thread = io_thread(&config)?;
         let addresses: VecDeque<SocketAddr> = address.to_socket_addrs()?.collect();
         let (reply, answer) = bounded(1);
-        let attempt = Attempt { addresses, config, reply, error: None };
+        let all = addresses.iter().copied().collect();
+        let attempt = Attempt { addresses, config, all, goal: Goal::New(reply), error: None };
         thread.core().push(Command::Connect(Box::new(attempt)));
         let shared = answer.recv().map_err(|_| stopped())??;
         Ok(Self::new(shared))
@@ -281,6 +282,33 @@ impl Connection {
     pub fn close(&self, code: CloseCode, reason: &str) -> Result<(), CloseError> {
         self.handle.close(code, reason);
         self.shared().send.delivered()
+    }
+
+    /// Waits until the peer has everything that was sent before the call, as far as its library:
+    /// its application may not have read it yet.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use trunkline::{ChannelId, Config, Connection, Key};
+    /// # let (here, there) = Connection::pair(Config::new(Key::generate()))?;
+    /// here.sender(ChannelId::new(1))?.send("the results")?;
+    /// here.flush(Duration::from_secs(10))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`FlushError::TimedOut`] if the peer does not confirm it in time: during an outage, or
+    /// because a channel has no credit. [`FlushError::ConnectionLost`] if the connection is over.
+    pub fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
+        self.shared().send.flush(Until::after(timeout))
+    }
+
+    /// Whether there is no socket at the moment, and another is waited for. Nothing needs to be
+    /// done about it: calls stay blocked, and what is sent waits.
+    #[must_use]
+    pub fn is_suspended(&self) -> bool {
+        self.shared().suspended.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Why the connection is over; `None` while it is not.

@@ -165,6 +165,18 @@ impl CloseError {
     }
 }
 
+/// Why [`Connection::flush`](crate::Connection::flush) does not know that the peer has everything.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FlushError {
+    /// Not in time. It may still arrive.
+    #[error("the peer has not confirmed in time that it has everything that was sent")]
+    TimedOut,
+    /// The connection is over.
+    #[error(transparent)]
+    ConnectionLost(#[from] ConnectionError),
+}
+
 /// Who caused a connection to end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
@@ -215,6 +227,17 @@ pub enum ConnectionError {
         /// What the system said of it.
         kind: io::ErrorKind,
     },
+    /// The session was without a socket for longer than [`resume_grace`](crate::Config::resume_grace),
+    /// or the listener had to make room for others.
+    #[error("the connection was interrupted for longer than its session is kept")]
+    SessionExpired,
+    /// The peer answers and does not know the session: its process was restarted.
+    #[error("the peer does not know this session any more; it was probably restarted")]
+    SessionUnknown,
+    /// The socket was lost, and the peer could not be reached again within
+    /// [`resume_grace`](crate::Config::resume_grace).
+    #[error("the connection was lost, and the peer could not be reached again in time")]
+    PeerUnreachable,
     /// The I/O thread is gone; see [`IoThread`](crate::IoThread).
     #[error("the I/O thread of this connection has stopped")]
     IoThreadStopped,
@@ -235,7 +258,11 @@ impl ConnectionError {
                 _ => Fault::None,
             },
             Self::ProtocolViolation { .. } => Fault::Peer,
-            Self::HeartbeatLost(_) | Self::Lost { .. } => Fault::Network,
+            Self::HeartbeatLost(_)
+            | Self::Lost { .. }
+            | Self::SessionExpired
+            | Self::SessionUnknown
+            | Self::PeerUnreachable => Fault::Network,
             Self::IoThreadStopped => Fault::Library,
         }
     }
@@ -248,7 +275,11 @@ impl ConnectionError {
             | Self::ClosedByPeer { code, .. }
             | Self::ProtocolViolation { code, .. } => Some(*code),
             Self::HeartbeatLost(_) => Some(CloseCode::HEARTBEAT_LOST),
-            Self::Lost { .. } | Self::IoThreadStopped => None,
+            Self::Lost { .. }
+            | Self::SessionExpired
+            | Self::SessionUnknown
+            | Self::PeerUnreachable
+            | Self::IoThreadStopped => None,
         }
     }
 }
@@ -259,7 +290,10 @@ impl From<ConnectionError> for io::Error {
             ConnectionError::Closed { .. } => io::ErrorKind::NotConnected,
             ConnectionError::ClosedByPeer { .. } => io::ErrorKind::ConnectionAborted,
             ConnectionError::ProtocolViolation { .. } => io::ErrorKind::InvalidData,
-            ConnectionError::HeartbeatLost(_) => io::ErrorKind::TimedOut,
+            ConnectionError::HeartbeatLost(_)
+            | ConnectionError::SessionExpired
+            | ConnectionError::PeerUnreachable => io::ErrorKind::TimedOut,
+            ConnectionError::SessionUnknown => io::ErrorKind::ConnectionReset,
             // An end of the socket is no end of the channel: a reader must not take it for one.
             ConnectionError::Lost { kind: io::ErrorKind::UnexpectedEof } => io::ErrorKind::ConnectionReset,
             ConnectionError::Lost { kind } => *kind,

@@ -29,6 +29,16 @@ pub enum Event {
         /// How many bytes.
         bytes: u64,
     },
+    /// The socket was lost; the connection waits for another. Calls stay blocked and what is sent
+    /// waits. [`Resumed`](Event::Resumed) or [`Closed`](Event::Closed) follows.
+    Suspended,
+    /// There is a socket again, and everything goes on where it was.
+    Resumed {
+        /// How long there was none.
+        after: std::time::Duration,
+        /// How many attempts it took; on a listener's side, how many it saw.
+        attempts: u32,
+    },
     /// The connection is over; nothing follows.
     Closed(ConnectionError),
 }

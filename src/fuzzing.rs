@@ -263,6 +263,7 @@ impl World {
             peer_may_interrupt: flags & 4 == 0,
             send_queue: 4096 << (flags >> 6),
             heartbeat: (flags & 8 == 0).then_some((Duration::from_secs(10), Duration::from_secs(30))),
+            resumable: false,
         };
         let now = Instant::now();
         let (session, outbound) = Session::new(now, &settings);

@@ -46,6 +46,10 @@ impl Key {
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, KeyError> {
         let path = path.as_ref();
         let failed = |source| KeyError::File { path: path.to_owned(), source };
+        // Looked at before it is opened: a pipe would wait for a writer.
+        if !std::fs::metadata(path).map_err(failed)?.is_file() {
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")));
+        }
         let file = std::fs::File::open(path).map_err(failed)?;
         #[cfg(unix)]
         {

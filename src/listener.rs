@@ -71,8 +71,14 @@ impl Listener {
     /// [`ConnectionError::IoThreadStopped`] if the I/O thread is gone; nothing that a client does
     /// makes this fail.
     pub fn accept(&self) -> Result<Connection, ConnectionError> {
-        let offered = self.accepted.recv().map_err(|_| ConnectionError::IoThreadStopped)?;
-        offered.accept().map(Connection::new).ok_or(ConnectionError::IoThreadStopped)
+        loop {
+            let offered = self.accepted.recv().map_err(|_| ConnectionError::IoThreadStopped)?;
+            let shared = offered.accept().ok_or(ConnectionError::IoThreadStopped)?;
+            // A client that never said a word and is gone may not even know that it was accepted.
+            if !shared.ghost.load(std::sync::atomic::Ordering::Relaxed) {
+                return Ok(Connection::new(shared));
+            }
+        }
     }
 
     /// The clients, one after the other: what [`accept`](Listener::accept) returns.

@@ -127,7 +127,8 @@ impl Server {
         let key_file = folder.path().join("key");
         let made = Running::start([OsStr::new("key"), "--key-file".as_ref(), key_file.as_ref()]).end();
         assert_eq!(made.code, Some(0), "{}", made.stderr);
-        let args = [OsStr::new("serve"), "--listen".as_ref(), "127.0.0.1:0".as_ref(), "--key-file".as_ref()];
+        let serve = ["serve", "--grace", "2", "--listen", "127.0.0.1:0", "--key-file"];
+        let args = serve.map(OsStr::new);
         let process = Running::start(args.into_iter().chain([key_file.as_ref()]));
         let line = process.stdout.recv_timeout(PATIENCE).expect("the server says where it listens");
         let port = line.strip_prefix("listening on 127.0.0.1:").and_then(|port| port.strip_suffix('\n'));

@@ -362,7 +362,10 @@ fn a_hello_changed_on_the_way_gives_no_connection() {
 fn a_session_id_that_is_not_zero_is_unknown() {
     let server = Server::echo(|config| config);
     let mut ended = [0; 16];
-    ended.copy_from_slice(&server.connect().accept.session);
+    let mut closed = server.connect();
+    ended.copy_from_slice(&closed.accept.session);
+    closed.send_bytes(&close(0, b"")).unwrap();
+    closed.expect_end();
     for session in [random(), ended, {
         let mut one = [0; 16];
         one[15] = 1;
@@ -1203,7 +1206,7 @@ fn ambiguous_frames_are_accepted_or_a_protocol_error() {
 /// Whatever becomes of FINISH inside a message: the part is never delivered.
 #[test]
 fn a_part_of_a_message_is_never_delivered() {
-    let server = Server::start(|config| config);
+    let server = Server::start(|config| config.resume_grace(Duration::ZERO));
     for ending in [finish(4), reset(4, 1), close(0, b""), control(0, 0x0C, b""), Vec::new()] {
         let (mut peer, connection) = server.pair(server.client());
         let receiver = connection.receiver(channel(4)).unwrap();
@@ -1657,7 +1660,7 @@ fn dropped_handles_finish_and_close() {
 
 #[test]
 fn a_socket_that_ends_without_close_is_a_lost_connection() {
-    let server = Server::start(|config| config);
+    let server = Server::start(|config| config.resume_grace(Duration::ZERO));
     for abort in [false, true] {
         let (mut peer, connection) = server.pair(server.client());
         let receiver = connection.receiver(channel(1)).unwrap();
@@ -1681,8 +1684,9 @@ fn a_socket_that_ends_without_close_is_a_lost_connection() {
 
 #[test]
 fn a_silent_peer_is_asked_and_then_given_up() {
-    let server =
-        Server::start(|config| config.heartbeat(Duration::from_millis(100), Duration::from_millis(500)));
+    let server = Server::start(|config| {
+        config.resume_grace(Duration::ZERO).heartbeat(Duration::from_millis(100), Duration::from_millis(500))
+    });
     let (mut peer, connection) = server.pair(server.client());
     peer.auto_pong = false;
     let receiver = connection.receiver(channel(1)).unwrap();
@@ -1752,7 +1756,10 @@ fn a_peer_that_sends_and_never_reads_hangs_nobody() {
 fn a_peer_that_neither_reads_nor_speaks_is_given_up_and_hangs_nobody() {
     let thread = IoThread::new().unwrap();
     let server = Server::start(|config| {
-        config.heartbeat(Duration::from_millis(100), Duration::from_millis(400)).io_thread(&thread)
+        config
+            .resume_grace(Duration::ZERO)
+            .heartbeat(Duration::from_millis(100), Duration::from_millis(400))
+            .io_thread(&thread)
     });
     let (silent, connection) = server.pair(server.client().window(1 << 30));
     thread::scope(|scope| {

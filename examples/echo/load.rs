@@ -4,12 +4,13 @@
 //! client that sent everything before it read would wait for a server that waits for it.
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use trunkline::{
-    ChannelId, ChannelSet, CloseCode, Config, Connection, ConnectionError, Disconnect, Key, Receiver,
+    ChannelId, ChannelSet, CloseCode, Config, Connection, ConnectionError, Disconnect, Event, Key, Receiver,
     RecvError, SendError, Sender,
 };
 
@@ -28,15 +29,28 @@ pub(crate) struct Plan {
     pub(crate) messages: u64,
     /// Of each message, in bytes.
     pub(crate) size: usize,
+    /// At most so many messages a second on each channel.
+    pub(crate) rate: Option<u64>,
+    /// Go on when the link is lost and comes back.
+    pub(crate) reconnect: bool,
 }
 
 pub(crate) fn run(address: &str, key: Key, plan: Plan) -> Result<(), Failure> {
     let config = Config::new(key).linger(LINGER);
+    let config = if plan.reconnect { config.resume_grace(Duration::from_secs(60)) } else { config };
     let config = if plan.size > 16 << 20 { config.max_message(plan.size as u32) } else { config };
     let connection = Connection::connect(address, config).map_err(|error| {
         format!("--connect {address}: {error}; `echo serve` prints the address to give here")
     })?;
 
+    // Read all the time: events that nobody reads are lost above a number.
+    let (events, resumes) = (connection.events(), Arc::new(AtomicU64::new(0)));
+    let counted = Arc::clone(&resumes);
+    thread::spawn(move || {
+        for event in events {
+            counted.fetch_add(u64::from(matches!(event, Event::Resumed { .. })), SeqCst);
+        }
+    });
     let ways: Vec<_> = (0..plan.channels.min(PAIRS))
         .map(|pair| {
             let numbers = (pair..plan.channels).step_by(usize::from(PAIRS)).map(ChannelId::new);
@@ -64,13 +78,19 @@ pub(crate) fn run(address: &str, key: Key, plan: Plan) -> Result<(), Failure> {
         return Err(failure.to_string().into());
     }
     let total = u128::from(plan.channels) * u128::from(plan.messages);
-    crate::say(&format!("verified {total} messages on {} channels", plan.channels))
+    let resumes = if plan.reconnect { format!(", {} resumes", resumes.load(SeqCst)) } else { String::new() };
+    crate::say(&format!("verified {total} messages on {} channels{resumes}", plan.channels))
 }
 
 /// Sends all messages of some channels in turn; dropping the senders finishes the channels.
 fn send_all(senders: Vec<Sender>, plan: Plan) -> Result<(), Difference> {
     let mut content = Vec::with_capacity(plan.size);
+    let begun = Instant::now();
     for number in 0..plan.messages {
+        if let Some(rate) = plan.rate {
+            let at = begun + Duration::from_secs_f64(number as f64 / rate as f64);
+            thread::sleep(at.saturating_duration_since(Instant::now()));
+        }
         for sender in &senders {
             let channel = sender.channel();
             fill(&mut content, channel, number, plan.size);

@@ -26,12 +26,16 @@ Sends messages over up to 128 channels of one TCP socket and back.
 
   echo key   --key-file F
       Writes a fresh key into the new file F, for its owner only.
-  echo serve --listen ADDR --key-file F
+  echo serve --listen ADDR --key-file F [--grace S]
       Echoes every message on the channel it came on. Prints `listening on ADDR`
-      with the port that it got: with 127.0.0.1:0 the system chooses one.
+      with the port that it got: with 127.0.0.1:0 the system chooses one. A client
+      whose link is lost has S seconds to come back (60).
   echo load  --connect ADDR --key-file F --channels C --messages N --size S
+             [--rate R] [--reconnect]
       Sends N messages of S bytes on each of C channels (1 to 128), and checks
-      every byte that comes back, and the order.
+      every byte that comes back, and the order. --rate: at most R messages a
+      second on each channel. --reconnect: goes on when the link is lost and
+      comes back, and says how often that was; without, that is a failure.
   echo --help
 
 Both sides need the same key file. Exit status: 0 if all went well, 1 if
@@ -53,7 +57,9 @@ fn main() -> ExitCode {
         Command::Key { key_file } => {
             Key::generate().write_new_file(&key_file).map_err(|error| no_new_key(error, &key_file))
         }
-        Command::Serve { listen, key_file } => read_key(&key_file).and_then(|key| serve::run(&listen, key)),
+        Command::Serve { listen, key_file, grace } => {
+            read_key(&key_file).and_then(|key| serve::run(&listen, key, grace))
+        }
         Command::Load { connect, key_file, plan } => {
             read_key(&key_file).and_then(|key| load::run(&connect, key, plan))
         }
@@ -71,7 +77,7 @@ fn main() -> ExitCode {
 enum Command {
     Help,
     Key { key_file: PathBuf },
-    Serve { listen: String, key_file: PathBuf },
+    Serve { listen: String, key_file: PathBuf, grace: Option<u64> },
     Load { connect: String, key_file: PathBuf, plan: load::Plan },
 }
 
@@ -79,6 +85,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Er
     let mut parser = lexopt::Parser::from_iter(args);
     let (mut verb, mut listen, mut connect, mut key_file) = (None, None, None, None);
     let (mut channels, mut messages, mut size) = (None, None, None);
+    let (mut rate, mut reconnect, mut grace) = (None, false, None);
     while let Some(arg) = parser.next()? {
         let verb_now = verb.as_deref();
         match arg {
@@ -96,6 +103,13 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Er
             Long("size") if verb_now == Some("load") => {
                 size = Some(number("size", &mut parser, 0..=1 << 30)?)
             }
+            Long("rate") if verb_now == Some("load") => {
+                rate = Some(number("rate", &mut parser, 1..=1_000_000)?);
+            }
+            Long("grace") if verb_now == Some("serve") => {
+                grace = Some(number("grace", &mut parser, 0..=u64::MAX >> 1)?);
+            }
+            Long("reconnect") if verb_now == Some("load") => reconnect = true,
             other => return Err(other.unexpected()),
         }
     }
@@ -105,6 +119,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Er
         Some("serve") => Ok(Command::Serve {
             listen: listen.ok_or("--listen is missing; 127.0.0.1:0 takes any free port")?,
             key_file: key_file()?,
+            grace,
         }),
         Some("load") => Ok(Command::Load {
             connect: connect.ok_or("--connect is missing: the address that `echo serve` printed")?,
@@ -113,6 +128,8 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Er
                 channels: channels.ok_or("--channels is missing: 1 to 128")? as u8,
                 messages: messages.ok_or("--messages is missing: how many on each channel")?,
                 size: size.ok_or("--size is missing: the bytes of a message")? as usize,
+                rate,
+                reconnect,
             },
         }),
         Some(other) => {

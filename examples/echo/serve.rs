@@ -5,6 +5,7 @@
 
 use std::io;
 use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use trunkline::{
@@ -21,9 +22,13 @@ const LARGE: usize = 4096;
 /// The code of a RESET for a run that cannot be echoed.
 const CANNOT_ECHO: u32 = 1;
 
-pub(crate) fn run(listen: &str, key: Key) -> Result<(), Failure> {
-    let listener =
-        Listener::bind(listen, Config::new(key)).map_err(|error| format!("--listen {listen}: {error}"))?;
+pub(crate) fn run(listen: &str, key: Key, grace: Option<u64>) -> Result<(), Failure> {
+    let config = Config::new(key);
+    let config = match grace {
+        Some(seconds) => config.resume_grace(Duration::from_secs(seconds)),
+        None => config,
+    };
+    let listener = Listener::bind(listen, config).map_err(|error| format!("--listen {listen}: {error}"))?;
     crate::say(&format!("listening on {}", listener.local_addr()))?;
     for connection in listener.incoming() {
         let connection = connection?;

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use trunkline::{ChannelError, Config, Connection, Key, Listener, Priority, Receiver, RecvError, Sender};
 
@@ -26,7 +27,7 @@ pub fn listen(address: &str, key_file: &Path) -> Result<(), Failure> {
         key.write_new_file(key_file)?;
         key
     };
-    let listener = Listener::bind(address, Config::new(key))?;
+    let listener = Listener::bind(address, config(key))?;
     announce(&listener)?;
     let names = Names::default();
     let mut interpreter = Interpreter::new(names.clone());
@@ -45,7 +46,7 @@ pub fn serve_parent() -> Result<(), Failure> {
     let mut text = String::new();
     io::stdin().lock().read_line(&mut text)?;
     let key: Key = text.parse()?;
-    let listener = Listener::bind("127.0.0.1:0", Config::new(key))?;
+    let listener = Listener::bind("127.0.0.1:0", config(key))?;
     announce(&listener)?;
 
     // A parent that dies before it connects would leave this process waiting for ever.
@@ -126,4 +127,10 @@ fn answer(requests: &Receiver, answers: &Sender, names: &Names) {
             Err(_) => {}
         }
     }
+}
+
+/// A kernel serves one console after the other, so it does not wait for one that is gone: the next
+/// one would wait as well.
+fn config(key: Key) -> Config {
+    Config::new(key).resume_grace(Duration::ZERO)
 }

@@ -8,3 +8,6 @@ pub mod protocol {}
 
 #[doc = include_str!("design.md")]
 pub mod design {}
+
+#[doc = include_str!("sessions.md")]
+pub mod sessions {}

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -13,13 +13,13 @@ use mio::{Interest, Token};
 
 use super::conn::Conn;
 use super::driver::{Context, Place};
+use super::resume::{Found, Resumption, Sessions, Side as Role, jittered};
 use super::shared::{Attention, Facts, Shared};
 use super::socket::Socket;
 use super::timer::{Alarm, Timers};
-use crate::config::{Access, Config};
+use crate::config::Config;
 use crate::error::{CloseCode, ConnectError, HandshakeError};
 use crate::id::ChannelSet;
-use crate::key::Key;
 use crate::proto::handshake::{
     ClientHandshake, ClientStep, Rights, ServerHandshake, ServerStep, SessionId, Status, Terms,
 };
@@ -40,6 +40,20 @@ pub(crate) enum Outcome {
     Over,
     /// There is a connection; it takes the handshake's place.
     Connected(Box<Conn>),
+    /// The server lets this client's connection go on.
+    Resumed(Box<Resumed>),
+    /// A client has proved its key and asks for its connection, which is there; behind the
+    /// handshake came `early`.
+    Claimed { conn: Place, asked: Terms, early: Vec<u8> },
+}
+
+/// What a connection goes on with.
+pub(crate) struct Resumed {
+    pub(crate) conn: Place,
+    pub(crate) socket: Socket,
+    pub(crate) terms: Terms,
+    /// What came behind the handshake.
+    pub(crate) early: Vec<u8>,
 }
 
 /// A connection that nobody has accepted yet. If nobody does, because the listener is gone, the
@@ -69,11 +83,20 @@ pub(crate) struct Listening {
     /// Handshakes in the order in which they began.
     pending: VecDeque<Place>,
     pub(crate) connections: usize,
+    pub(crate) sessions: Sessions,
 }
 
 impl Listening {
     pub(crate) fn new(socket: mio::net::TcpListener, config: Arc<Config>, accepted: Sender<Offered>) -> Self {
-        Self { socket, config, accepted, alarm: Alarm::default(), pending: VecDeque::new(), connections: 0 }
+        Self {
+            socket,
+            config,
+            accepted,
+            alarm: Alarm::default(),
+            pending: VecDeque::new(),
+            connections: 0,
+            sessions: Sessions::default(),
+        }
     }
 
     pub(crate) fn register(&mut self, registry: &mio::Registry, token: Token) -> io::Result<()> {
@@ -128,7 +151,7 @@ impl Listening {
     }
 
     fn is_full(&self) -> bool {
-        self.connections >= self.config.max_connections
+        self.connections - self.sessions.count_suspended() >= self.config.max_connections
     }
 }
 
@@ -141,13 +164,32 @@ enum Side {
 pub(crate) struct Attempt {
     pub(crate) addresses: VecDeque<SocketAddr>,
     pub(crate) config: Config,
-    pub(crate) reply: Sender<Result<Arc<Shared>, ConnectError>>,
+    /// All of the peer's addresses, for later attempts.
+    pub(crate) all: Vec<SocketAddr>,
+    pub(crate) goal: Goal,
     pub(crate) error: Option<io::Error>,
+}
+
+/// What an attempt is for.
+pub(crate) enum Goal {
+    /// A new connection.
+    New(Sender<Result<Arc<Shared>, ConnectError>>),
+    /// A connection that goes on; it hears of a failure by the driver.
+    Resume { conn: Place, terms: Terms, failed: Sender<(Place, ConnectError)> },
+}
+
+impl Goal {
+    fn fail(&self, error: ConnectError) {
+        match self {
+            Self::New(reply) => drop(reply.send(Err(error))),
+            Self::Resume { conn, failed, .. } => drop(failed.send((*conn, error))),
+        }
+    }
 }
 
 impl Attempt {
     pub(crate) fn fail(self, error: impl Into<ConnectError>) {
-        let _ = self.reply.send(Err(error.into()));
+        self.goal.fail(error.into());
     }
 
     /// The next address that a connect could be begun to.
@@ -186,6 +228,8 @@ pub(crate) struct Pending {
     refused: bool,
     /// Hang up at once.
     hopeless: bool,
+    /// The number of the key that was proved.
+    key: usize,
     /// When the last message went out, for a first round-trip time.
     asked: Instant,
     rtt: Option<Duration>,
@@ -202,6 +246,7 @@ impl Pending {
             alarm: Alarm::default(),
             refused: false,
             hopeless: false,
+            key: 0,
             asked: now,
             rtt: None,
         }
@@ -276,7 +321,11 @@ impl Pending {
                 None => return Ok(Outcome::Over),
             }
             let Some((key, _)) = attempt.config.keys.first() else { return Ok(Outcome::Over) };
-            let (begun, hello) = ClientHandshake::new(key, random()?, our_terms(&attempt.config));
+            let terms = match &attempt.goal {
+                Goal::New(_) => our_terms(&attempt.config),
+                Goal::Resume { terms, .. } => *terms,
+            };
+            let (begun, hello) = ClientHandshake::new(key, random()?, terms);
             *handshake = Some(begun);
             self.out.extend(hello);
             self.asked = ctx.now;
@@ -296,10 +345,15 @@ impl Pending {
             };
             let mut input = &buffer[..read];
             while !input.is_empty() && !self.refused {
-                if let Some(conn) = self.step(&mut input, place, ctx, listener.as_deref_mut()) {
-                    let mut conn = conn?;
-                    conn.handle_early(input, ctx);
-                    return Ok(Outcome::Connected(conn));
+                if let Some(outcome) = self.step(&mut input, place, ctx, listener.as_deref_mut()) {
+                    let mut outcome = outcome?;
+                    match &mut outcome {
+                        Outcome::Connected(conn) => conn.handle_early(input, ctx),
+                        Outcome::Resumed(resumed) => resumed.early = input.to_vec(),
+                        Outcome::Claimed { early, .. } => *early = input.to_vec(),
+                        Outcome::Wait | Outcome::Over => {}
+                    }
+                    return Ok(outcome);
                 }
             }
             if self.hopeless {
@@ -331,7 +385,7 @@ impl Pending {
         place: Place,
         ctx: &mut Context,
         listener: Option<&mut Listening>,
-    ) -> Option<io::Result<Box<Conn>>> {
+    ) -> Option<io::Result<Outcome>> {
         match &mut self.side {
             Side::Server { handshake, .. } => {
                 let listener = listener?;
@@ -354,8 +408,7 @@ impl Pending {
                     }
                     ServerStep::Proved { key, terms } => {
                         self.rtt = Some(ctx.now.saturating_duration_since(self.asked));
-                        let (key, access) = &config.keys[key];
-                        return self.admit(key, access, terms, place, ctx, listener);
+                        return self.admit(key, terms, place, ctx, listener);
                     }
                 }
                 None
@@ -370,11 +423,20 @@ impl Pending {
                         self.rtt = Some(ctx.now.saturating_duration_since(self.asked));
                     }
                     ClientStep::Failed(error) => {
-                        let _ = attempt.reply.send(Err(error.into()));
+                        attempt.goal.fail(error.into());
                         self.refused = true;
                         self.hopeless = true;
                     }
                     ClientStep::Accepted { terms, rights } => {
+                        if let Goal::Resume { conn, .. } = attempt.goal {
+                            let socket = self.socket.take()?;
+                            return Some(Ok(Outcome::Resumed(Box::new(Resumed {
+                                conn,
+                                socket,
+                                terms,
+                                early: Vec::new(),
+                            }))));
+                        }
                         let settings = Settings {
                             we_may_send: rights.send,
                             peer_may_send: rights.receive,
@@ -383,12 +445,20 @@ impl Pending {
                             ..settings(&attempt.config, &terms)
                         };
                         let config = attempt.config.clone();
-                        let reply = attempt.reply.clone();
-                        let (conn, shared) = self.connect(&config, &settings, place, ctx, None)?;
+                        let Goal::New(reply) = &attempt.goal else { return None };
+                        let reply = reply.clone();
+                        // The address that answered first, then the others.
+                        let mut addresses = attempt.all.clone();
+                        let peer = self.peer;
+                        addresses.sort_by_key(|address| Some(*address) != peer);
+                        let role = Role::Client { addresses, config: Box::new(config.clone()) };
+                        let resumption = resumption(&config, terms.session, role);
+                        let (conn, shared) =
+                            self.connect(&config, &settings, resumption, place, ctx, None)?;
                         if reply.send(Ok(Arc::clone(&shared))).is_err() {
                             shared.send.close(CloseCode::NORMAL, "");
                         }
-                        return Some(Ok(conn));
+                        return Some(Ok(Outcome::Connected(conn)));
                     }
                 }
                 None
@@ -399,17 +469,25 @@ impl Pending {
     /// A client has proved its key: what it asks for is decided here.
     fn admit(
         &mut self,
-        key: &Key,
-        access: &Access,
+        number: usize,
         asked: Terms,
         place: Place,
         ctx: &mut Context,
         listener: &mut Listening,
-    ) -> Option<io::Result<Box<Conn>>> {
-        let Side::Server { handshake, listener: owner } = &self.side else { return None };
+    ) -> Option<io::Result<Outcome>> {
+        let Side::Server { listener: owner, .. } = &self.side else { return None };
         let owner = *owner;
+        let config = Arc::clone(&listener.config);
+        let (_, access) = &config.keys[number];
         let status = if asked.session != SessionId::default() {
-            Status::SessionUnknown
+            match listener.sessions.find(asked.session, number) {
+                Found::At(conn) => {
+                    self.key = number;
+                    return Some(Ok(Outcome::Claimed { conn, asked, early: Vec::new() }));
+                }
+                Found::Expired => Status::SessionExpired,
+                Found::Unknown => Status::SessionUnknown,
+            }
         } else if asked.offset != 0 {
             Status::OffsetOutOfRange
         } else if listener.is_full() {
@@ -417,17 +495,17 @@ impl Pending {
         } else {
             Status::Ok
         };
-        let rights = Rights { interrupt: access.interrupt, send: access.send, receive: access.receive };
-        let mut ours = our_terms(&listener.config);
+        let mut ours = our_terms(&config);
+        // Also where the session ends with its socket: a client that comes back hears that it is unknown.
         if status == Status::Ok {
             match random() {
                 Ok(id) => ours.session = SessionId(id),
                 Err(error) => return Some(Err(error)),
             }
         }
-        self.out.extend(handshake.accept(key, status, &ours, &rights));
+        self.key = number;
+        self.answer(&config, status, &ours);
         if status != Status::Ok {
-            self.refused = true;
             return None;
         }
         if let Err(error) = self.flush() {
@@ -438,19 +516,39 @@ impl Pending {
             peer_may_send: access.send,
             we_may_interrupt: true,
             peer_may_interrupt: access.interrupt,
-            ..settings(&listener.config, &asked)
+            ..settings(&config, &asked)
         };
-        let config = Arc::clone(&listener.config);
-        let (conn, shared) = self.connect(&config, &settings, place, ctx, Some(owner))?;
+        let role = Role::Server { unconfirmed: config.handshake_timeout };
+        let resumption = resumption(&config, ours.session, role);
+        if resumption.is_some() {
+            listener.sessions.insert(ours.session, place, number);
+        }
+        let (conn, shared) = self.connect(&config, &settings, resumption, place, ctx, Some(owner))?;
         // Gone in the meantime: then what comes back is dropped, which closes it.
         let _ = listener.accepted.send(Offered(Some(shared)));
-        Some(Ok(conn))
+        Some(Ok(Outcome::Connected(conn)))
+    }
+
+    /// The Accept for a client that has proved its key; with any status but 0 it is the end.
+    pub(crate) fn answer(&mut self, config: &Config, status: Status, ours: &Terms) {
+        let Side::Server { handshake, .. } = &self.side else { return };
+        let (key, access) = &config.keys[self.key];
+        let rights = Rights { interrupt: access.interrupt, send: access.send, receive: access.receive };
+        self.out.extend(handshake.accept(key, status, ours, &rights));
+        self.refused = status != Status::Ok;
+    }
+
+    /// The socket, for a connection that goes on with it, and what it has not taken of the
+    /// handshake's end.
+    pub(crate) fn into_socket(mut self) -> Option<(Socket, Vec<u8>)> {
+        Some((self.socket.take()?, self.out))
     }
 
     fn connect(
         &mut self,
         config: &Config,
         settings: &Settings,
+        resumption: Option<Resumption>,
         place: Place,
         ctx: &Context,
         owner: Option<Place>,
@@ -461,6 +559,7 @@ impl Pending {
             peer_addr: self.peer,
             rtt: self.rtt,
             unsent: std::mem::take(&mut self.out),
+            resumption,
             owner,
         };
         Some(establish(link, socket, config, settings, place, ctx))
@@ -475,6 +574,7 @@ pub(crate) struct Link {
     pub(crate) rtt: Option<Duration>,
     /// The end of the handshake, if the socket did not take it all.
     pub(crate) unsent: Vec<u8>,
+    pub(crate) resumption: Option<Resumption>,
     pub(crate) owner: Option<Place>,
 }
 
@@ -487,7 +587,11 @@ pub(crate) fn establish(
     place: Place,
     ctx: &Context,
 ) -> (Box<Conn>, Arc<Shared>) {
+    let settings = &Settings { resumable: link.resumption.is_some(), ..settings.clone() };
     let (mut session, outbound) = Session::new(ctx.now, settings);
+    if let Some(Resumption { side: Role::Client { .. }, .. }) = &link.resumption {
+        session.announce(ctx.now);
+    }
     if let Some(rtt) = link.rtt {
         session.set_rtt(rtt);
     }
@@ -507,10 +611,26 @@ pub(crate) fn establish(
         send: SendQueue::new(outbound, attention.clone()),
         inbox: Inbox::new(attention),
         rtt: AtomicU64::new(0),
+        suspended: AtomicBool::new(false),
+        ghost: AtomicBool::new(false),
         last_stats: parking_lot::Mutex::new(None),
     });
-    let conn = Conn::new(socket, session, Arc::clone(&shared), link.owner, link.unsent);
+    let conn = Conn::new(
+        socket,
+        session,
+        Arc::clone(&shared),
+        link.resumption,
+        config.replay_limit,
+        link.owner,
+        link.unsent,
+    );
     (Box::new(conn), shared)
+}
+
+/// How a connection goes on when its socket is lost, if both sides want that.
+fn resumption(config: &Config, session: SessionId, side: Role) -> Option<Resumption> {
+    let wanted = !config.resume_grace.is_zero() && session != SessionId::default();
+    wanted.then_some(Resumption { session, grace: config.resume_grace, side })
 }
 
 /// Our grants, and what the peer granted in its terms; the rights are the caller's to fill in.
@@ -525,7 +645,8 @@ pub(crate) fn settings(config: &Config, peer: &Terms) -> Settings {
         we_may_interrupt: false,
         peer_may_interrupt: false,
         send_queue: config.send_queue as usize,
-        heartbeat: config.heartbeat,
+        heartbeat: config.heartbeat.map(|(interval, timeout)| (jittered(interval), timeout)),
+        resumable: false,
     }
 }
 

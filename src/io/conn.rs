@@ -2,6 +2,7 @@
 //! queues. It knows no channel semantics: it moves bytes and tells the session the time.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -9,12 +10,15 @@ use std::time::{Duration, Instant};
 use super::driver::{Context, Place, Why};
 use super::outbox::{Outbox, Wrote};
 use super::pace::Pace;
+use super::resume::{Outage, Resumption, Side};
 use super::shared::Shared;
 use super::socket::Socket;
 use super::timer::Alarm;
-use crate::error::ConnectionError;
+use crate::config::Config;
+use crate::error::{ConnectError, ConnectionError, HandshakeError};
 use crate::event::Event;
 use crate::id::ChannelSet;
+use crate::proto::handshake::{SessionId, Status, Terms};
 use crate::proto::session::{Notice, Session};
 use crate::queue::recv::Routes;
 use crate::stats::{ChannelStats, Stats};
@@ -31,13 +35,20 @@ pub(crate) enum Next {
     Wait,
     /// There is more to do at once, after the others.
     Again,
+    /// It has lost its socket: begin an [attempt](Conn::attempt) to connect again.
+    Reconnect,
     /// It is over; let it go.
     Done,
 }
 
 pub(crate) struct Conn {
-    socket: Socket,
+    /// None during an outage.
+    socket: Option<Socket>,
     session: Session,
+    /// How it goes on when the socket is lost; without, that is the end.
+    resumption: Option<Resumption>,
+    outage: Option<Outage>,
+    replay_limit: u64,
     shared: Arc<Shared>,
     routes: Routes,
     outbox: Outbox,
@@ -73,19 +84,25 @@ impl Conn {
         socket: Socket,
         session: Session,
         shared: Arc<Shared>,
+        resumption: Option<Resumption>,
+        replay_limit: u32,
         owner: Option<Place>,
         unsent: Vec<u8>,
     ) -> Self {
         let pace = Pace::new(session.rtt());
         let limit = pace.unsent();
         socket.limit_unsent(limit);
+        let outbox = Outbox::new(unsent, resumption.is_some());
         Self {
-            socket,
+            socket: Some(socket),
             session,
+            resumption,
+            outage: None,
+            replay_limit: replay_limit.into(),
             place: shared.place,
             shared,
             routes: Routes::default(),
-            outbox: Outbox::new(unsent),
+            outbox,
             owner,
             // Until the socket says otherwise.
             readable: true,
@@ -123,7 +140,11 @@ impl Conn {
                     return Next::Done;
                 }
                 self.session.handle_timeout(ctx.now);
+                if self.session.take_silent() {
+                    self.suspend(ctx.now);
+                }
             }
+            Why::Ready(_) if self.socket.is_none() => {}
             Why::Ready(event) => {
                 self.hung_up |= event.is_read_closed() || event.is_error();
                 self.readable |= event.is_readable() || self.hung_up;
@@ -132,6 +153,9 @@ impl Conn {
                     self.session.handle_write_progress(ctx.now);
                 }
             }
+        }
+        if self.outage.is_some() {
+            return self.wait_for_socket(ctx);
         }
         let result = self.read(ctx).and_then(|()| {
             self.write(ctx).or_else(|error| {
@@ -146,6 +170,12 @@ impl Conn {
         let next = match result {
             Ok(()) => self.next(ctx),
             Err(error) => {
+                // A CLOSE may have come with the last bytes.
+                self.exchange(ctx);
+                if self.may_resume() {
+                    self.suspend(ctx.now);
+                    return self.wait_for_socket(ctx);
+                }
                 self.lost(&error);
                 Next::Done
             }
@@ -160,13 +190,11 @@ impl Conn {
 
     fn read(&mut self, ctx: &mut Context) -> io::Result<()> {
         for _ in 0..ROUNDS {
-            if !self.readable {
-                return Ok(());
-            }
+            let Some(socket) = self.socket.as_mut().filter(|_| self.readable) else { return Ok(()) };
             let Context { scratch, .. } = ctx;
             let (room, read) = match self.session.payload_buffer() {
-                Some(buffer) => (buffer.capacity() - buffer.len(), self.socket.read_spare(buffer)),
-                None => (scratch.len(), self.socket.read(scratch)),
+                Some(buffer) => (buffer.capacity() - buffer.len(), socket.read_spare(buffer)),
+                None => (scratch.len(), socket.read(scratch)),
             };
             self.reads += 1;
             let read = match read {
@@ -241,15 +269,13 @@ impl Conn {
         self.more = false;
         for _ in 0..ROUNDS {
             self.exchange(ctx);
+            let Some(socket) = self.socket.as_mut().filter(|_| self.writable) else { return Ok(()) };
             if self.outbox.is_empty() {
                 self.pace.idle();
                 return Ok(());
             }
-            if !self.writable {
-                return Ok(());
-            }
             self.writes += 1;
-            match self.outbox.write(&mut self.socket, &mut &*ctx.core.pool)? {
+            match self.outbox.write(socket, &mut &*ctx.core.pool)? {
                 Wrote::All(bytes) => {
                     self.bytes_written += bytes as u64;
                     self.pace.took_all(bytes);
@@ -260,7 +286,7 @@ impl Conn {
                     self.writable = false;
                     let unsent = self.pace.unsent();
                     if std::mem::replace(&mut self.unsent, unsent) != unsent {
-                        self.socket.limit_unsent(unsent);
+                        socket.limit_unsent(unsent);
                     }
                 }
             }
@@ -271,7 +297,7 @@ impl Conn {
     }
 
     fn exchange(&mut self, ctx: &mut Context) {
-        let Self { session, shared, outbox, writable, pace, deadline, .. } = self;
+        let Self { session, shared, outbox, writable, pace, deadline, replay_limit, socket, .. } = self;
         shared.send.exchange(|outbound, wishes, woken| {
             // With the send queue locked: what was stopped before something was sent goes first.
             shared.inbox.collect(&mut ctx.taken, &mut ctx.stops);
@@ -290,24 +316,37 @@ impl Conn {
             }
             outbound.limit_frames(pace.frame());
             session.apply(ctx.now, outbound, &mut &*ctx.core.pool, woken);
+            outbox.acknowledge(session.peer_has(), &mut &*ctx.core.pool);
+            wishes.flushes.retain_mut(|flush| {
+                if flush.offset.is_none() && outbound.has_passed(&mut flush.mark) {
+                    flush.offset = Some(session.sent());
+                }
+                let Some(offset) = flush.offset else { return true };
+                let waits = session.peer_has() < offset;
+                if waits {
+                    session.ask();
+                }
+                waits
+            });
+            let mut held = false;
             if outbox.is_empty() && *writable {
-                session.poll_transmit(
-                    ctx.now,
-                    outbound,
-                    pace.bite(),
-                    &mut &*ctx.core.pool,
-                    &mut outbox.segments,
-                );
+                let room = replay_limit.saturating_sub(outbox.replay().unacknowledged());
+                held = room == 0;
+                let most = pace.bite().min(room.try_into().unwrap_or(usize::MAX));
+                outbox.extend(|segments| {
+                    session.poll_transmit(ctx.now, outbound, most, &mut &*ctx.core.pool, segments);
+                    session.sent()
+                });
             }
-            // What is still there is fetched when the socket has taken what the outbox has.
-            !outbox.is_empty() || outbound.queued() > 0
+            // What is still there is fetched when the socket has taken what the outbox has, or
+            // the peer has acknowledged some of it. During an outage every sender calls: what is
+            // held is counted.
+            socket.is_some() && (!outbox.is_empty() || outbound.queued() > 0 || held)
         });
     }
 
     fn next(&mut self, ctx: &Context) -> Next {
-        for notice in self.session.take_notices() {
-            self.tell(notice);
-        }
+        self.tell_notices();
         if let Some(rtt) = self.session.rtt() {
             self.shared.rtt.store(rtt.as_nanos().try_into().unwrap_or(u64::MAX), Relaxed);
         }
@@ -319,7 +358,9 @@ impl Conn {
                 }
                 if !self.finished {
                     self.finished = true;
-                    self.socket.finish();
+                    if let Some(socket) = &self.socket {
+                        socket.finish();
+                    }
                 }
             }
             if !matches!(cause, ConnectionError::Closed { .. }) {
@@ -327,6 +368,174 @@ impl Conn {
             }
         }
         if self.readable || self.more { Next::Again } else { Next::Wait }
+    }
+
+    // ---- without a socket
+
+    fn may_resume(&self) -> bool {
+        self.resumption.is_some() && self.session.may_resume()
+    }
+
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.outage.is_some()
+    }
+
+    pub(crate) fn session_id(&self) -> Option<SessionId> {
+        self.resumption.as_ref().map(|resumption| resumption.session)
+    }
+
+    /// What a suspended connection holds, in bytes: for replay, and in its send queue.
+    pub(crate) fn held(&self) -> usize {
+        self.outbox.replay().memory() + self.shared.send.read(|outbound| outbound.queued())
+    }
+
+    /// Lets go of the socket and waits for another.
+    fn suspend(&mut self, now: Instant) {
+        let Some(resumption) = &self.resumption else { return };
+        let (grace, retries) = match &resumption.side {
+            Side::Client { .. } => (resumption.grace, true),
+            Side::Server { unconfirmed } if self.session.inbound().received() == 0 => {
+                (resumption.grace.min(*unconfirmed), false)
+            }
+            Side::Server { .. } => (resumption.grace, false),
+        };
+        self.outage = Some(Outage::new(now, grace, retries));
+        self.detach();
+        self.session.handle_suspended();
+        self.shared.suspended.store(true, Relaxed);
+        self.shared.inbox.tell(&Event::Suspended);
+    }
+
+    fn detach(&mut self) {
+        self.socket = None;
+        self.outbox.suspend();
+        (self.readable, self.hung_up, self.writable, self.more) = (false, false, false, false);
+        (self.finished, self.peer_finished) = (false, false);
+    }
+
+    fn wait_for_socket(&mut self, ctx: &mut Context) -> Next {
+        self.exchange(ctx);
+        self.tell_notices();
+        let Some(outage) = self.outage.as_mut() else { return Next::Wait };
+        if !self.session.may_resume() {
+            // The peer broke the protocol with its last words, and cannot be told.
+            if let Some(cause) = self.session.ended() {
+                self.shared.end(cause);
+            }
+            return Next::Done;
+        }
+        if outage.is_over(ctx.now) {
+            self.expire();
+            return Next::Done;
+        }
+        let next = if outage.begin_attempt(ctx.now) { Next::Reconnect } else { Next::Wait };
+        let deadline = [outage.deadline(), self.deadline].into_iter().flatten().min();
+        self.alarm.set(deadline, self.place, &mut ctx.timers);
+        next
+    }
+
+    /// Nobody came back in time, or there is no room to wait for it.
+    pub(crate) fn expire(&mut self) {
+        let cause = match self.resumption.as_ref().map(|resumption| &resumption.side) {
+            Some(Side::Client { .. }) => ConnectionError::PeerUnreachable,
+            _ if self.session.inbound().received() == 0 => {
+                self.shared.ghost.store(true, Relaxed);
+                ConnectionError::Lost { kind: io::ErrorKind::UnexpectedEof }
+            }
+            _ => ConnectionError::SessionExpired,
+        };
+        self.shared.end(&cause);
+    }
+
+    /// Whether it is over because nobody came back.
+    pub(crate) fn has_expired(&self) -> bool {
+        self.shared.send.ended() == Some(ConnectionError::SessionExpired)
+    }
+
+    /// What a client needs for an attempt to connect again.
+    pub(crate) fn attempt(&self) -> Option<(Config, Vec<SocketAddr>, Terms)> {
+        let Resumption { session, side, .. } = self.resumption.as_ref()?;
+        let Side::Client { addresses, config } = side else { return None };
+        let terms = Terms {
+            session: *session,
+            offset: self.session.inbound().received(),
+            window: config.window,
+            max_message: config.max_message,
+        };
+        Some((Config::clone(config), addresses.clone(), terms))
+    }
+
+    /// An attempt came to nothing; whether that is the end. What the server did not sign may come
+    /// from anybody, and is no reason to give up.
+    pub(crate) fn attempt_failed(&mut self, error: &ConnectError, now: Instant) -> Next {
+        let Some(outage) = &mut self.outage else { return Next::Wait };
+        let cause = match error {
+            ConnectError::Handshake(HandshakeError::SessionExpired) => ConnectionError::SessionExpired,
+            ConnectError::Handshake(HandshakeError::SessionUnknown | HandshakeError::OffsetOutOfRange) => {
+                ConnectionError::SessionUnknown
+            }
+            _ => {
+                outage.attempt_failed(now);
+                return Next::Wait;
+            }
+        };
+        self.shared.end(&cause);
+        Next::Done
+    }
+
+    /// A client that has proved the key asks to go on at `offset`. From now on nothing more is
+    /// read from the old socket: how much was received is final, and is returned.
+    pub(crate) fn admit(&mut self, offset: u64) -> Result<u64, Status> {
+        if let Some(outage) = &mut self.outage {
+            outage.attempts += 1;
+        }
+        if !self.may_resume() {
+            return Err(Status::SessionUnknown);
+        }
+        if !self.outbox.replay().reaches(offset) {
+            return Err(Status::OffsetOutOfRange);
+        }
+        Ok(self.session.inbound().received())
+    }
+
+    /// Goes on with a new socket, at the offset that the peer named. `ahead` is the end of the
+    /// handshake, `early` what came behind it. `false`: that offset is out of range.
+    pub(crate) fn resume(
+        &mut self,
+        socket: Socket,
+        offset: u64,
+        ahead: Vec<u8>,
+        early: &[u8],
+        ctx: &mut Context,
+    ) -> bool {
+        if !self.may_resume() || !self.outbox.replay().reaches(offset) {
+            return false;
+        }
+        if self.outage.is_none() {
+            // The client noticed before we did.
+            self.suspend(ctx.now);
+        }
+        self.detach();
+        self.outbox.resume(offset, ahead, &mut &*ctx.core.pool);
+        self.pace = Pace::new(self.session.rtt());
+        self.unsent = self.pace.unsent();
+        socket.limit_unsent(self.unsent);
+        self.socket = Some(socket);
+        (self.readable, self.writable) = (true, true);
+        self.session.handle_resumed(ctx.now);
+        self.shared.suspended.store(false, Relaxed);
+        if let Some(Outage { since, attempts, .. }) = self.outage.take() {
+            let after = ctx.now.saturating_duration_since(since);
+            self.shared.inbox.tell(&Event::Resumed { after, attempts: attempts.max(1) });
+        }
+        self.handle_early(early, ctx);
+        true
+    }
+
+    fn tell_notices(&mut self) {
+        for notice in self.session.take_notices() {
+            self.tell(notice);
+        }
     }
 
     fn tell(&mut self, notice: Notice) {
@@ -405,6 +614,7 @@ impl Drop for Conn {
                 .or_else(|| self.shared.inbox.ended())
                 .unwrap_or(ConnectionError::IoThreadStopped)
         });
+        self.shared.suspended.store(false, Relaxed);
         *self.shared.last_stats.lock() = Some(self.stats());
         self.shared.inbox.end(&cause);
         let delivered = self.session.is_delivered();

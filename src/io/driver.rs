@@ -9,16 +9,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 use mio::{Events, Poll, Token};
 
-use super::accept::{Attempt, Link, Listening, Offered, Outcome, Pending, establish};
+use super::accept::{
+    Attempt, Goal, Link, Listening, Offered, Outcome, Pending, Resumed, establish, our_terms,
+};
 use super::conn::{Conn, Next};
 use super::shared::{Core, Shared};
 use super::socket::Socket;
 use super::timer::Timers;
 use crate::config::Config;
+use crate::error::{ConnectError, HandshakeError};
 use crate::id::ChannelId;
+use crate::proto::handshake::{Status, Terms};
 use crate::proto::inbound::Taken;
 use crate::proto::session::Settings;
 use crate::queue::route::Staging;
@@ -102,6 +106,9 @@ pub(crate) enum Why<'a> {
     Ready(&'a mio::event::Event),
 }
 
+/// A connection's attempt to connect again, and what it came to.
+type Failed = (Place, ConnectError);
+
 pub(crate) struct Driver {
     poll: Poll,
     events: Events,
@@ -112,6 +119,8 @@ pub(crate) struct Driver {
     busy: Vec<Place>,
     commands: Vec<Command>,
     due: Vec<Place>,
+    /// Attempts to connect again that came to nothing.
+    failed: (Sender<Failed>, Receiver<Failed>),
     stopping: bool,
 }
 
@@ -135,6 +144,7 @@ impl Driver {
             busy: Vec::new(),
             commands: Vec::new(),
             due: Vec::new(),
+            failed: crossbeam_channel::unbounded(),
             stopping: false,
         }
     }
@@ -254,6 +264,7 @@ impl Driver {
                 attempt = self.add_pending(pending).err().flatten();
             }
         }
+        self.hear_of_failures();
     }
 
     /// Registers a handshake; gives the attempt back if its address cannot be tried.
@@ -336,7 +347,19 @@ impl Driver {
                 pending.set_alarm(place, &mut self.ctx.timers);
                 self.put(place, Source::Pending(pending));
             }
-            Ok(Outcome::Over) => self.release(place),
+            Ok(Outcome::Over) => {
+                self.release(place);
+                self.hear_of_failures();
+            }
+            Ok(Outcome::Resumed(resumed)) => {
+                self.release(place);
+                self.resume(*resumed);
+            }
+            Ok(Outcome::Claimed { conn, asked, early }) => {
+                if let Some(owner) = owner {
+                    self.claim(owner, place, pending, conn, asked, early);
+                }
+            }
             Ok(Outcome::Connected(conn)) => self.serve_conn(place, conn, Why::Called),
             Err(error) => {
                 let attempt = pending.failed(error);
@@ -348,20 +371,154 @@ impl Driver {
 
     fn serve_conn(&mut self, place: Place, mut conn: Box<Conn>, why: Why<'_>) {
         match conn.serve(why, &mut self.ctx) {
-            Next::Done => {
-                if let Some(owner) = conn.owner
-                    && let Some(Source::Listening(mut listening)) = self.take(owner)
-                {
-                    listening.connections -= 1;
-                    self.put(owner, Source::Listening(listening));
+            Next::Done => return self.conn_over(place, conn),
+            Next::Again => self.busy.push(place),
+            Next::Reconnect => {
+                let attempt = conn.attempt();
+                self.put(place, Source::Conn(conn));
+                if let Some((config, all, terms)) = attempt {
+                    let goal = Goal::Resume { conn: place, terms, failed: self.failed.0.clone() };
+                    let addresses = all.iter().copied().collect();
+                    self.attempt(Some(Box::new(Attempt { addresses, config, all, goal, error: None })));
                 }
-                self.release(place);
                 return;
             }
-            Next::Again => self.busy.push(place),
             Next::Wait => {}
         }
+        let (owner, suspended, held) =
+            (conn.owner, conn.is_suspended(), conn.is_suspended().then(|| conn.held()));
         self.put(place, Source::Conn(conn));
+        if let (Some(owner), Some(held), true) = (owner, held, suspended) {
+            self.make_room(owner, place, held);
+        }
+    }
+
+    fn conn_over(&mut self, place: Place, conn: Box<Conn>) {
+        if let Some(owner) = conn.owner
+            && let Some(Source::Listening(mut listening)) = self.take(owner)
+        {
+            listening.connections -= 1;
+            if let Some(session) = conn.session_id() {
+                listening.sessions.remove(session, place, conn.has_expired());
+            }
+            self.put(owner, Source::Listening(listening));
+        }
+        drop(conn);
+        self.release(place);
+    }
+
+    // ---- what outlives its socket
+
+    /// A session of a listener's is without a socket: those that have been for longest make room.
+    fn make_room(&mut self, owner: Place, place: Place, held: usize) {
+        let Some(Source::Listening(mut listening)) = self.take(owner) else { return };
+        listening.sessions.suspended(place, held);
+        let (sessions, bytes) = (listening.config.max_suspended, listening.config.suspended_bytes);
+        let mut surplus = listening.sessions.surplus(sessions, bytes);
+        self.put(owner, Source::Listening(listening));
+        while let Some(oldest) = surplus.take() {
+            if let Some(Source::Conn(mut conn)) = self.take(oldest) {
+                conn.expire();
+                self.conn_over(oldest, conn);
+            }
+            if let Some(Source::Listening(mut listening)) = self.take(owner) {
+                listening.sessions.resumed(oldest);
+                surplus = listening.sessions.surplus(sessions, bytes);
+                self.put(owner, Source::Listening(listening));
+            }
+        }
+    }
+
+    /// A client's connection goes on.
+    fn resume(&mut self, resumed: Resumed) {
+        let Resumed { conn: place, mut socket, terms, early } = resumed;
+        let Some(source) = self.take(place) else { return };
+        let Source::Conn(mut conn) = source else { return self.put(place, source) };
+        if let Err(error) = socket.reregister(self.poll.registry(), place.token()) {
+            let next = conn.attempt_failed(&error.into(), self.ctx.now);
+            return self.after_attempt(place, conn, next);
+        }
+        if conn.session_id() == Some(terms.session)
+            && conn.resume(socket, terms.offset, Vec::new(), &early, &mut self.ctx)
+        {
+            self.serve_conn(place, conn, Why::Called);
+        } else {
+            let error = HandshakeError::OffsetOutOfRange.into();
+            let next = conn.attempt_failed(&error, self.ctx.now);
+            self.after_attempt(place, conn, next);
+        }
+    }
+
+    /// A client has proved the key and asks for its connection.
+    fn claim(
+        &mut self,
+        owner: Place,
+        place: Place,
+        mut pending: Box<Pending>,
+        wanted: Place,
+        asked: Terms,
+        early: Vec<u8>,
+    ) {
+        let Some(Source::Listening(mut listening)) = self.take(owner) else { return self.release(place) };
+        let config = Arc::clone(&listening.config);
+        let (mut conn, admitted) = match self.take(wanted) {
+            Some(Source::Conn(mut conn)) => {
+                let admitted = conn.admit(asked.offset);
+                (Some(conn), admitted)
+            }
+            other => {
+                if let Some(other) = other {
+                    self.put(wanted, other);
+                }
+                (None, Err(Status::SessionUnknown))
+            }
+        };
+        let (status, offset) = match admitted {
+            Ok(received) => (Status::Ok, received),
+            Err(status) => (status, 0),
+        };
+        pending.answer(&config, status, &Terms { session: asked.session, offset, ..our_terms(&config) });
+        if status == Status::Ok
+            && let Some(mut conn) = conn.take()
+        {
+            listening.sessions.resumed(wanted);
+            self.put(owner, Source::Listening(listening));
+            self.release(place);
+            if let Some((mut socket, ahead)) = pending.into_socket()
+                && socket.reregister(self.poll.registry(), wanted.token()).is_ok()
+            {
+                conn.resume(socket, asked.offset, ahead, &early, &mut self.ctx);
+            }
+            return self.serve_conn(wanted, conn, Why::Called);
+        }
+        if let Some(conn) = conn {
+            self.put(wanted, Source::Conn(conn));
+        }
+        listening.handshake_begun(place);
+        self.put(owner, Source::Listening(listening));
+        // It says so, and goes.
+        self.serve_pending(place, pending, Why::Called);
+    }
+
+    fn hear_of_failures(&mut self) {
+        while let Ok((place, error)) = self.failed.1.try_recv() {
+            match self.take(place) {
+                Some(Source::Conn(mut conn)) => {
+                    let next = conn.attempt_failed(&error, self.ctx.now);
+                    self.after_attempt(place, conn, next);
+                }
+                Some(other) => self.put(place, other),
+                None => {}
+            }
+        }
+    }
+
+    fn after_attempt(&mut self, place: Place, conn: Box<Conn>, next: Next) {
+        if next == Next::Done {
+            self.conn_over(place, conn);
+        } else {
+            self.serve_conn(place, conn, Why::Called);
+        }
     }
 
     // ---- where it is kept

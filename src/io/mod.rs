@@ -5,6 +5,7 @@
 //! | `thread` | the public handle, the thread, and how it ends |
 //! | `driver` | the loop: a value with one method, [`turn`](driver::Driver::turn) |
 //! | `conn` | one connection: its socket, session and queues |
+//! | `resume` | how a connection outlives its socket |
 //! | `accept` | listeners and handshakes, until there is a connection |
 //! | `socket`, `outbox`, `pace`, `timer` | reading and writing, what waits to be written, how fast it drains, deadlines |
 
@@ -13,6 +14,7 @@ pub(crate) mod conn;
 pub(crate) mod driver;
 pub(crate) mod outbox;
 pub(crate) mod pace;
+pub(crate) mod resume;
 pub(crate) mod shared;
 pub(crate) mod socket;
 pub(crate) mod thread;

@@ -1,22 +1,23 @@
-//! What was taken from the send queue and is on its way into the socket.
+//! What was taken from the send queue and is on its way into the socket, or may be asked for again.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
 use super::socket::Socket;
+use crate::proto::replay::Replay;
 use crate::proto::segment::{Segment, Spare};
 
-/// Slices of one vectored write: half of them segments with two parts.
+/// Slices of one vectored write.
 const SLICES: usize = 128;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Outbox {
-    pub(crate) segments: VecDeque<Segment>,
-    /// How much of the first segment is written.
-    offset: usize,
+    /// The end of the handshake, which is no part of the stream.
+    ahead: Vec<u8>,
+    replay: Replay,
 }
 
-/// How a write went.
+/// How a write went; how many bytes of the stream that was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Wrote {
     /// All of what was offered.
@@ -26,13 +27,39 @@ pub(crate) enum Wrote {
 }
 
 impl Outbox {
-    pub(crate) fn new(first: Vec<u8>) -> Self {
-        let first = if first.is_empty() { None } else { Some(Segment::Frames(first)) };
-        Self { segments: first.into_iter().collect(), offset: 0 }
+    /// `keep`: what was written is kept until it is acknowledged.
+    pub(crate) fn new(ahead: Vec<u8>, keep: bool) -> Self {
+        Self { ahead, replay: Replay::new(keep) }
     }
 
+    /// Whether there is nothing to write.
     pub(crate) fn is_empty(&self) -> bool {
-        self.segments.is_empty()
+        self.ahead.is_empty() && self.replay.is_written()
+    }
+
+    /// Takes new segments; see [`Replay::extend`].
+    pub(crate) fn extend(&mut self, fill: impl FnOnce(&mut VecDeque<Segment>) -> u64) {
+        self.replay.extend(fill);
+    }
+
+    pub(crate) fn replay(&self) -> &Replay {
+        &self.replay
+    }
+
+    pub(crate) fn acknowledge(&mut self, offset: u64, spare: &mut impl Spare) {
+        self.replay.acknowledge(offset, spare);
+    }
+
+    /// The socket is gone, and with it what was to be said on it alone.
+    pub(crate) fn suspend(&mut self) {
+        self.ahead = Vec::new();
+    }
+
+    /// Goes on at `offset` on a new socket, behind the end of its handshake. `false`: the stream
+    /// does not reach that offset.
+    pub(crate) fn resume(&mut self, offset: u64, ahead: Vec<u8>, spare: &mut impl Spare) -> bool {
+        self.ahead = ahead;
+        self.replay.rewind(offset, spare)
     }
 
     /// One write of as much as one call takes.
@@ -40,40 +67,24 @@ impl Outbox {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let mut count = 0;
         let mut offered = 0;
-        let mut skip = self.offset;
-        for segment in self.segments.iter().take(SLICES / 2) {
-            for part in segment.parts() {
-                let skipped = skip.min(part.len());
-                let part = &part[skipped..];
-                skip -= skipped;
-                if !part.is_empty() {
-                    slices[count] = IoSlice::new(part);
-                    count += 1;
-                    offered += part.len();
-                }
-            }
+        let ahead = Some(&*self.ahead).filter(|ahead| !ahead.is_empty());
+        for part in ahead.into_iter().chain(self.replay.unwritten()).take(SLICES) {
+            slices[count] = IoSlice::new(part);
+            count += 1;
+            offered += part.len();
         }
         match socket.write_vectored(&slices[..count]) {
             Ok(written) => {
-                self.advance(written, spare);
-                Ok(if written == offered { Wrote::All(written) } else { Wrote::Part(written) })
+                let before = written.min(self.ahead.len());
+                if before > 0 {
+                    self.ahead.drain(..before);
+                }
+                let stream = written - before;
+                self.replay.advance(stream, spare);
+                Ok(if written == offered { Wrote::All(stream) } else { Wrote::Part(stream) })
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Wrote::Part(0)),
             Err(error) => Err(error),
-        }
-    }
-
-    fn advance(&mut self, written: usize, spare: &mut impl Spare) {
-        self.offset += written;
-        while let Some(first) = self.segments.front() {
-            let len = first.len();
-            if self.offset < len {
-                break;
-            }
-            self.offset -= len;
-            if let Some(Segment::Frames(buffer)) = self.segments.pop_front() {
-                spare.put(buffer);
-            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicIsize, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -148,6 +148,11 @@ pub(crate) struct Shared {
     /// The last measured round trip in nanoseconds; 0 before the first. Written by the I/O thread,
     /// read alone, so `Relaxed` is enough.
     pub(crate) rtt: AtomicU64,
+    /// There is no socket now, and another is waited for. Written by the I/O thread, read alone.
+    pub(crate) suspended: AtomicBool,
+    /// The client was lost before it ever said anything: perhaps it never learned that it was
+    /// accepted. Set before the connection ends.
+    pub(crate) ghost: AtomicBool,
     /// The counts at the end, once the I/O thread has let go.
     pub(crate) last_stats: Mutex<Option<Stats>>,
 }

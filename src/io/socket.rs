@@ -47,6 +47,11 @@ impl Socket {
         each!(self, socket => socket.register(registry, token, Interest::READABLE | Interest::WRITABLE))
     }
 
+    /// Moves it to another token; what is ready is told again.
+    pub(crate) fn reregister(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        each!(self, socket => socket.reregister(registry, token, Interest::READABLE | Interest::WRITABLE))
+    }
+
     /// Whether a connect that was begun is done; the error if it failed.
     pub(crate) fn is_connected(&self) -> io::Result<bool> {
         if let Some(error) = each!(self, socket => socket.take_error())? {

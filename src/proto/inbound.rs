@@ -186,6 +186,8 @@ impl Inbound {
     pub(crate) fn handle_payload(&mut self, new: usize, out: &mut impl Deliver) -> Result<(), Violation> {
         let Partial::Payload { buffer, end, .. } = &mut self.partial else { return Ok(()) };
         self.received += new as u64;
+        // Its word asked for an ACK, which may have gone out since.
+        self.effects.wants_ack = true;
         if buffer.len() < *end {
             return Ok(());
         }
@@ -237,6 +239,7 @@ impl Inbound {
             }
             Partial::Payload { buffer, end, .. } => {
                 let end = *end;
+                self.effects.wants_ack |= !input.is_empty();
                 move_front(input, buffer, end);
                 if buffer.len() < end {
                     return Ok(false);

@@ -35,6 +35,13 @@ impl Liveness {
         Self { interval, timeout, heard: now, asked: None, pinged_at: now, number: 0, rtt: None }
     }
 
+    /// There is a new socket: what was asked on the old one is forgotten.
+    pub(crate) fn restart(&mut self, now: Instant) {
+        self.heard = now;
+        self.asked = None;
+        self.pinged_at = now;
+    }
+
     pub(crate) fn handle_alive(&mut self, now: Instant) {
         self.heard = self.heard.max(now);
     }

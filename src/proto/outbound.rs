@@ -158,6 +158,15 @@ pub(crate) struct Outbound {
     pushed: [u64; 2],
     /// Channels with something staged.
     staged: usize,
+    /// Bytes that were ever taken from each lane.
+    taken: [u64; 2],
+}
+
+/// A point behind all that has been accepted.
+#[derive(Debug)]
+pub(crate) struct Mark {
+    lanes: [u64; 2],
+    staged: Vec<ChannelId>,
 }
 
 impl Outbound {
@@ -174,6 +183,7 @@ impl Outbound {
             queued: [0; 2],
             pushed: [0; 2],
             staged: 0,
+            taken: [0; 2],
         }
     }
 
@@ -486,7 +496,8 @@ impl Outbound {
     /// many bytes that was.
     pub(crate) fn take(&mut self, most: usize, out: &mut VecDeque<Segment>) -> usize {
         let mut all = 0;
-        for ((lane, queued), most) in self.lanes.iter_mut().zip(&mut self.queued).zip([usize::MAX, most]) {
+        let lanes = self.lanes.iter_mut().zip(&mut self.queued).zip(&mut self.taken);
+        for (((lane, queued), total), most) in lanes.zip([usize::MAX, most]) {
             let mut taken = 0;
             while taken < most {
                 let segment = match lane.full.pop_front() {
@@ -498,9 +509,32 @@ impl Outbound {
                 out.push_back(segment);
             }
             *queued -= taken;
+            *total += taken as u64;
             all += taken;
         }
         all
+    }
+
+    /// A mark behind all that has been accepted so far.
+    pub(crate) fn mark(&self) -> Mark {
+        let staged = self.channels.iter().filter(|channel| channel.staged.is_some());
+        Mark { lanes: self.entered(), staged: staged.map(|channel| channel.id).collect() }
+    }
+
+    /// Whether everything before the mark has been taken. To be asked after each `handle_credit`,
+    /// or a later message of a channel could be taken for the one that was staged.
+    pub(crate) fn has_passed(&mut self, mark: &mut Mark) -> bool {
+        let before = mark.staged.len();
+        mark.staged.retain(|id| self.channels.get_mut(*id).is_some_and(|channel| channel.staged.is_some()));
+        if mark.staged.len() < before {
+            // What was staged is in its lane now.
+            mark.lanes = self.entered();
+        }
+        mark.staged.is_empty() && self.taken.iter().zip(mark.lanes).all(|(taken, mark)| *taken >= mark)
+    }
+
+    fn entered(&self) -> [u64; 2] {
+        [0, 1].map(|lane| self.taken[lane] + self.queued[lane] as u64)
     }
 
     /// Drops all that waits: the connection ends.

@@ -23,6 +23,8 @@ use crate::id::{ChannelId, ChannelSet};
 
 /// What is acknowledged at once (protocol, section 6).
 const ACK_BYTES: u64 = 128 * 1024;
+/// PINGs that are not the heartbeat's have numbers above this.
+const QUESTION: u64 = 1 << 63;
 /// When the rest is acknowledged (protocol, section 6).
 const ACK_DELAY: Duration = Duration::from_millis(200);
 
@@ -39,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) peer_may_interrupt: bool,
     pub(crate) send_queue: usize,
     pub(crate) heartbeat: Option<(Duration, Duration)>,
+    /// The session outlives a lost socket.
+    pub(crate) resumable: bool,
 }
 
 /// What the peer says to the application outside the channels.
@@ -73,6 +77,16 @@ pub(crate) struct Session {
     acknowledged: u64,
     ack_at: Option<Instant>,
     wants_ack: bool,
+    /// How much of our stream the peer has told that it has.
+    peer_has: u64,
+    /// The PING whose PONG shows that the peer has everything before it: its number, and where.
+    question: Option<(u64, u64)>,
+    questions: u64,
+    resumable: bool,
+    /// There is no socket: nobody is expected to answer.
+    suspended: bool,
+    /// The socket is to be given up: nothing was heard for too long.
+    silent: bool,
     closing: Option<Closing>,
     close_sent: bool,
     close_received: bool,
@@ -114,6 +128,12 @@ impl Session {
             acknowledged: 0,
             ack_at: None,
             wants_ack: false,
+            peer_has: 0,
+            question: None,
+            questions: QUESTION,
+            resumable: settings.resumable,
+            suspended: false,
+            silent: false,
             closing: None,
             close_sent: false,
             close_received: false,
@@ -179,9 +199,13 @@ impl Session {
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if self.suspended {
+            return;
+        }
         match self.liveness.poll(now) {
             Heartbeat::Idle => {}
             Heartbeat::Ping(number) => self.ping = Some(number),
+            Heartbeat::Dead if self.resumable => self.silent = true,
             Heartbeat::Dead => self.end(
                 ConnectionError::HeartbeatLost(self.heartbeat_timeout),
                 CloseCode::HEARTBEAT_LOST,
@@ -204,6 +228,11 @@ impl Session {
         self.pong = effects.ping.or(self.pong);
         if let Some(number) = effects.pong {
             self.liveness.handle_pong(now, number);
+            if let Some((asked, offset)) = self.question
+                && asked == number
+            {
+                self.peer_has = self.peer_has.max(offset);
+            }
         }
         for (channel, bytes) in effects.credits {
             match outbound.handle_credit(channel, bytes, spare) {
@@ -214,8 +243,12 @@ impl Session {
         for (channel, code) in effects.stops {
             woken.extend(outbound.handle_stop(channel, code, spare));
         }
-        if let Some(offset) = effects.ack.filter(|offset| *offset > self.sent) {
-            self.fail(&Violation::AckOutOfRange { offset, sent: self.sent });
+        match effects.ack {
+            Some(offset) if offset > self.sent => {
+                self.fail(&Violation::AckOutOfRange { offset, sent: self.sent });
+            }
+            Some(offset) => self.peer_has = self.peer_has.max(offset),
+            None => {}
         }
         if effects.interrupt {
             self.notices.push(Notice::Interrupt);
@@ -260,7 +293,8 @@ impl Session {
     }
 
     /// The next segments for the socket: control first, then what is urgent, then about `most`
-    /// bytes of the rest. Whether anything came.
+    /// bytes of the rest; with a `most` of 0 control alone, whatever is urgent. Whether anything
+    /// came.
     pub(crate) fn poll_transmit(
         &mut self,
         now: Instant,
@@ -284,7 +318,9 @@ impl Session {
                 sent += control.len() as u64;
                 out.push_back(Segment::Frames(std::mem::take(&mut control)));
             }
-            sent += outbound.take(most, out) as u64;
+            if most > 0 {
+                sent += outbound.take(most, out) as u64;
+            }
         }
         if let Some(closing) = &self.closing
             && outbound.is_flushed()
@@ -322,9 +358,9 @@ impl Session {
             put(Control::Credit { channel, bytes });
         }
         let received = self.inbound.received();
-        let due = self.ack_at.is_some_and(|at| now >= at) || received - self.acknowledged >= ACK_BYTES;
         // An ACK alone asks for no ACK, or two idle peers would answer each other for ever.
-        if due && self.wants_ack {
+        let due = self.wants_ack && self.ack_at.is_some_and(|at| now >= at);
+        if due || received - self.acknowledged >= ACK_BYTES {
             put(Control::Ack(received));
             self.acknowledged = received;
             self.ack_at = None;
@@ -338,6 +374,9 @@ impl Session {
         if self.close_sent {
             return None;
         }
+        if self.suspended {
+            return None;
+        }
         let ack_at = self.ack_at.filter(|_| writable);
         let heartbeat = self.liveness.deadline().filter(|_| self.ended.is_none());
         [heartbeat, ack_at].into_iter().flatten().min()
@@ -346,6 +385,60 @@ impl Session {
     /// Whether the peer has stopped something that the application may still send to.
     pub(crate) fn has_stops(&self) -> bool {
         self.inbound.has_stops()
+    }
+
+    /// Whether the socket is to be given up, and with it nothing else.
+    pub(crate) fn take_silent(&mut self) -> bool {
+        std::mem::take(&mut self.silent)
+    }
+
+    /// The socket is lost; the session waits for another. It takes in and sends nothing, and time
+    /// does not count.
+    pub(crate) fn handle_suspended(&mut self) {
+        self.suspended = true;
+    }
+
+    /// There is a socket again, and the peer knows from its handshake what has been received.
+    pub(crate) fn handle_resumed(&mut self, now: Instant) {
+        self.suspended = false;
+        self.silent = false;
+        self.liveness.restart(now);
+        self.acknowledged = self.inbound.received();
+        self.ack_at = None;
+        self.wants_ack = false;
+    }
+
+    /// The first frame of a client: it tells the server that the Accept came through, without
+    /// which the session is soon forgotten.
+    pub(crate) fn announce(&mut self, now: Instant) {
+        self.wants_ack = true;
+        self.ack_at = Some(now);
+    }
+
+    /// How many bytes of our stream were handed to the driver.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// How much of our stream the peer has told that it has.
+    pub(crate) fn peer_has(&self) -> u64 {
+        self.peer_has
+    }
+
+    /// Somebody waits for the peer to have all that was sent so far. An ACK may take its time; a
+    /// PING is answered at once, and behind everything before it.
+    pub(crate) fn ask(&mut self) {
+        if self.question.is_none_or(|(_, offset)| offset <= self.peer_has) {
+            self.questions += 1;
+            self.question = Some((self.questions, self.sent));
+            self.ping = Some(self.questions);
+        }
+    }
+
+    /// Whether another socket could still be of use: nothing has ended the session but perhaps a
+    /// CLOSE of ours that goes behind what was sent.
+    pub(crate) fn may_resume(&self) -> bool {
+        self.resumable && self.is_listening()
     }
 
     /// What the peer says to the application outside the channels.

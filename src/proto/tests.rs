@@ -16,6 +16,8 @@ use super::session::{Session, Settings};
 use crate::error::{CloseCode, ConnectionError};
 use crate::id::{ChannelId, ChannelSet};
 
+mod resume;
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Got {
     Message(Vec<u8>),
@@ -163,6 +165,7 @@ impl Pair {
                 peer_may_interrupt: true,
                 send_queue: 100_000,
                 heartbeat: Some((Duration::from_secs(10), Duration::from_secs(30))),
+                resumable: false,
             };
             Peer::new(now, &settings)
         };

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use super::Attend;
 use super::pool::Pool;
 use super::sync::{Condvar, Mutex, MutexGuard};
-use crate::error::{CloseCode, CloseError, ConnectionError};
+use crate::error::{CloseCode, CloseError, ConnectionError, FlushError};
 use crate::id::ChannelId;
 use crate::proto::frame::End;
-use crate::proto::outbound::{Outbound, Payload, Priority, Refused};
+use crate::proto::outbound::{Mark, Outbound, Payload, Priority, Refused};
 
 /// How long a call may wait.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +55,8 @@ pub(crate) struct State {
     ended: Option<ConnectionError>,
     close: Option<(CloseCode, String)>,
     interrupt: bool,
+    flushes: Vec<Flush>,
+    tickets: u64,
     /// The I/O thread has let go of the connection.
     gone: bool,
     /// The peer has answered our CLOSE, so it has all that came before.
@@ -66,7 +68,17 @@ pub(crate) struct SendQueue {
     state: Mutex<State>,
     space: Condvar,
     gone: Condvar,
+    flushed: Condvar,
     attention: Arc<dyn Attend>,
+}
+
+/// A call that waits for the peer to have what was accepted before it.
+#[derive(Debug)]
+pub(crate) struct Flush {
+    ticket: u64,
+    pub(crate) mark: Mark,
+    /// Where that ends in the stream, once it is all in there.
+    pub(crate) offset: Option<u64>,
 }
 
 /// What the application asked of the connection since the I/O thread last looked.
@@ -74,6 +86,8 @@ pub(crate) struct SendQueue {
 pub(crate) struct Wishes {
     pub(crate) close: Option<(CloseCode, String)>,
     pub(crate) interrupt: bool,
+    /// Those that are done are to be taken out.
+    pub(crate) flushes: Vec<Flush>,
 }
 
 impl SendQueue {
@@ -87,11 +101,14 @@ impl SendQueue {
                 ended: None,
                 close: None,
                 interrupt: false,
+                flushes: Vec::new(),
+                tickets: 0,
                 gone: false,
                 delivered: false,
             }),
             space: Condvar::new(),
             gone: Condvar::new(),
+            flushed: Condvar::new(),
             attention,
         }
     }
@@ -232,6 +249,33 @@ impl SendQueue {
         self.attend(state);
     }
 
+    /// Waits until the peer has everything that was accepted before the call.
+    pub(crate) fn flush(&self, until: Until) -> Result<(), FlushError> {
+        let mut state = self.state.lock();
+        state.tickets += 1;
+        let ticket = state.tickets;
+        let mark = state.outbound.mark();
+        state.flushes.push(Flush { ticket, mark, offset: None });
+        state.scheduled = true;
+        drop(state);
+        self.attention.attend();
+        let mut state = self.state.lock();
+        while let Some(at) = state.flushes.iter().position(|flush| flush.ticket == ticket) {
+            if let Some(cause) = &state.ended {
+                let cause = cause.clone();
+                state.flushes.swap_remove(at);
+                return Err(cause.into());
+            }
+            if wait(&self.flushed, &mut state, until).is_err() {
+                // It may be done by now.
+                let pending = state.flushes.len();
+                state.flushes.retain(|flush| flush.ticket != ticket);
+                return if state.flushes.len() < pending { Err(FlushError::TimedOut) } else { Ok(()) };
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until the I/O thread has let go of the connection: the peer has all, or it is lost.
     pub(crate) fn wait_gone(&self, until: Until) {
         self.attention.call();
@@ -257,6 +301,7 @@ impl SendQueue {
     fn set_ended(&self, state: &mut State, cause: &ConnectionError) {
         state.ended.get_or_insert_with(|| cause.clone());
         self.space.notify_all();
+        self.flushed.notify_all();
         for waiters in &state.waiters {
             waiters.credit.notify_all();
         }
@@ -277,10 +322,18 @@ impl SendQueue {
     /// will call it.
     pub(crate) fn exchange(&self, work: impl FnOnce(&mut Outbound, &mut Wishes, &mut Vec<usize>) -> bool) {
         let mut state = self.state.lock();
-        let mut wishes =
-            Wishes { close: state.close.take(), interrupt: std::mem::take(&mut state.interrupt) };
+        let mut wishes = Wishes {
+            close: state.close.take(),
+            interrupt: std::mem::take(&mut state.interrupt),
+            flushes: std::mem::take(&mut state.flushes),
+        };
+        let flushes = wishes.flushes.len();
         let mut woken = Vec::new();
         state.scheduled = work(&mut state.outbound, &mut wishes, &mut woken);
+        if wishes.flushes.len() < flushes {
+            self.flushed.notify_all();
+        }
+        state.flushes = wishes.flushes;
         for place in woken {
             if let Some(waiters) = state.waiters.get(place)
                 && waiters.count > 0

@@ -2,6 +2,7 @@
 
 #![allow(dead_code)]
 
+pub mod chaos;
 pub mod wire;
 
 use std::time::Duration;

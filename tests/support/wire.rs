@@ -988,6 +988,10 @@ pub struct RawPeer {
     pub max_message: u32,
     /// Answer each PING that is read. On at first.
     pub auto_pong: bool,
+    /// Acknowledge what is read, every 64 KiB. On at first.
+    pub auto_ack: bool,
+    /// How much was acknowledged.
+    told: u64,
     /// Grant back the cost of each data frame that is read. Off at first.
     pub auto_credit: bool,
     /// What the peer may still send to us, per channel.
@@ -1017,6 +1021,8 @@ impl RawPeer {
             window,
             max_message,
             auto_pong: true,
+            auto_ack: true,
+            told: 0,
             auto_credit: false,
             receive_credit: vec![i64::from(window); 128],
             send_credit: vec![i64::from(accept.window); 128],
@@ -1134,6 +1140,10 @@ impl RawPeer {
         let frame = Frame::decode(word, payload)?;
         self.start += 4 + len;
         self.received += 4 + len as u64;
+        if self.auto_ack && self.received - self.told >= 64 * 1024 {
+            self.told = self.received;
+            self.try_send_bytes(&ack(self.received));
+        }
         self.note(&frame)?;
         Ok(frame)
     }
