@@ -67,7 +67,7 @@ impl Batch {
 
     /// The common case of [`next`](Batch::next): a short message in the middle of a piece. `None`:
     /// nothing was done.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn next_quickly(&mut self) -> Option<Message> {
         let piece = self.piece().get(self.at..)?;
         let word = Word::first_of(piece)?;
