@@ -530,7 +530,7 @@ impl Deliver for Sink {
         assert_eq!(counted, messages);
     }
 
-    fn message(&mut self, channel: ChannelId, payload: Bytes) {
+    fn message(&mut self, channel: ChannelId, payload: Vec<u8>) {
         assert!(self.may_receive.contains(channel));
         assert!(payload.len() <= self.max_message);
         self.keep(channel, payload.len());

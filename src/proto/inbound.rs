@@ -12,8 +12,6 @@
 //! never holds more than its window and one largest message, whatever the peer sends: fragments
 //! are credited back as they arrive, but not once more for a message that waits to be taken.
 
-use bytes::Bytes;
-
 use super::credit::{Credit, cost};
 use super::frame::{Control, End, Violation, WORD, Word};
 use super::table::Table;
@@ -27,7 +25,7 @@ pub(crate) const SMALL: usize = 4096;
 pub(crate) const PIECE: usize = 16 * 1024;
 /// Room behind a large payload for the beginning of what follows it: then one read fetches a
 /// payload and the next word.
-const LOOKAHEAD: usize = 64;
+pub(crate) const LOOKAHEAD: usize = 64;
 /// Ends of empty runs that may wait to be read per channel. They cost no credit, so what comes
 /// above is merged with them.
 const EMPTY_ENDS: u32 = 16;
@@ -36,8 +34,12 @@ const EMPTY_ENDS: u32 = 16;
 pub(crate) trait Deliver {
     /// Whole small messages of one channel, and FINISH and RESET, as they are on the wire.
     fn frames(&mut self, channel: ChannelId, frames: &[u8], messages: u32);
+    /// An empty buffer with room for a large message of so many bytes.
+    fn buffer(&mut self, room: usize) -> Vec<u8> {
+        Vec::with_capacity(room)
+    }
     /// One large message.
-    fn message(&mut self, channel: ChannelId, payload: Bytes);
+    fn message(&mut self, channel: ChannelId, payload: Vec<u8>);
 }
 
 /// What arrived for others than the receive queues. All of it is state that is merged, not a
@@ -131,6 +133,8 @@ pub(crate) struct Inbound {
     partial: Partial,
     received: u64,
     closed: bool,
+    /// The last data frame was a large one.
+    large: bool,
     /// Channels whose credit may be due.
     due: ChannelSet,
     open: ChannelSet,
@@ -151,6 +155,7 @@ impl Inbound {
             partial: Partial::Stash(Vec::new()),
             received: 0,
             closed: false,
+            large: false,
             due: ChannelSet::EMPTY,
             open: ChannelSet::EMPTY,
             waiting: ChannelSet::EMPTY,
@@ -164,12 +169,7 @@ impl Inbound {
         if !self.resume(&mut input, out)? {
             return Ok(());
         }
-        while !self.closed {
-            self.take_run(&mut input, out)?;
-            if !self.take_frame(&mut input, out)? {
-                break;
-            }
-        }
+        while !self.closed && (self.take_run(&mut input, out)? || self.take_frame(&mut input, out)?) {}
         Ok(())
     }
 
@@ -180,6 +180,11 @@ impl Inbound {
             Partial::Payload { buffer, .. } if !self.closed => Some(buffer),
             _ => None,
         }
+    }
+
+    /// Whether another large message is likely to follow.
+    pub(crate) fn expects_large(&self) -> bool {
+        self.large
     }
 
     /// Takes what the driver appended to the payload buffer: `new` bytes.
@@ -225,13 +230,13 @@ impl Inbound {
                     // Only the word was there: its payload has a buffer of its own.
                     stash.clear();
                     self.partial = Partial::Stash(stash);
-                    self.begin_payload(word)?;
+                    self.begin_payload(word, out)?;
                     return self.resume(input, out);
                 }
                 move_front(input, &mut stash, WORD + word.len());
                 let whole = stash.len() == WORD + word.len();
                 if whole {
-                    self.handle_frame(word, &stash[WORD..], out)?;
+                    self.handle_frame(word, &stash, out)?;
                     stash.clear();
                 }
                 self.partial = Partial::Stash(stash);
@@ -250,18 +255,19 @@ impl Inbound {
         }
     }
 
-    /// The fast path: whole small messages of one channel, handed over in one piece.
-    fn take_run(&mut self, input: &mut &[u8], out: &mut impl Deliver) -> Result<(), Violation> {
-        let Some(first) = Word::first_of(input) else { return Ok(()) };
+    /// The fast path: whole small messages of one channel, handed over in one piece. Whether there
+    /// were any.
+    fn take_run(&mut self, input: &mut &[u8], out: &mut impl Deliver) -> Result<bool, Violation> {
+        let Some(first) = Word::first_of(input) else { return Ok(false) };
         // Longer ones, and those above the limit, go the careful way.
         let longest = SMALL.min(self.max_message as usize);
         if !first.is_whole_message() || first.len() > longest || input.len() < WORD + first.len() {
-            return Ok(());
+            return Ok(false);
         }
         let place = self.place(first.channel())?;
         let channel = self.channels.at(place);
         if channel.assembly.is_some() {
-            return Ok(());
+            return Ok(false);
         }
         let mut credit = channel.outstanding;
         let mut at = 0;
@@ -286,11 +292,12 @@ impl Inbound {
             channel.messages += u64::from(messages);
             channel.bytes += (at - WORD * messages as usize) as u64;
             self.effects.wants_ack = true;
+            self.large = false;
             let (run, rest) = input.split_at(at);
             out.frames(channel.id, run, messages);
             *input = rest;
         }
-        Ok(())
+        Ok(messages > 0)
     }
 
     /// One frame of any kind; whether there may be another.
@@ -304,11 +311,11 @@ impl Inbound {
         if input.len() >= whole {
             let (frame, rest) = input.split_at(whole);
             *input = rest;
-            self.handle_frame(word, &frame[WORD..], out)?;
+            self.handle_frame(word, frame, out)?;
             return Ok(true);
         }
         if !word.is_control() && word.len() > SMALL {
-            self.begin_payload(word)?;
+            self.begin_payload(word, out)?;
             *input = &input[WORD..];
             return self.resume(input, out);
         }
@@ -323,7 +330,9 @@ impl Inbound {
         *input = &[];
     }
 
-    fn handle_frame(&mut self, word: Word, payload: &[u8], out: &mut impl Deliver) -> Result<(), Violation> {
+    /// One whole frame, `word` and all.
+    fn handle_frame(&mut self, word: Word, frame: &[u8], out: &mut impl Deliver) -> Result<(), Violation> {
+        let payload = &frame[WORD..];
         if word.is_control() {
             let control = Control::decode(word.channel(), payload)?;
             return self.handle_control(control, out);
@@ -337,16 +346,15 @@ impl Inbound {
                 self.complete(place, message, out);
             }
         } else if payload.len() > SMALL {
-            self.complete(place, payload.to_vec(), out);
+            let mut message = out.buffer(payload.len());
+            message.extend_from_slice(payload);
+            self.complete(place, message, out);
         } else {
             channel.held += u64::from(cost(payload.len()));
             channel.held_messages += 1;
             channel.messages += 1;
             channel.bytes += payload.len() as u64;
-            let mut frame = [0; WORD + SMALL];
-            frame[..WORD].copy_from_slice(&word.to_bytes());
-            frame[WORD..WORD + payload.len()].copy_from_slice(payload);
-            out.frames(channel.id, &frame[..WORD + payload.len()], 1);
+            out.frames(channel.id, frame, 1);
         }
         Ok(())
     }
@@ -365,6 +373,7 @@ impl Inbound {
             return Err(Violation::MessageTooLarge { channel: channel.id, limit });
         }
         self.open.insert(channel.id);
+        self.large = word.len() > SMALL;
         self.effects.wants_ack = true;
         if word.has_more() && channel.owed(window) > 0 {
             self.due.insert(channel.id);
@@ -372,12 +381,12 @@ impl Inbound {
         Ok(place)
     }
 
-    fn begin_payload(&mut self, word: Word) -> Result<(), Violation> {
+    fn begin_payload(&mut self, word: Word, out: &mut impl Deliver) -> Result<(), Violation> {
         let place = self.admit(word)?;
         let mut buffer = self.channels.at(place).assembly.take().unwrap_or_default();
         let end = buffer.len() + word.len();
         if buffer.is_empty() {
-            buffer.reserve_exact(word.len() + LOOKAHEAD);
+            buffer = out.buffer(word.len() + LOOKAHEAD);
         } else {
             buffer.reserve(word.len() + LOOKAHEAD);
         }
@@ -410,7 +419,7 @@ impl Inbound {
             if message.capacity() - message.len() > LOOKAHEAD.max(message.len() / 8) {
                 message.shrink_to_fit();
             }
-            out.message(channel.id, Bytes::from(message));
+            out.message(channel.id, message);
         } else {
             let mut frame = Vec::with_capacity(WORD + message.len());
             frame.extend_from_slice(&Word::data(channel.id, false, message.len()).to_bytes());

@@ -155,6 +155,11 @@ impl Session {
         }
     }
 
+    /// See [`Inbound::expects_large`].
+    pub(crate) fn expects_large(&self) -> bool {
+        self.inbound.expects_large()
+    }
+
     /// The buffer of a large payload that is arriving: see [`Inbound::payload_buffer`].
     pub(crate) fn payload_buffer(&mut self) -> Option<&mut Vec<u8>> {
         if self.is_listening() { self.inbound.payload_buffer() } else { None }

@@ -53,8 +53,8 @@ impl Deliver for Mailbox {
         assert!(frames.is_empty());
     }
 
-    fn message(&mut self, channel: ChannelId, payload: Bytes) {
-        self.unread.entry(channel).or_default().push_back(Got::Message(payload.to_vec()));
+    fn message(&mut self, channel: ChannelId, payload: Vec<u8>) {
+        self.unread.entry(channel).or_default().push_back(Got::Message(payload));
     }
 }
 

@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::batch::Pieces;
 use super::pool::Pool;
 use super::sync::Condvar;
@@ -96,7 +94,11 @@ impl Deliver for Staging {
         self.lists.list(channel).pieces.push_frames(frames, messages as usize, &mut &*self.pool);
     }
 
-    fn message(&mut self, channel: ChannelId, payload: Bytes) {
-        self.lists.list(channel).pieces.push_message(channel, payload);
+    fn buffer(&mut self, room: usize) -> Vec<u8> {
+        self.pool.lend(room)
+    }
+
+    fn message(&mut self, channel: ChannelId, payload: Vec<u8>) {
+        self.lists.list(channel).pieces.push_message(channel, Pool::share(&self.pool, payload));
     }
 }
