@@ -71,6 +71,8 @@ struct Local {
     /// An end that came behind a message that was given out first.
     put_back: Option<RecvError>,
     reports: Vec<Taken>,
+    /// The cost of what was reported since the peer was due credit.
+    gathered: u32,
     /// Something of the above is set, or `ready` is, so that `next_quickly` will not do.
     careful: bool,
     ready: Option<crossbeam_channel::Receiver<()>>,
@@ -97,7 +99,7 @@ impl Receiver {
     }
 
     /// The common case: a short message that was fetched before, and nothing to be done besides.
-    #[inline]
+    #[inline(always)]
     fn next_quickly(&self) -> Option<Message> {
         let local = &mut *self.local.borrow_mut();
         if local.careful {
@@ -112,8 +114,15 @@ impl Receiver {
 
     #[cold]
     fn report(&self, channel: ChannelId, local: &mut Local) {
-        local.reports.push(self.claim.unreported.take(channel));
-        self.handle.shared.inbox.deposit(&mut local.reports);
+        let taken = self.claim.unreported.take(channel);
+        local.gathered += taken.cost;
+        // Half a window, which is what the peer gets back at once.
+        let due = local.gathered >= 4 * self.report_at;
+        if due {
+            local.gathered = 0;
+        }
+        local.reports.push(taken);
+        self.handle.shared.inbox.deposit(&mut local.reports, due);
     }
 
     fn next(&self, until: Until) -> Result<Message, No> {
@@ -131,7 +140,7 @@ impl Receiver {
                 }
                 Some(Entry::End(channel, end)) => {
                     local.reports.push(Taken { ends: 1, ..Taken::none(channel) });
-                    shared.inbox.deposit(&mut local.reports);
+                    shared.inbox.deposit(&mut local.reports, false);
                     local.finished.insert(channel);
                     local.careful = true;
                     let all = local.finished == self.channels();
@@ -190,6 +199,8 @@ impl Receiver {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn recv_slowly(&self) -> Result<Message, RecvError> {
         loop {
             match self.next(Until::Forever) {

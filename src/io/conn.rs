@@ -23,8 +23,12 @@ use crate::proto::session::{Notice, Session};
 use crate::queue::recv::Routes;
 use crate::stats::{ChannelStats, Stats};
 
-/// Reads, and writes, of one connection before the others have their turn.
-const ROUNDS: usize = 8;
+/// Reads of one connection before the others, and what is to be written, have their turn.
+const READS: usize = 2;
+/// Writes of one connection before the others have their turn.
+const WRITES: usize = 8;
+/// How much to read where a large message may begin.
+const BEGINNING: usize = 2048;
 /// How long a peer that broke the protocol has to read why.
 const PARTING: Duration = Duration::from_secs(1);
 
@@ -33,8 +37,10 @@ const PARTING: Duration = Duration::from_secs(1);
 pub(crate) enum Next {
     /// When something happens.
     Wait,
-    /// There is more to do at once, after the others.
-    Again,
+    /// There is more to write, after the others.
+    Writable,
+    /// There is more to read, after the others.
+    Readable,
     /// It has lost its socket: begin an [attempt](Conn::attempt) to connect again.
     Reconnect,
     /// It is over; let it go.
@@ -189,12 +195,18 @@ impl Conn {
     }
 
     fn read(&mut self, ctx: &mut Context) -> io::Result<()> {
-        for _ in 0..ROUNDS {
+        for _ in 0..READS {
             let Some(socket) = self.socket.as_mut().filter(|_| self.readable) else { return Ok(()) };
             let Context { scratch, .. } = ctx;
+            let large = self.session.expects_large();
             let (room, read) = match self.session.payload_buffer() {
                 Some(buffer) => (buffer.capacity() - buffer.len(), socket.read_spare(buffer)),
-                None => (scratch.len(), socket.read(scratch)),
+                None => {
+                    // What follows a large message is probably one too: its beginning is enough,
+                    // the rest goes straight into a buffer of its own.
+                    let room = if large { BEGINNING } else { scratch.len() };
+                    (room, socket.read(&mut scratch[..room]))
+                }
             };
             self.reads += 1;
             let read = match read {
@@ -267,7 +279,7 @@ impl Conn {
     /// Lets what arrived act on the send queue, and writes what that has.
     fn write(&mut self, ctx: &mut Context) -> io::Result<()> {
         self.more = false;
-        for _ in 0..ROUNDS {
+        for _ in 0..WRITES {
             self.exchange(ctx);
             let Some(socket) = self.socket.as_mut().filter(|_| self.writable) else { return Ok(()) };
             if self.outbox.is_empty() {
@@ -367,7 +379,13 @@ impl Conn {
                 self.deadline.get_or_insert(ctx.now + PARTING);
             }
         }
-        if self.readable || self.more { Next::Again } else { Next::Wait }
+        if self.more {
+            Next::Writable
+        } else if self.readable {
+            Next::Readable
+        } else {
+            Next::Wait
+        }
     }
 
     // ---- without a socket

@@ -117,6 +117,8 @@ pub(crate) struct Driver {
     free: Vec<usize>,
     /// Sources with more to do than their share of the last pass.
     busy: Vec<Place>,
+    /// One of them has more to write.
+    pressed: bool,
     commands: Vec<Command>,
     due: Vec<Place>,
     /// Attempts to connect again that came to nothing.
@@ -142,6 +144,7 @@ impl Driver {
             slots: Vec::new(),
             free: Vec::new(),
             busy: Vec::new(),
+            pressed: false,
             commands: Vec::new(),
             due: Vec::new(),
             failed: crossbeam_channel::unbounded(),
@@ -160,9 +163,10 @@ impl Driver {
         self.obey();
     }
 
-    /// Whether there is something to do at once.
-    pub(crate) fn has_more(&self) -> bool {
-        !self.busy.is_empty()
+    /// Whether there is something to do that cannot wait for a lease: more to write. More to read
+    /// can, since who left the loop with it probably comes back for it.
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.pressed
     }
 
     /// Whether anything was received since the last call.
@@ -179,6 +183,7 @@ impl Driver {
     /// there will not be.
     pub(crate) fn turn(&mut self, until: Option<Instant>) -> io::Result<bool> {
         self.obey();
+        self.pressed = false;
         for place in std::mem::take(&mut self.busy) {
             self.serve(place, Why::Called);
         }
@@ -372,7 +377,11 @@ impl Driver {
     fn serve_conn(&mut self, place: Place, mut conn: Box<Conn>, why: Why<'_>) {
         match conn.serve(why, &mut self.ctx) {
             Next::Done => return self.conn_over(place, conn),
-            Next::Again => self.busy.push(place),
+            Next::Writable => {
+                self.busy.push(place);
+                self.pressed = true;
+            }
+            Next::Readable => self.busy.push(place),
             Next::Reconnect => {
                 let attempt = conn.attempt();
                 self.put(place, Source::Conn(conn));

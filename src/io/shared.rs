@@ -50,11 +50,20 @@ impl Core {
 
     /// Asks something of the I/O loop.
     pub(crate) fn push(&self, command: Command) {
-        if self.schedule.push(command) {
+        self.run(self.schedule.push(command, false));
+    }
+
+    /// The same, and runs the loop once if nobody else does.
+    fn push_here(&self, command: Command) {
+        self.run(self.schedule.push(command, true));
+    }
+
+    fn run(&self, role: bool) {
+        if role {
             let mut role = Role { core: self, received: false, call: true };
             if let Some(driver) = &mut *self.driver.lock() {
                 driver.pass();
-                role.call = driver.has_more();
+                role.call = driver.is_pressed();
             }
         }
     }
@@ -89,6 +98,14 @@ impl Attend for Attention {
         self.core.push(Command::Attend(self.place));
     }
 
+    fn attend_here(&self) {
+        self.core.push_here(Command::Attend(self.place));
+    }
+
+    fn attend_later(&self) {
+        self.core.schedule.defer(Command::Attend(self.place));
+    }
+
     fn call(&self) {
         self.core.schedule.call();
     }
@@ -121,7 +138,7 @@ impl Attend for Attention {
             }
         }
         role.received = driver.take_received();
-        role.call = driver.has_more() || self.core.others_wait();
+        role.call = driver.is_pressed() || self.core.others_wait();
         true
     }
 }

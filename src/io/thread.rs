@@ -94,7 +94,7 @@ fn turns(core: &Core) -> Option<bool> {
             return None;
         }
         // A reader has something to do now, and may want to wait for more: let it.
-        if driver.take_served() && !driver.has_more() && !core.others_wait() {
+        if driver.take_served() && !driver.is_pressed() && !core.others_wait() {
             return Some(driver.take_received());
         }
     }

@@ -64,7 +64,7 @@ struct Caller(Arc<Schedule<(), Arc<Bell>>>);
 
 impl Attend for Caller {
     fn attend(&self) {
-        assert!(!self.0.push(()), "nobody has received anything");
+        assert!(!self.0.push((), false), "nobody has received anything");
     }
 }
 
@@ -80,13 +80,24 @@ fn claim(queue: &SendQueue) -> (usize, u32) {
 
 #[test]
 fn the_io_thread_never_sleeps_through_a_call() {
-    model(|| {
+    nothing_is_slept_through(|schedule| assert!(!schedule.push((), false)));
+}
+
+#[test]
+fn what_can_wait_is_not_slept_through_either() {
+    nothing_is_slept_through(|schedule| schedule.defer(()));
+}
+
+/// Two callers, each by one of these: it is on the list when the I/O thread next looks, or ends its
+/// sleep.
+fn nothing_is_slept_through(put: fn(&Schedule<(), Arc<Bell>>)) {
+    model(move || {
         let bell = Arc::new(Bell::default());
         let schedule = Arc::new(Schedule::new(Arc::clone(&bell)));
         let callers: Vec<_> = (0..2)
             .map(|_| {
                 let schedule = Arc::clone(&schedule);
-                thread::spawn(move || assert!(!schedule.push(())))
+                thread::spawn(move || put(&schedule))
             })
             .collect();
         let mut seen = 0;
@@ -310,9 +321,8 @@ fn what_a_dropped_receiver_leaves_is_given_back() {
 /// A sender, a reader that leads and the I/O thread pass the role around: what was pushed is seen
 /// by one of them, without the lease (which the checker's clock never ends), and one has the role
 /// at a time.
-#[test]
-fn whoever_has_the_role_what_was_pushed_is_seen() {
-    model(|| {
+fn what_was_pushed_is_seen(here: bool) {
+    model(move || {
         let bell = Arc::new(Bell::default());
         let schedule = Arc::new(Schedule::new(Arc::clone(&bell)));
         let seen = Arc::new(AtomicUsize::new(0));
@@ -330,7 +340,7 @@ fn whoever_has_the_role_what_was_pushed_is_seen() {
         let sender = {
             let (schedule, look) = (Arc::clone(&schedule), look.clone());
             thread::spawn(move || {
-                if schedule.push(()) {
+                if schedule.push((), here) {
                     look();
                     schedule.release(false, false);
                     schedule.call();
@@ -355,4 +365,14 @@ fn whoever_has_the_role_what_was_pushed_is_seen() {
         sender.join().unwrap();
         reader.join().unwrap();
     });
+}
+
+#[test]
+fn whoever_has_the_role_what_was_pushed_is_seen() {
+    what_was_pushed_is_seen(false);
+}
+
+#[test]
+fn who_would_rather_run_the_loop_than_call_is_seen_too() {
+    what_was_pushed_is_seen(true);
 }

@@ -26,7 +26,17 @@ pub(crate) trait Attend: Send + Sync {
     /// The connection's queues have something for it.
     fn attend(&self);
 
-    /// A sender is about to wait for what the loop does.
+    /// The connection's queues have something for it that can wait for a lease.
+    fn attend_later(&self) {
+        self.attend();
+    }
+
+    /// The connection's queues have something for it; if nobody runs the loop, this thread does.
+    fn attend_here(&self) {
+        self.attend();
+    }
+
+    /// Somebody is about to wait for what the loop does.
     fn call(&self) {}
 
     /// A reader that may run the loop itself has something to look at.

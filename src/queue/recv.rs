@@ -231,11 +231,18 @@ impl Inbox {
         self.state.lock().queue(claim.number).interrupted = false;
     }
 
-    /// What is to be told the I/O thread: `taken` is emptied.
-    pub(crate) fn deposit(&self, taken: &mut Vec<Taken>) {
+    /// What is to be told the I/O thread: `taken` is emptied. `due`: the peer may need credit
+    /// soon; else it can wait until somebody runs the loop, which mostly is this reader.
+    pub(crate) fn deposit(&self, taken: &mut Vec<Taken>, due: bool) {
         let mut state = self.state.lock();
         state.taken.append(taken);
-        self.attend(state);
+        let first = !std::mem::replace(&mut state.scheduled, true);
+        drop(state);
+        if due {
+            self.attention.attend_here();
+        } else if first {
+            self.attention.attend_later();
+        }
     }
 
     /// A channel on which a token comes while the queue has something. `some_left`: the receiver
@@ -323,6 +330,9 @@ impl Inbox {
         drop(state);
         if first {
             self.attention.attend();
+        } else if !nothing {
+            // It may be there as something that can wait, which a STOP cannot.
+            self.attention.call();
         }
     }
 

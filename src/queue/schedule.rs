@@ -75,9 +75,10 @@ impl<T, W: Wake> Schedule<T, W> {
     }
 
     /// Puts something on the list. `true`: the caller has the role now, and must run the loop once
-    /// and then [`release`](Schedule::release) it.
+    /// and then [`release`](Schedule::release) it. `here`: it would rather do that than call the
+    /// I/O thread.
     #[must_use]
-    pub(crate) fn push(&self, item: T) -> bool {
+    pub(crate) fn push(&self, item: T, here: bool) -> bool {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         if !state.open {
@@ -93,7 +94,7 @@ impl<T, W: Wake> Schedule<T, W> {
                 self.wake.wake();
                 false
             }
-            Holder::Nobody if !state.called && std::mem::take(&mut state.answering) => {
+            Holder::Nobody if !state.called && (std::mem::take(&mut state.answering) || here) => {
                 state.holder = Holder::Awake;
                 state.used = true;
                 true
@@ -107,6 +108,23 @@ impl<T, W: Wake> Schedule<T, W> {
                 }
                 false
             }
+        }
+    }
+
+    /// Puts something on the list that can wait for a lease: when nobody runs the loop, nobody is
+    /// called for it.
+    pub(crate) fn defer(&self, item: T) {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        if !state.open {
+            return;
+        }
+        state.list.push(item);
+        if state.holder == Holder::Asleep {
+            state.holder = Holder::Awake;
+            state.wakes += 1;
+            drop(guard);
+            self.wake.wake();
         }
     }
 
