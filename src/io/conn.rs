@@ -26,7 +26,7 @@ use crate::stats::{ChannelStats, Stats};
 /// Reads of one connection before the others, and what is to be written, have their turn.
 const READS: usize = 2;
 /// Writes of one connection before the others have their turn.
-const WRITES: usize = 8;
+const WRITES: usize = 2;
 /// How much to read where a large message may begin.
 const BEGINNING: usize = 2048;
 /// How long a peer that broke the protocol has to read why.

@@ -14,9 +14,9 @@ use crate::proto::frame::MAX_DATA;
 /// Below this rate, in bytes a second, the sizes follow the rate.
 const FAST: f64 = 32e6;
 /// How long one frame may keep the link busy.
-const FRAME_TIME: f64 = 0.004;
+const FRAME_TIME: f64 = 0.0025;
 /// How long what the kernel has unsent may keep the link busy.
-const UNSENT_TIME: f64 = 0.008;
+const UNSENT_TIME: f64 = 0.004;
 /// The least sizes: smaller ones would be mostly headers.
 const LEAST_FRAME: usize = 2048;
 const LEAST_UNSENT: u32 = 4096;
@@ -29,7 +29,7 @@ const MOST_BITE: usize = 1024 * 1024;
 /// A peer that answers the handshake later than this is taken for a slow link at first.
 const FAR: Duration = Duration::from_millis(3);
 /// What such a link is taken for, in bytes a second.
-const FAR_RATE: f64 = 4e6;
+const FAR_RATE: f64 = 1.5e6;
 /// Shorter intervals say little.
 const LEAST_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -114,7 +114,7 @@ mod tests {
     fn a_slow_link_gets_small_frames_and_a_fast_one_large_ones() {
         let start = Instant::now();
         for (per_ms, frame, unsent) in
-            [(1_000, 4_000, 8192), (10_000, 40_000, 128 * 1024), (1_000_000, MAX_DATA, 128 * 1024)]
+            [(1_000, 2_500, 4096), (10_000, 25_000, 64 * 1024), (1_000_000, MAX_DATA, 128 * 1024)]
         {
             let mut pace = Pace::new(None);
             assert_eq!((pace.frame(), pace.unsent()), (MAX_DATA, MOST_UNSENT));
@@ -142,7 +142,7 @@ mod tests {
     fn a_far_peer_is_taken_for_slow_until_it_is_measured() {
         let start = Instant::now();
         let mut pace = Pace::new(Some(MS * 40));
-        assert!(pace.frame() <= 16_000 && pace.unsent() <= 32 * 1024);
+        assert!(pace.frame() <= 4_000 && pace.unsent() <= 8 * 1024);
         for ms in 0..100 {
             pace.took_part(start + MS * ms, 1_000_000);
         }
