@@ -79,6 +79,15 @@ impl Asker {
     }
 }
 
+/// Tells the threads of a test to end when the test does, also by a panic.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 /// The thread that the role was lent to is off into its own business, and those that wait do so on
 /// plain channels, so that no call to the library reminds it of the loop.
 #[test]
@@ -146,25 +155,21 @@ fn heartbeats_timers_and_accepts_go_on_while_readers_lead() {
     thread::scope(|scope| {
         let goes_on = || !over.load(Relaxed);
         scope.spawn(move || (0..).take_while(|_| goes_on()).for_each(|round| asker.ask(round)));
-        // Whatever fails here must not leave the other thread going.
-        let all = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            for _ in 0..5 {
-                let (new, new_far) = ends.connect();
-                new_far.sender(OTHER).unwrap().send("new").unwrap();
-                assert_eq!(&*new.receiver(OTHER).unwrap().recv_timeout(LONG).unwrap(), b"new");
-                let mut silent = TcpStream::connect(ends.listener.local_addr()).unwrap();
-                silent.set_read_timeout(Some(LONG)).unwrap();
-                assert_eq!(silent.read(&mut [0; 100]).unwrap(), 0, "not a word before the proof");
-                let rtt = idle.rtt();
-                let until = Instant::now() + LONG;
-                while idle.rtt() == rtt {
-                    assert!(Instant::now() < until, "no heartbeat");
-                    thread::yield_now();
-                }
+        let _over = Over(&over);
+        for _ in 0..5 {
+            let (new, new_far) = ends.connect();
+            new_far.sender(OTHER).unwrap().send("new").unwrap();
+            assert_eq!(&*new.receiver(OTHER).unwrap().recv_timeout(LONG).unwrap(), b"new");
+            let mut silent = TcpStream::connect(ends.listener.local_addr()).unwrap();
+            silent.set_read_timeout(Some(LONG)).unwrap();
+            assert_eq!(silent.read(&mut [0; 100]).unwrap(), 0, "not a word before the proof");
+            let rtt = idle.rtt();
+            let until = Instant::now() + LONG;
+            while idle.rtt() == rtt {
+                assert!(Instant::now() < until, "no heartbeat");
+                thread::yield_now();
             }
-        }));
-        over.store(true, Relaxed);
-        all.unwrap();
+        }
     });
     assert_eq!((idle.close_reason(), idle_far.close_reason()), (None, None));
     drop(near);
@@ -196,6 +201,7 @@ fn a_reader_that_leads_has_its_answer_beside_a_flood() {
                 counted.fetch_add(1, Relaxed);
             }
         });
+        let _over = Over(&over);
         let until = Instant::now() + LONG;
         for round in 0..ROUNDS {
             asker.ask(round);
@@ -205,7 +211,6 @@ fn a_reader_that_leads_has_its_answer_beside_a_flood() {
                 thread::yield_now();
             }
         }
-        over.store(true, Relaxed);
         assert!(Instant::now() < until, "the flood has stopped");
     });
     drop((asker, near));
@@ -410,6 +415,7 @@ fn a_panic_in_the_loop_ends_one_connection_and_leaves_the_role_free() {
                 (0..).take_while(|_| goes_on()).for_each(|round| asker.ask(round));
                 IN_RECV.set(false);
             });
+            let over = Over(&over);
             let until = Instant::now() + LONG;
             while !exploded.load(Relaxed) && Instant::now() < until && !leader.is_finished() {
                 let (near, far) = ends.connect();
@@ -436,7 +442,7 @@ fn a_panic_in_the_loop_ends_one_connection_and_leaves_the_role_free() {
             let new_echo = answer(&new_far);
             let new_asker = Asker::new(&new);
             (0..ROUNDS).for_each(|round| new_asker.ask(round));
-            over.store(true, Relaxed);
+            drop(over);
             leader.join().unwrap();
             drop((new, new_asker));
             new_echo.join().unwrap();

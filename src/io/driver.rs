@@ -100,6 +100,9 @@ impl Context {
     /// Forgets what a connection left half done.
     fn abandon(&mut self) -> Next {
         self.staging = Staging::new(Arc::clone(&self.core.pool));
+        if self.scratch.is_empty() {
+            self.scratch = vec![0; SCRATCH].into_boxed_slice();
+        }
         self.taken.clear();
         self.stops.clear();
         Next::Done
