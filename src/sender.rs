@@ -85,6 +85,9 @@ impl Sender {
     /// Sends a message without copying it; otherwise as [`send`](Sender::send). It pays above a
     /// few KiB; smaller ones are copied all the same.
     ///
+    /// Its memory is given back in whichever thread runs the I/O loop. So if it has an owner
+    /// ([`Bytes::from_owner`]), that one's drop must be quick, and not call this library.
+    ///
     /// # Errors
     ///
     /// As [`send`](Sender::send).

@@ -6,7 +6,7 @@ mod support;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use support::{LONG, loopback};
 use trunkline::*;
@@ -82,12 +82,17 @@ fn trap_4_unread_messages_stay_within_the_bound() {
     }
 }
 
-/// Small messages in a steady stream: neither side allocates by the message.
+/// Small messages in a steady stream: neither side allocates by the message, in either class, and
+/// whether or not what was sent is kept for a socket that is lost.
 fn a_steady_stream_allocates_nothing_by_the_message() {
     const COUNT: u64 = 400_000;
-    for size in [16usize, 200] {
-        let (here, there) = loopback(|config| config);
-        let (sender, receiver) = (here.sender(A).unwrap(), there.receiver(A).unwrap());
+    let graces = [Duration::ZERO, Duration::from_secs(60)];
+    let kinds = graces.map(|grace| [Priority::Normal, Priority::Urgent].map(|class| (grace, class)));
+    for (size, (grace, class)) in
+        [16usize, 200].into_iter().flat_map(|size| kinds.concat().into_iter().map(move |kind| (size, kind)))
+    {
+        let (here, there) = loopback(|config| config.resume_grace(grace));
+        let (sender, receiver) = (here.sender_with(A, class).unwrap(), there.receiver(A).unwrap());
         let mut calls = 0;
         // The first round warms up.
         for _ in 0..2 {
@@ -104,9 +109,12 @@ fn a_steady_stream_allocates_nothing_by_the_message() {
             });
             calls = CALLS.load(Relaxed) - before;
         }
-        println!("{size} bytes: {calls} allocations for {COUNT} messages");
+        println!("{size} bytes, {class:?}, grace {grace:?}: {calls} allocations for {COUNT} messages");
         // What remains is per piece of 16 KiB that messages refer to, and per batch.
-        assert!(calls < COUNT / 20, "{calls} allocations for {COUNT} messages of {size} bytes");
+        assert!(
+            calls < COUNT / 20,
+            "{calls} allocations for {COUNT} messages of {size} bytes, {class:?}, grace {grace:?}"
+        );
     }
 }
 

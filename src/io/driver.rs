@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -93,6 +94,19 @@ pub(crate) struct Context {
     pub(crate) received: bool,
     pub(crate) taken: Vec<Taken>,
     pub(crate) stops: Vec<(ChannelId, u32)>,
+}
+
+impl Context {
+    /// Forgets what a connection left half done.
+    fn abandon(&mut self) -> Next {
+        self.staging = Staging::new(Arc::clone(&self.core.pool));
+        if self.scratch.is_empty() {
+            self.scratch = vec![0; SCRATCH].into_boxed_slice();
+        }
+        self.taken.clear();
+        self.stops.clear();
+        Next::Done
+    }
 }
 
 /// Why a source is served.
@@ -375,7 +389,11 @@ impl Driver {
     }
 
     fn serve_conn(&mut self, place: Place, mut conn: Box<Conn>, why: Why<'_>) {
-        match conn.serve(why, &mut self.ctx) {
+        // A panic ends this connection and no other, whoever runs the loop: it may be a thread that
+        // has nothing to do with it. Ours would be a bug, but the owner of the memory behind a
+        // `Bytes` is the user's, and is dropped here.
+        let next = catch_unwind(AssertUnwindSafe(|| conn.serve(why, &mut self.ctx)));
+        match next.unwrap_or_else(|_| self.ctx.abandon()) {
             Next::Done => return self.conn_over(place, conn),
             Next::Writable => {
                 self.busy.push(place);
@@ -412,7 +430,8 @@ impl Driver {
             }
             self.put(owner, Source::Listening(listening));
         }
-        drop(conn);
+        // With it goes what it had not sent; see `serve_conn`.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(conn)));
         self.release(place);
     }
 

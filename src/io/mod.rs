@@ -20,4 +20,7 @@ pub(crate) mod socket;
 pub(crate) mod thread;
 pub(crate) mod timer;
 
+#[cfg(all(test, not(trunkline_loom)))]
+mod tests;
+
 pub use thread::IoThread;

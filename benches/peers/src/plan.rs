@@ -45,6 +45,10 @@ pub enum Way {
     Copied,
     /// Trunkline only: the pings in the same class as the flood.
     SameClass,
+    /// Trunkline only: sessions that outlive their socket, on both sides, or none, whatever the
+    /// default is.
+    ResumeOn,
+    ResumeOff,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -156,7 +160,8 @@ impl Workload {
             (Self::Small | Self::Many, Raw) => &[Natural, Buffered],
             (Self::Small | Self::Many, Yamux | H2 | AsyncSmux) => &[Natural, OneThread, Buffered],
             (Self::Large, Raw) => &[Natural, Vectored],
-            (Self::Large, Trunkline) => &[Natural, Copied],
+            (Self::Small, Trunkline) => &[Natural, ResumeOn, ResumeOff],
+            (Self::Large, Trunkline) => &[Natural, Copied, ResumeOn, ResumeOff],
             (Self::Flood | Self::Slow, Trunkline) => &[Natural, SameClass],
             (Self::Large | Self::Ping | Self::Flood, Yamux | H2 | Chmux | AsyncSmux) => &[Natural, OneThread],
             _ => &[Natural],
@@ -262,6 +267,10 @@ impl Row {
             (Way::Vectored, _) => "eight to a writev",
             (Way::Copied, _) => "send",
             (Way::SameClass, _) => "same class",
+            (Way::ResumeOn, _) if workload == Workload::Large => "send_bytes, resume on",
+            (Way::ResumeOff, _) if workload == Workload::Large => "send_bytes, resume off",
+            (Way::ResumeOn, _) => "send, resume on",
+            (Way::ResumeOff, _) => "send, resume off",
             (Way::Natural, Raw) => match workload {
                 Workload::Flood | Workload::Unread | Workload::Slow => "a socket per channel",
                 _ => "one write each",

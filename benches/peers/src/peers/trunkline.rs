@@ -2,6 +2,7 @@
 //! urgent, which is what the class is for; a second row has them in the flood's own.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use ::trunkline::{ChannelId, ChannelSet, Config, Connection, Key, Listener, Priority, Receiver, Sender};
 use anyhow::{Result, anyhow, bail, ensure};
@@ -23,14 +24,14 @@ impl Peer for Trunkline {
     type Channel = Line;
     type Fan = Lines;
 
-    fn serve(_plan: &Plan) -> Result<Self> {
-        let listener = Listener::bind(LOOPBACK, config()?)?;
+    fn serve(plan: &Plan) -> Result<Self> {
+        let listener = Listener::bind(LOOPBACK, config(plan)?)?;
         child::announce(&[listener.local_addr()]);
         Ok(Self { connection: listener.accept()?, listener: Some(listener) })
     }
 
-    fn connect(_plan: &Plan, to: &[SocketAddr]) -> Result<Self> {
-        Ok(Self { connection: Connection::connect(to[0], config()?)?, listener: None })
+    fn connect(plan: &Plan, to: &[SocketAddr]) -> Result<Self> {
+        Ok(Self { connection: Connection::connect(to[0], config(plan)?)?, listener: None })
     }
 
     fn channels(&mut self, plan: &Plan) -> Result<Vec<Line>> {
@@ -58,8 +59,13 @@ impl Peer for Trunkline {
 }
 
 /// Both processes are ours and live for a few seconds, so the key may be known.
-fn config() -> Result<Config> {
-    Ok(Config::new("5a".repeat(32).parse::<Key>()?))
+fn config(plan: &Plan) -> Result<Config> {
+    let config = Config::new("5a".repeat(32).parse::<Key>()?);
+    Ok(match plan.way {
+        Way::ResumeOn => config.resume_grace(Duration::from_secs(60)),
+        Way::ResumeOff => config.resume_grace(Duration::ZERO),
+        _ => config,
+    })
 }
 
 pub struct Line {
