@@ -114,9 +114,9 @@ fn a_load_of_any_shape_is_verified() {
         (128, 50, 100),
         // More channels than threads, and messages of several frames.
         (20, 4, 200_000),
-        // Larger than the window, and the largest that the server takes.
+        // Larger than the window, and than what the library takes by default.
         (2, 3, 3_000_000),
-        (1, 1, 16 << 20),
+        (1, 1, 20 << 20),
         // Messages of nothing, and no messages at all.
         (9, 200, 0),
         (128, 0, 10),
@@ -199,8 +199,11 @@ fn wrong_arguments_are_told_from_failures() {
         (with(&["--channels", "1", "--messages", "1"]), "--size"),
         (with(&["--channels", "0", "--messages", "1", "--size", "1"]), "1 to 128"),
         (with(&["--channels", "129", "--messages", "1", "--size", "1"]), "1 to 128"),
-        (with(&["--channels", "1", "--messages", "-1", "--size", "1"]), "-1"),
-        (with(&["--channels", "1", "--messages", "many", "--size", "1"]), "many"),
+        (with(&["--channels", "1", "--messages", "-1", "--size", "1"]), "--messages is -1"),
+        (with(&["--channels", "1", "--messages", "many", "--size", "1"]), "--messages is many"),
+        (with(&["--channels", "1", "--messages", "1", "--size", "2000000000"]), "0 to 1073741824"),
+        (vec!["serve", "--grace", "soon"], "--grace is soon"),
+        (vec!["load", "--heartbeat", "0"], "--heartbeat is 0"),
     ] {
         let ended = start(&args).end();
         assert_eq!((ended.code, &*ended.stdout), (Some(2), ""), "{args:?}");
@@ -216,6 +219,18 @@ fn wrong_arguments_are_told_from_failures() {
     let ended = start(["serve", "--listen", "127.0.0.1:0", "--key-file", key_file]).end();
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.contains("echo key --key-file"), "it says how to get one: {}", ended.stderr);
+
+    Key::generate().write_new_file(key_file).unwrap();
+    let ended = start(["serve", "--listen", "0.0.0.0:0", "--key-file", key_file]).end();
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("--allow-plaintext"), "{}", ended.stderr);
+
+    std::fs::write(key_file, "no key").unwrap();
+    let ended = start(load).end();
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    let ended = start(with(&["--channels", "1", "--messages", "1", "--size", "1"])).end();
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.starts_with(&format!("echo: --key-file {key_file}: not a key")), "{}", ended.stderr);
 }
 
 #[test]
@@ -244,7 +259,8 @@ fn a_wrong_key_is_refused_and_said_so() {
     Key::generate().write_new_file(&wrong).unwrap();
     let ended = load(server.address, &wrong, 1, 1, 1).end();
     assert_eq!((ended.code, &*ended.stdout), (Some(1), ""));
-    assert!(ended.stderr.contains("does not accept this key"), "{}", ended.stderr);
+    let says = format!("echo: --key-file {}: the server does not accept this key", wrong.display());
+    assert!(ended.stderr.starts_with(&says), "{}", ended.stderr);
     server.expect_load(1, 10, 10);
 }
 
