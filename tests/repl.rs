@@ -94,6 +94,31 @@ fn an_incomplete_statement_goes_on_in_the_next_lines() {
     );
 }
 
+/// Its lines must not cost the more, the more there are.
+#[test]
+fn a_block_of_thousands_of_lines_is_run() {
+    let line = "    n += [1, `}`].len() - 1; // and one more {\n";
+    let block = format!("let n = 0\nif n == 0 {{\n{}}}\nn\n", line.repeat(5000));
+    check(&block, "5000\n", "");
+}
+
+#[test]
+fn what_looks_like_a_bracket_in_text_is_none() {
+    check(
+        "'{'\n\"{ [ (\"\n#\"raw \" { \"#\nlet r = #\"\nraw \" {\n\"#\nr\n`{ ${\"}\"} (`\n/* { \" ` */ 1\n// {\n\
+         \"\\\"{\"\n\"a \\\n{\"\n'\\''\n[1,\n2]\n",
+        "'{'\n\"{ [ (\"\n\"raw \\\" { \"\n\"\\nraw \\\" {\\n\"\n\"{ } (\"\n1\n\"\\\"{\"\n\"a {\"\n'\\'\'\n[1, 2]\n",
+        "",
+    );
+}
+
+#[test]
+fn what_comes_of_the_lines_before_one_that_is_too_long_is_shown() {
+    let outcome = run(&format!("1\nprint(2)\n\"{}\"\n3\n", "x".repeat(16 << 20)));
+    let stderr = "repl: line too long: at most 16 MiB\n".to_owned();
+    assert_eq!(outcome, Outcome { code: Some(1), stdout: "1\n2\n".to_owned(), stderr });
+}
+
 #[test]
 fn an_error_in_an_incomplete_statement_is_reported_at_once() {
     check(
@@ -286,6 +311,31 @@ fn a_wrong_key_is_refused() {
 }
 
 #[test]
+fn errors_of_keys_and_addresses_name_the_file_and_the_option() {
+    let folder = tempfile::tempdir().unwrap();
+    let [none, bad] = ["none", "bad"].map(|name| folder.path().join(name).display().to_string());
+    Key::generate().write_new_file(&bad).unwrap();
+    std::fs::write(&bad, "no key").unwrap();
+    let listen =
+        |address, key_file| ["kernel", "--listen", address, "--key-file", key_file].map(str::to_owned);
+    let connect =
+        |address, key_file| ["console", "--connect", address, "--key-file", key_file].map(str::to_owned);
+    for (arguments, says) in [
+        (listen("127.0.0.1:0", &bad), ["--key-file", &bad]),
+        (listen("0.0.0.0:0", &none), ["--listen 0.0.0.0:0", "--allow-plaintext"]),
+        (listen("nowhere", &none), ["--listen nowhere", "cannot listen"]),
+        (connect("127.0.0.1:1", &bad), ["--key-file", &bad]),
+        (connect("127.0.0.1:1", &none), [&none, "a kernel makes it"]),
+    ] {
+        let outcome = Process::start(example("repl").args(&arguments)).end();
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""), "{arguments:?}");
+        assert!(says.iter().all(|says| outcome.stderr.contains(says)), "{arguments:?}: {}", outcome.stderr);
+        assert!(!outcome.stderr.contains("allow_plaintext"), "{}", outcome.stderr);
+    }
+    assert!(!std::fs::exists(&none).unwrap(), "a kernel that cannot listen leaves no key behind");
+}
+
+#[test]
 fn arguments_that_make_no_sense_are_explained() {
     for (arguments, says) in [
         (&["nonsense"][..], "there is no \"nonsense\""),
@@ -293,6 +343,8 @@ fn arguments_that_make_no_sense_are_explained() {
         (&["console", "--connect", "127.0.0.1:1"], "--key-file F is missing"),
         (&["kernel", "--connect", "127.0.0.1:1"], "an option that does not belong here"),
         (&["--listen", "127.0.0.1:0"], "options belong to `kernel` or `console`"),
+        (&["kernel", "--grace", "soon"], "--grace is \"soon\"; it must be whole seconds"),
+        (&["console", "--allow-plaintext"], "an option that does not belong here"),
         (&["--frobnicate"], "invalid option '--frobnicate'"),
     ] {
         let mut command = example("repl");
