@@ -55,7 +55,8 @@ fn expect_resumes(load: Process, messages: u64) -> u64 {
     let verified = format!("verified {} messages on 128 channels, ", 128 * messages);
     let resumes = stdout.strip_prefix(&verified).and_then(|rest| rest.strip_suffix(" resumes\n"));
     let resumes = resumes.unwrap_or_else(|| panic!("exit code {code:?}: {stdout:?}, {stderr:?}"));
-    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    // On stderr it may have complained of a long outage.
+    assert_eq!(code, Some(0), "{stderr}");
     resumes.parse().unwrap()
 }
 

@@ -20,6 +20,8 @@ use crate::Failure;
 const PAIRS: u8 = 8;
 /// When a check has failed there is nothing to wait for.
 const LINGER: Duration = Duration::from_secs(1);
+/// An outage that is shorter is not worth a word.
+const BRIEF: Duration = Duration::from_secs(1);
 /// How long a link that is lost may be away.
 const GRACE: Duration = Duration::from_secs(60);
 
@@ -45,8 +47,15 @@ pub(crate) fn run(address: &str, config: Config, plan: Plan) -> Result<(), Failu
     let (events, resumes) = (connection.events(), Arc::new(AtomicU64::new(0)));
     let counted = Arc::clone(&resumes);
     thread::spawn(move || {
-        for event in events {
-            counted.fetch_add(u64::from(matches!(event, Event::Resumed { .. })), SeqCst);
+        let mut event = events.recv();
+        while let Ok(happened) = event {
+            counted.fetch_add(u64::from(matches!(happened, Event::Resumed { .. })), SeqCst);
+            event = events.recv_timeout(BRIEF).or_else(|_| {
+                if happened == Event::Suspended {
+                    eprintln!("echo: the link is lost; reconnecting for {} seconds at most", GRACE.as_secs());
+                }
+                events.recv()
+            });
         }
     });
     let ways: Vec<_> = (0..plan.channels.min(PAIRS))
