@@ -205,7 +205,7 @@ impl End {
         };
         if self.claim.unreported.add(CHANNEL, cost(message.len())) >= WINDOW / 8 {
             self.reports.push(self.claim.unreported.take(CHANNEL));
-            self.inbox.deposit(&mut self.reports);
+            self.inbox.deposit(&mut self.reports, false);
         }
         Some(message)
     }

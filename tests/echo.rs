@@ -2,121 +2,29 @@
 //!
 //! Every wait here is bounded, and only processes that a test has started are ended.
 
+mod support;
+
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use support::LONG;
+use support::process::{Process, example};
 use trunkline::{ChannelId, Config, Connection, Key, Receiver, RecvError, SendTimeoutError, Sender};
 
-/// How long anything may take before a test calls it stuck.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-// ---------------------------------------------------------------------------
-// The program
-
-/// The example that cargo built beside this test.
-fn program() -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows where it is");
-    let profile = test.ancestors().nth(2).expect("target/<profile>/deps/<test>");
-    let echo = profile.join("examples").join(format!("echo{}", std::env::consts::EXE_SUFFIX));
-    assert!(
-        echo.exists(),
-        "{} is missing: `cargo test` builds it, `cargo build --examples` does too",
-        echo.display()
-    );
-    echo
-}
-
-/// A process that ends with the test.
-struct Running {
-    child: Child,
-    stdout: mpsc::Receiver<String>,
-    stderr: mpsc::Receiver<String>,
-}
-
-struct Ended {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Running {
-    fn start<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Self {
-        let mut child = Command::new(program())
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the example starts");
-        let stdout = lines(child.stdout.take().expect("piped"));
-        let stderr = lines(child.stderr.take().expect("piped"));
-        Self { child, stdout, stderr }
-    }
-
-    /// Waits for the end of the process.
-    fn end(mut self) -> Ended {
-        let deadline = Instant::now() + PATIENCE;
-        let stdout = all_lines(&self.stdout, deadline);
-        let stderr = all_lines(&self.stderr, deadline);
-        // Its outputs are closed, so it ends now.
-        let code = self.child.wait().expect("a child can be waited for").code();
-        assert!(!stderr.contains("panicked"), "{stderr}");
-        Ended { code, stdout, stderr }
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().expect("a child can be killed");
-        self.child.wait().expect("a child can be waited for");
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let stderr: String = self.stderr.iter().collect();
-        if !thread::panicking() {
-            assert!(!stderr.contains("panicked"), "{stderr}");
-        } else if !stderr.is_empty() {
-            eprintln!("the process said: {stderr}");
-        }
-    }
-}
-
-/// The lines of a pipe; the channel is closed where the pipe ends.
-fn lines(pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
-    let (sender, lines) = mpsc::channel();
-    thread::spawn(move || {
-        let mut pipe = BufReader::new(pipe);
-        let mut line = String::new();
-        while pipe.read_line(&mut line).is_ok_and(|read| read > 0)
-            && sender.send(std::mem::take(&mut line)).is_ok()
-        {}
-    });
-    lines
-}
-
-fn all_lines(lines: &mpsc::Receiver<String>, deadline: Instant) -> String {
-    let mut all = String::new();
-    loop {
-        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(line) => all.push_str(&line),
-            Err(mpsc::RecvTimeoutError::Disconnected) => return all,
-            Err(mpsc::RecvTimeoutError::Timeout) => panic!("the process hangs; so far it said: {all}"),
-        }
-    }
+/// Starts it with these arguments.
+fn start<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Process {
+    Process::start(example("echo").args(args).stdin(Stdio::null()))
 }
 
 /// A server, and the key file that `echo key` made for it.
 struct Server {
-    process: Running,
+    process: Process,
     address: SocketAddr,
     folder: tempfile::TempDir,
 }
@@ -125,15 +33,12 @@ impl Server {
     fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let key_file = folder.path().join("key");
-        let made = Running::start([OsStr::new("key"), "--key-file".as_ref(), key_file.as_ref()]).end();
+        let made = start([OsStr::new("key"), "--key-file".as_ref(), key_file.as_ref()]).end();
         assert_eq!(made.code, Some(0), "{}", made.stderr);
         let serve = ["serve", "--grace", "2", "--listen", "127.0.0.1:0", "--key-file"];
         let args = serve.map(OsStr::new);
-        let process = Running::start(args.into_iter().chain([key_file.as_ref()]));
-        let line = process.stdout.recv_timeout(PATIENCE).expect("the server says where it listens");
-        let port = line.strip_prefix("listening on 127.0.0.1:").and_then(|port| port.strip_suffix('\n'));
-        let port = port.and_then(|port| port.parse().ok()).unwrap_or_else(|| panic!("{line:?}"));
-        Self { process, address: SocketAddr::from(([127, 0, 0, 1], port)), folder }
+        let process = start(args.into_iter().chain([key_file.as_ref()]));
+        Self { address: process.address(), process, folder }
     }
 
     fn key_file(&self) -> PathBuf {
@@ -149,7 +54,7 @@ impl Server {
         Connection::connect(self.address, tune(Config::new(key))).expect("the server answers")
     }
 
-    fn load(&self, channels: u64, messages: u64, size: u64) -> Running {
+    fn load(&self, channels: u64, messages: u64, size: u64) -> Process {
         load(self.address, &self.key_file(), channels, messages, size)
     }
 
@@ -164,10 +69,10 @@ impl Server {
     }
 }
 
-fn load(address: SocketAddr, key_file: &Path, channels: u64, messages: u64, size: u64) -> Running {
+fn load(address: SocketAddr, key_file: &Path, channels: u64, messages: u64, size: u64) -> Process {
     let [address, channels, messages, size] =
         [address.to_string(), channels.to_string(), messages.to_string(), size.to_string()];
-    Running::start(
+    start(
         [
             OsStr::new("load"),
             "--connect".as_ref(),
@@ -180,7 +85,7 @@ fn load(address: SocketAddr, key_file: &Path, channels: u64, messages: u64, size
     )
 }
 
-fn expect_verified(load: Running, channels: u64, messages: u64) {
+fn expect_verified(load: Process, channels: u64, messages: u64) {
     let ended = load.end();
     let verified = format!("verified {} messages on {channels} channels\n", channels * messages);
     assert_eq!((ended.code, &*ended.stdout, &*ended.stderr), (Some(0), &*verified, ""));
@@ -189,7 +94,7 @@ fn expect_verified(load: Running, channels: u64, messages: u64) {
 /// Waits for something that only looking again can tell.
 #[cfg(target_os = "linux")]
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + LONG;
     while !holds() {
         assert!(Instant::now() < deadline, "not in time: {what}");
         thread::sleep(Duration::from_millis(5));
@@ -209,9 +114,9 @@ fn a_load_of_any_shape_is_verified() {
         (128, 50, 100),
         // More channels than threads, and messages of several frames.
         (20, 4, 200_000),
-        // Larger than the window, and the largest that the server takes.
+        // Larger than the window, and than what the library takes by default.
         (2, 3, 3_000_000),
-        (1, 1, 16 << 20),
+        (1, 1, 20 << 20),
         // Messages of nothing, and no messages at all.
         (9, 200, 0),
         (128, 0, 10),
@@ -294,30 +199,45 @@ fn wrong_arguments_are_told_from_failures() {
         (with(&["--channels", "1", "--messages", "1"]), "--size"),
         (with(&["--channels", "0", "--messages", "1", "--size", "1"]), "1 to 128"),
         (with(&["--channels", "129", "--messages", "1", "--size", "1"]), "1 to 128"),
-        (with(&["--channels", "1", "--messages", "-1", "--size", "1"]), "-1"),
-        (with(&["--channels", "1", "--messages", "many", "--size", "1"]), "many"),
+        (with(&["--channels", "1", "--messages", "-1", "--size", "1"]), "--messages is -1"),
+        (with(&["--channels", "1", "--messages", "many", "--size", "1"]), "--messages is many"),
+        (with(&["--channels", "1", "--messages", "1", "--size", "2000000000"]), "0 to 1073741824"),
+        (vec!["serve", "--grace", "soon"], "--grace is soon"),
+        (vec!["load", "--heartbeat", "0"], "--heartbeat is 0"),
     ] {
-        let ended = Running::start(&args).end();
+        let ended = start(&args).end();
         assert_eq!((ended.code, &*ended.stdout), (Some(2), ""), "{args:?}");
         assert!(ended.stderr.contains(word) && ended.stderr.contains("--help"), "{args:?}: {}", ended.stderr);
     }
 
     for args in [vec!["--help"], vec!["load", "-h"]] {
-        let ended = Running::start(&args).end();
+        let ended = start(&args).end();
         assert_eq!((ended.code, &*ended.stderr), (Some(0), ""), "{args:?}");
         assert!(ended.stdout.contains("--channels C"), "{args:?}: {}", ended.stdout);
     }
 
-    let ended = Running::start(["serve", "--listen", "127.0.0.1:0", "--key-file", key_file]).end();
+    let ended = start(["serve", "--listen", "127.0.0.1:0", "--key-file", key_file]).end();
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.contains("echo key --key-file"), "it says how to get one: {}", ended.stderr);
+
+    Key::generate().write_new_file(key_file).unwrap();
+    let ended = start(["serve", "--listen", "0.0.0.0:0", "--key-file", key_file]).end();
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("--allow-plaintext"), "{}", ended.stderr);
+
+    std::fs::write(key_file, "no key").unwrap();
+    let ended = start(load).end();
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    let ended = start(with(&["--channels", "1", "--messages", "1", "--size", "1"])).end();
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.starts_with(&format!("echo: --key-file {key_file}: not a key")), "{}", ended.stderr);
 }
 
 #[test]
 fn a_key_is_the_owners_alone_and_never_overwritten() {
     let folder = tempfile::tempdir().unwrap();
     let key_file = folder.path().join("key");
-    let make = || Running::start([OsStr::new("key"), "--key-file".as_ref(), key_file.as_ref()]).end();
+    let make = || start([OsStr::new("key"), "--key-file".as_ref(), key_file.as_ref()]).end();
     assert_eq!(make().code, Some(0));
     let text = std::fs::read_to_string(&key_file).unwrap();
     assert!(text.trim_end().len() == 64 && text.trim_end().bytes().all(|byte| byte.is_ascii_hexdigit()));
@@ -339,7 +259,8 @@ fn a_wrong_key_is_refused_and_said_so() {
     Key::generate().write_new_file(&wrong).unwrap();
     let ended = load(server.address, &wrong, 1, 1, 1).end();
     assert_eq!((ended.code, &*ended.stdout), (Some(1), ""));
-    assert!(ended.stderr.contains("does not accept this key"), "{}", ended.stderr);
+    let says = format!("echo: --key-file {}: the server does not accept this key", wrong.display());
+    assert!(ended.stderr.starts_with(&says), "{}", ended.stderr);
     server.expect_load(1, 10, 10);
 }
 
@@ -349,7 +270,7 @@ fn when_the_server_is_killed_the_load_says_so_and_ends() {
     let (through, busy) = relay(server.address, 1 << 20);
     // More than could be done.
     let load = load(through, &server.key_file(), 16, 1 << 40, 1000);
-    if let Err(error) = busy.recv_timeout(PATIENCE) {
+    if let Err(error) = busy.recv_timeout(LONG) {
         panic!("the load does not get going: {error}; {}", load.end().stderr);
     }
     server.process.kill();
@@ -363,7 +284,7 @@ fn when_a_client_is_killed_the_server_goes_on() {
     let server = Server::start();
     let (through, busy) = relay(server.address, 1 << 20);
     let mut load = load(through, &server.key_file(), 128, 1 << 40, 3000);
-    if let Err(error) = busy.recv_timeout(PATIENCE) {
+    if let Err(error) = busy.recv_timeout(LONG) {
         panic!("the load does not get going: {error}; {}", load.end().stderr);
     }
     #[cfg(target_os = "linux")]
@@ -426,7 +347,7 @@ fn pass_on(mut from: TcpStream, mut to: TcpStream, mut count: impl FnMut(usize))
 // Runs
 
 fn next(receiver: &Receiver) -> Result<Vec<u8>, RecvError> {
-    match receiver.recv_timeout(PATIENCE) {
+    match receiver.recv_timeout(LONG) {
         Ok(message) => Ok(message.to_vec()),
         Err(trunkline::RecvTimeoutError::Disconnected(end)) => Err(end),
         Err(trunkline::RecvTimeoutError::Timeout) => panic!("nothing came in time"),
@@ -520,7 +441,7 @@ fn a_stop_ends_the_echo_of_its_run_and_the_next_run_works() {
         receiver.stop(9);
         // The server takes the rest of the run all the same: more than a window of it.
         for _ in 0..if run == 0 { 100 } else { 3 } {
-            sender.send_timeout(vec![1; 50_000], PATIENCE).unwrap();
+            sender.send_timeout(vec![1; 50_000], LONG).unwrap();
         }
         sender.finish().unwrap();
 

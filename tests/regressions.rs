@@ -5,6 +5,7 @@ mod support;
 use std::thread;
 use std::time::Duration;
 
+use support::chaos::{Chaos, Cut};
 use support::wire::{self, ServerHandshake};
 use support::{LONG, loopback, pair};
 use trunkline::*;
@@ -163,4 +164,42 @@ fn a_stop_goes_ahead_of_what_is_sent_after_it() {
         assert_eq!(&*from.recv_timeout(LONG).unwrap(), b"wanted");
         drop(echo.join().unwrap());
     }
+}
+
+/// A sender that is dropped after a close finishes nothing: what the close cut short is not whole,
+/// and the peer hears of the close.
+#[test]
+fn a_sender_dropped_after_a_close_is_no_finish() {
+    let key = Key::generate();
+    let config = || Config::new(key.clone()).resume_grace(LONG).linger(LONG);
+    let listener = Listener::bind("127.0.0.1:0", config()).unwrap();
+    let chaos = Chaos::new(listener.local_addr());
+    let client = Connection::connect(chaos.addr, config()).unwrap();
+    let server = listener.accept().unwrap();
+    let (sender, receiver) = (client.sender(A).unwrap(), server.receiver(A).unwrap());
+    sender.send("half of it").unwrap();
+    assert_eq!(&*receiver.recv_timeout(LONG).unwrap(), b"half of it");
+    // The CLOSE waits for the link, so the drop is in time to be sent before it.
+    let events = client.events();
+    chaos.refuse(true);
+    chaos.cut(Cut::Reset);
+    assert_eq!(events.recv_timeout(LONG), Ok(Event::Suspended));
+    thread::scope(|scope| {
+        let closing = scope.spawn(|| client.close(CloseCode::application(3), "out of memory"));
+        assert!(matches!(events.recv_timeout(LONG), Ok(Event::Closed(_))));
+        drop(sender);
+        chaos.refuse(false);
+        let end = receiver.recv_timeout(LONG).unwrap_err();
+        assert!(
+            matches!(
+                &end,
+                RecvTimeoutError::Disconnected(RecvError::ConnectionLost(
+                    ConnectionError::ClosedByPeer { .. }
+                ))
+            ),
+            "{end:?}"
+        );
+        drop(receiver);
+        assert_eq!(closing.join().unwrap(), Ok(()));
+    });
 }

@@ -1,12 +1,14 @@
 //! The example `repl` from end to end: its processes, scripts in and exact output out.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+mod support;
+
+use std::io::Write;
 use std::thread;
 use std::time::Duration;
 
+use support::LONG;
+use support::kernel::{Kernel, console};
+use support::process::{Outcome, Process, example, lines, rest};
 use trunkline::{ChannelId, Config, Connection, Key, Receiver};
 
 #[path = "../examples/repl/layout.rs"]
@@ -15,96 +17,11 @@ mod layout;
 
 use layout::{CONTROL, INTROSPECTION, STATUS, STDERR, STDIN, STDOUT};
 
-/// For everything that should take no time at all, on a machine that does much else.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// `cargo test` builds the examples beside the tests.
-fn repl() -> Command {
-    let test = std::env::current_exe().unwrap();
-    let target: PathBuf = test.ancestors().nth(2).unwrap().into();
-    let path = target.join("examples").join(format!("repl{}", std::env::consts::EXE_SUFFIX));
-    assert!(
-        path.exists(),
-        "{path:?} is missing; `cargo test` builds it, and so does `cargo build --example repl`"
-    );
-    let mut command = Command::new(path);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-/// A process whose output is gathered; it is killed if the test fails.
-struct Process {
-    child: Child,
-    stdout: mpsc::Receiver<String>,
-    stderr: mpsc::Receiver<String>,
-}
-
-#[derive(PartialEq, Debug)]
-struct Outcome {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Process {
-    fn start(mut command: Command) -> Self {
-        let mut child = command.spawn().unwrap();
-        let stdout = lines(child.stdout.take().unwrap());
-        let stderr = lines(child.stderr.take().unwrap());
-        Self { child, stdout, stderr }
-    }
-
-    fn write(&mut self, text: &str) {
-        self.child.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
-    }
-
-    /// Its next line of stdout.
-    fn line(&self) -> String {
-        self.stdout.recv_timeout(PATIENCE).expect("a line of stdout in time")
-    }
-
-    /// Waits for the end of its output, then of itself.
-    fn end(mut self) -> Outcome {
-        let (stdout, stderr) = (rest(&self.stdout), rest(&self.stderr));
-        Outcome { code: self.child.wait().unwrap().code(), stdout, stderr }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn lines(from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        let mut from = BufReader::new(from);
-        let mut line = String::new();
-        while from.read_line(&mut line).is_ok_and(|read| read > 0)
-            && sender.send(std::mem::take(&mut line)).is_ok()
-        {}
-    });
-    receiver
-}
-
-fn rest(lines: &mpsc::Receiver<String>) -> String {
-    let mut text = String::new();
-    loop {
-        match lines.recv_timeout(PATIENCE) {
-            Ok(line) => text += &line,
-            Err(mpsc::RecvTimeoutError::Disconnected) => return text,
-            Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs; so far it has written:\n{text}"),
-        }
-    }
-}
-
 /// Runs a script through a console and a kernel of its own.
 fn run(script: &str) -> Outcome {
-    let mut process = Process::start(repl());
+    let mut process = Process::start(&mut example("repl"));
     process.write(script);
-    drop(process.child.stdin.take());
+    process.finish();
     process.end()
 }
 
@@ -175,6 +92,31 @@ fn an_incomplete_statement_goes_on_in_the_next_lines() {
         "3\n7\n\"multi\\nin1 line\"\n5\n'}'\n\"joined line\"\n",
         "",
     );
+}
+
+/// Its lines must not cost the more, the more there are.
+#[test]
+fn a_block_of_thousands_of_lines_is_run() {
+    let line = "    n += [1, `}`].len() - 1; // and one more {\n";
+    let block = format!("let n = 0\nif n == 0 {{\n{}}}\nn\n", line.repeat(5000));
+    check(&block, "5000\n", "");
+}
+
+#[test]
+fn what_looks_like_a_bracket_in_text_is_none() {
+    check(
+        "'{'\n\"{ [ (\"\n#\"raw \" { \"#\nlet r = #\"\nraw \" {\n\"#\nr\n`{ ${\"}\"} (`\n/* { \" ` */ 1\n// {\n\
+         \"\\\"{\"\n\"a \\\n{\"\n'\\''\n[1,\n2]\n",
+        "'{'\n\"{ [ (\"\n\"raw \\\" { \"\n\"\\nraw \\\" {\\n\"\n\"{ } (\"\n1\n\"\\\"{\"\n\"a {\"\n'\\'\'\n[1, 2]\n",
+        "",
+    );
+}
+
+#[test]
+fn what_comes_of_the_lines_before_one_that_is_too_long_is_shown() {
+    let outcome = run(&format!("1\nprint(2)\n\"{}\"\n3\n", "x".repeat(16 << 20)));
+    let stderr = "repl: line too long: at most 16 MiB\n".to_owned();
+    assert_eq!(outcome, Outcome { code: Some(1), stdout: "1\n2\n".to_owned(), stderr });
 }
 
 #[test]
@@ -297,7 +239,7 @@ fn ten_thousand_lines_come_out_in_order() {
 
 #[test]
 fn stdout_and_stderr_come_in_the_order_in_which_they_were_written() {
-    let mut command = repl();
+    let mut command = example("repl");
     // One pipe for both.
     let (both, writer) = std::io::pipe().unwrap();
     command.stdout(writer.try_clone().unwrap()).stderr(writer);
@@ -316,47 +258,21 @@ fn stdout_and_stderr_come_in_the_order_in_which_they_were_written() {
 
 #[test]
 fn a_kernel_ends_with_its_console() {
-    let mut process = Process::start(repl());
+    let mut process = Process::start(&mut example("repl"));
     process.write("print(\"up\"); loop {}\n");
     assert_eq!(process.line(), "up\n");
     process.child.kill().unwrap();
     // The kernel has the same stderr, so that it ends only when both have ended.
-    assert_eq!(rest(&process.stderr), "");
-}
-
-/// A kernel on its own, and where it is.
-struct Kernel {
-    process: Process,
-    address: String,
-    key_file: PathBuf,
-    _folder: tempfile::TempDir,
-}
-
-impl Kernel {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let key_file = folder.path().join("key");
-        let mut command = repl();
-        command.args(["kernel", "--listen", "127.0.0.1:0", "--key-file"]).arg(&key_file);
-        let process = Process::start(command);
-        let address = process.line().trim().strip_prefix("listening on ").unwrap().to_owned();
-        Self { process, address, key_file, _folder: folder }
-    }
-
-    fn console(&self, key_file: &std::path::Path) -> Process {
-        let mut command = repl();
-        command.args(["console", "--connect", &self.address, "--key-file"]).arg(key_file);
-        Process::start(command)
-    }
+    assert_eq!(process.end().stderr, "");
 }
 
 #[test]
 fn a_kernel_on_its_own_keeps_its_variables_from_console_to_console() {
     let kernel = Kernel::start();
     for (script, shown) in [("let a = 1\na\n", "1\n"), ("a += 1; a\n", "2\n")] {
-        let mut console = kernel.console(&kernel.key_file);
+        let mut console = kernel.console();
         console.write(script);
-        drop(console.child.stdin.take());
+        console.finish();
         let expected = Outcome { code: Some(0), stdout: shown.to_owned(), stderr: String::new() };
         assert_eq!(console.end(), expected);
     }
@@ -364,29 +280,19 @@ fn a_kernel_on_its_own_keeps_its_variables_from_console_to_console() {
 
 #[test]
 fn a_console_that_dies_in_a_loop_leaves_the_kernel_to_the_next() {
-    let kernel = Kernel::start();
-    let mut first = kernel.console(&kernel.key_file);
-    first.write("let a = 1\nif a == 1 {\nprint(\"up\"); loop {}\n}\n");
-    assert_eq!(first.line(), "up\n");
-    drop(first);
-    let mut second = kernel.console(&kernel.key_file);
-    second.write("a\n");
-    drop(second.child.stdin.take());
-    let outcome = second.end();
-    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), "1\n"));
-}
-
-#[test]
-fn a_killed_kernel_is_told_and_is_a_failure() {
-    let mut kernel = Kernel::start();
-    let mut console = kernel.console(&kernel.key_file);
-    console.write("print(\"up\")\n");
-    assert_eq!(console.line(), "up\n");
-    kernel.process.child.kill().unwrap();
-    // Its stdin is open: it waits for the next line.
-    let outcome = console.end();
-    assert_eq!(outcome.code, Some(1));
-    assert!(outcome.stderr.starts_with("repl: the kernel is gone: "), "{}", outcome.stderr);
+    // With a session that is kept for long, and with none that is kept.
+    for grace in ["3600", "0"] {
+        let kernel = Kernel::with(&["--grace", grace]);
+        let mut first = kernel.console();
+        first.write("let a = 1\nif a == 1 {\nprint(\"up\"); loop {}\n}\n");
+        assert_eq!(first.line(), "up\n");
+        drop(first);
+        let mut second = kernel.console();
+        second.write("a\n");
+        second.finish();
+        let outcome = second.end();
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), "1\n"));
+    }
 }
 
 #[test]
@@ -395,11 +301,38 @@ fn a_wrong_key_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let wrong = folder.path().join("key");
     Key::generate().write_new_file(&wrong).unwrap();
-    let outcome = kernel.console(&wrong).end();
-    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""));
-    assert!(outcome.stderr.starts_with("repl: 127.0.0.1:"), "{}", outcome.stderr);
-    let says = ": the server does not accept this key; check that both sides use the same one\n";
-    assert!(outcome.stderr.ends_with(says), "{}", outcome.stderr);
+    let outcome = console(kernel.address, &wrong, &[]).end();
+    let says = format!(
+        "repl: --key-file {}: {}: the server does not accept this key; check that both sides use the same one\n",
+        wrong.display(),
+        kernel.address
+    );
+    assert_eq!(outcome, Outcome { code: Some(1), stdout: String::new(), stderr: says });
+}
+
+#[test]
+fn errors_of_keys_and_addresses_name_the_file_and_the_option() {
+    let folder = tempfile::tempdir().unwrap();
+    let [none, bad] = ["none", "bad"].map(|name| folder.path().join(name).display().to_string());
+    Key::generate().write_new_file(&bad).unwrap();
+    std::fs::write(&bad, "no key").unwrap();
+    let listen =
+        |address, key_file| ["kernel", "--listen", address, "--key-file", key_file].map(str::to_owned);
+    let connect =
+        |address, key_file| ["console", "--connect", address, "--key-file", key_file].map(str::to_owned);
+    for (arguments, says) in [
+        (listen("127.0.0.1:0", &bad), ["--key-file", &bad]),
+        (listen("0.0.0.0:0", &none), ["--listen 0.0.0.0:0", "--allow-plaintext"]),
+        (listen("nowhere", &none), ["--listen nowhere", "cannot listen"]),
+        (connect("127.0.0.1:1", &bad), ["--key-file", &bad]),
+        (connect("127.0.0.1:1", &none), [&none, "a kernel makes it"]),
+    ] {
+        let outcome = Process::start(example("repl").args(&arguments)).end();
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""), "{arguments:?}");
+        assert!(says.iter().all(|says| outcome.stderr.contains(says)), "{arguments:?}: {}", outcome.stderr);
+        assert!(!outcome.stderr.contains("allow_plaintext"), "{}", outcome.stderr);
+    }
+    assert!(!std::fs::exists(&none).unwrap(), "a kernel that cannot listen leaves no key behind");
 }
 
 #[test]
@@ -410,17 +343,19 @@ fn arguments_that_make_no_sense_are_explained() {
         (&["console", "--connect", "127.0.0.1:1"], "--key-file F is missing"),
         (&["kernel", "--connect", "127.0.0.1:1"], "an option that does not belong here"),
         (&["--listen", "127.0.0.1:0"], "options belong to `kernel` or `console`"),
+        (&["kernel", "--grace", "soon"], "--grace is \"soon\"; it must be whole seconds"),
+        (&["console", "--allow-plaintext"], "an option that does not belong here"),
         (&["--frobnicate"], "invalid option '--frobnicate'"),
     ] {
-        let mut command = repl();
+        let mut command = example("repl");
         command.args(arguments);
-        let outcome = Process::start(command).end();
+        let outcome = Process::start(&mut command).end();
         assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""), "{arguments:?}");
         assert!(outcome.stderr.starts_with(&format!("repl: {says}")), "{arguments:?}: {}", outcome.stderr);
     }
-    let mut command = repl();
+    let mut command = example("repl");
     command.arg("--help");
-    assert!(Process::start(command).end().stdout.contains(":interrupt"));
+    assert!(Process::start(&mut command).end().stdout.contains(":interrupt"));
 }
 
 /// A console of the test's own: what it sees is exactly what the kernel sends.
@@ -431,8 +366,8 @@ struct Wire {
 
 impl Wire {
     fn connect(kernel: &Kernel) -> Self {
-        let config = Config::new(Key::from_file(&kernel.key_file).unwrap());
-        let connection = Connection::connect(kernel.address.as_str(), config).unwrap();
+        let config = Config::new(Key::from_file(kernel.key_file()).unwrap());
+        let connection = Connection::connect(kernel.address, config).unwrap();
         let output = connection.receiver(STDOUT | STDERR | STATUS).unwrap();
         Self { connection, output }
     }
@@ -444,7 +379,7 @@ impl Wire {
 
     #[track_caller]
     fn expect(&self, channel: ChannelId, text: &str) {
-        let message = self.output.recv_timeout(PATIENCE).unwrap();
+        let message = self.output.recv_timeout(LONG).unwrap();
         assert_eq!((message.channel(), String::from_utf8_lossy(&message).as_ref()), (channel, text));
     }
 }
@@ -520,7 +455,7 @@ fn introspection_is_answered_while_the_interpreter_is_busy() {
         ("dance", "\"dance\" is no request; there are `complete PREFIX` and `inspect NAME`"),
     ] {
         wire.send(INTROSPECTION, request);
-        let message = answers.recv_timeout(PATIENCE).unwrap();
+        let message = answers.recv_timeout(LONG).unwrap();
         assert_eq!(String::from_utf8_lossy(&message), answer, "{request}");
     }
     wire.send(CONTROL, "interrupt");
@@ -542,7 +477,7 @@ fn an_interrupt_stops_a_flood_that_nobody_reads() {
     }
     wire.send(CONTROL, "interrupt 1");
     let mut after = Vec::new();
-    while let Ok(message) = wire.output.recv_timeout(PATIENCE) {
+    while let Ok(message) = wire.output.recv_timeout(LONG) {
         match message.channel() {
             STDOUT if &*message == b"xy\n" => {}
             channel => after.push((channel, String::from_utf8_lossy(&message).into_owned())),

@@ -173,9 +173,12 @@ fn trap_11_messages_of_several_threads_keep_their_order() {
     let (here, there) = loopback(|config| config);
     let next = Arc::new(Mutex::new(0u32));
     let receiver = there.receiver(A).unwrap();
-    let threads: Vec<_> = (0..8)
-        .map(|_| {
-            let (sender, next) = (here.sender(A).unwrap(), Arc::clone(&next));
+    // All before the first thread begins: the run ends with the last sender there is.
+    let senders: Vec<_> = (0..8).map(|_| here.sender(A).unwrap()).collect();
+    let threads: Vec<_> = senders
+        .into_iter()
+        .map(|sender| {
+            let next = Arc::clone(&next);
             thread::spawn(move || {
                 for _ in 0..5_000 {
                     let mut next = next.lock().unwrap();

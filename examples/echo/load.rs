@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use trunkline::{
-    ChannelId, ChannelSet, CloseCode, Config, Connection, ConnectionError, Disconnect, Event, Key, Receiver,
+    ChannelId, ChannelSet, CloseCode, Config, Connection, ConnectionError, Disconnect, Event, Receiver,
     RecvError, SendError, Sender,
 };
 
@@ -20,6 +20,10 @@ use crate::Failure;
 const PAIRS: u8 = 8;
 /// When a check has failed there is nothing to wait for.
 const LINGER: Duration = Duration::from_secs(1);
+/// An outage that is shorter is not worth a word.
+const BRIEF: Duration = Duration::from_secs(1);
+/// How long a link that is lost may be away.
+const GRACE: Duration = Duration::from_secs(60);
 
 /// What is sent.
 #[derive(Clone, Copy, Debug)]
@@ -35,20 +39,23 @@ pub(crate) struct Plan {
     pub(crate) reconnect: bool,
 }
 
-pub(crate) fn run(address: &str, key: Key, plan: Plan) -> Result<(), Failure> {
-    let config = Config::new(key).linger(LINGER);
-    let config = if plan.reconnect { config.resume_grace(Duration::from_secs(60)) } else { config };
-    let config = if plan.size > 16 << 20 { config.max_message(plan.size as u32) } else { config };
-    let connection = Connection::connect(address, config).map_err(|error| {
-        format!("--connect {address}: {error}; `echo serve` prints the address to give here")
-    })?;
+pub(crate) fn run(address: &str, config: Config, plan: Plan) -> Result<(), Failure> {
+    let grace = if plan.reconnect { GRACE } else { Duration::ZERO };
+    let connection = Connection::connect(address, config.linger(LINGER).resume_grace(grace))?;
 
     // Read all the time: events that nobody reads are lost above a number.
     let (events, resumes) = (connection.events(), Arc::new(AtomicU64::new(0)));
     let counted = Arc::clone(&resumes);
     thread::spawn(move || {
-        for event in events {
-            counted.fetch_add(u64::from(matches!(event, Event::Resumed { .. })), SeqCst);
+        let mut event = events.recv();
+        while let Ok(happened) = event {
+            counted.fetch_add(u64::from(matches!(happened, Event::Resumed { .. })), SeqCst);
+            event = events.recv_timeout(BRIEF).or_else(|_| {
+                if happened == Event::Suspended {
+                    eprintln!("echo: the link is lost; reconnecting for {} seconds at most", GRACE.as_secs());
+                }
+                events.recv()
+            });
         }
     });
     let ways: Vec<_> = (0..plan.channels.min(PAIRS))

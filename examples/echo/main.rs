@@ -17,30 +17,41 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use lexopt::prelude::*;
-use trunkline::{Key, KeyError};
+use trunkline::{Config, ConnectError, HandshakeError, Key, KeyError};
 
 const HELP: &str = "\
 Sends messages over up to 128 channels of one TCP socket and back.
 
   echo key   --key-file F
       Writes a fresh key into the new file F, for its owner only.
-  echo serve --listen ADDR --key-file F [--grace S]
+  echo serve --listen ADDR --key-file F [--grace S] [--heartbeat MS]
+             [--allow-plaintext]
       Echoes every message on the channel it came on. Prints `listening on ADDR`
       with the port that it got: with 127.0.0.1:0 the system chooses one. A client
-      whose link is lost has S seconds to come back (60).
+      whose link is lost has S seconds to come back (60; 0: none). Nothing is
+      encrypted: an address that other machines reach is refused, unless
+      --allow-plaintext says that the network is trusted.
   echo load  --connect ADDR --key-file F --channels C --messages N --size S
-             [--rate R] [--reconnect]
+             [--rate R] [--reconnect] [--heartbeat MS]
       Sends N messages of S bytes on each of C channels (1 to 128), and checks
       every byte that comes back, and the order. --rate: at most R messages a
       second on each channel. --reconnect: goes on when the link is lost and
-      comes back, and says how often that was; without, that is a failure.
+      comes back within 60 seconds, and says how often that was; without, that
+      is a failure.
   echo --help
+
+--heartbeat: a peer that was silent for MS milliseconds is asked whether it is
+there, and after three times as long its link counts as lost (10000).
 
 Both sides need the same key file. Exit status: 0 if all went well, 1 if
 something failed, 2 if the arguments are wrong.
 ";
+
+/// The largest message.
+const LARGEST: u32 = 1 << 30;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -57,11 +68,22 @@ fn main() -> ExitCode {
         Command::Key { key_file } => {
             Key::generate().write_new_file(&key_file).map_err(|error| no_new_key(error, &key_file))
         }
-        Command::Serve { listen, key_file, grace } => {
-            read_key(&key_file).and_then(|key| serve::run(&listen, key, grace))
+        Command::Serve { listen, key_file, heartbeat, terms } => {
+            config(&key_file, heartbeat).and_then(|config| serve::run(&listen, config, terms))
         }
-        Command::Load { connect, key_file, plan } => {
-            read_key(&key_file).and_then(|key| load::run(&connect, key, plan))
+        Command::Load { connect, key_file, heartbeat, plan } => {
+            config(&key_file, heartbeat).and_then(|config| {
+                load::run(&connect, config, plan).map_err(|error| match error.downcast_ref() {
+                    Some(ConnectError::Handshake(HandshakeError::NotAuthorised)) => {
+                        format!("--key-file {}: {error}", key_file.display()).into()
+                    }
+                    Some(_) => {
+                        format!("--connect {connect}: {error}; `echo serve` prints the address to give here")
+                            .into()
+                    }
+                    None => error,
+                })
+            })
         }
     };
     match done {
@@ -77,15 +99,16 @@ fn main() -> ExitCode {
 enum Command {
     Help,
     Key { key_file: PathBuf },
-    Serve { listen: String, key_file: PathBuf, grace: Option<u64> },
-    Load { connect: String, key_file: PathBuf, plan: load::Plan },
+    Serve { listen: String, key_file: PathBuf, heartbeat: Option<u64>, terms: serve::Terms },
+    Load { connect: String, key_file: PathBuf, heartbeat: Option<u64>, plan: load::Plan },
 }
 
 fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Error> {
     let mut parser = lexopt::Parser::from_iter(args);
     let (mut verb, mut listen, mut connect, mut key_file) = (None, None, None, None);
     let (mut channels, mut messages, mut size) = (None, None, None);
-    let (mut rate, mut reconnect, mut grace) = (None, false, None);
+    let (mut rate, mut reconnect) = (None, false);
+    let (mut grace, mut heartbeat, mut allow_plaintext) = (None, None, false);
     while let Some(arg) = parser.next()? {
         let verb_now = verb.as_deref();
         match arg {
@@ -101,13 +124,17 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Er
                 messages = Some(number("messages", &mut parser, 0..=u64::MAX >> 8)?);
             }
             Long("size") if verb_now == Some("load") => {
-                size = Some(number("size", &mut parser, 0..=1 << 30)?)
+                size = Some(number("size", &mut parser, 0..=LARGEST.into())?)
             }
             Long("rate") if verb_now == Some("load") => {
                 rate = Some(number("rate", &mut parser, 1..=1_000_000)?);
             }
             Long("grace") if verb_now == Some("serve") => {
                 grace = Some(number("grace", &mut parser, 0..=u64::MAX >> 1)?);
+            }
+            Long("allow-plaintext") if verb_now == Some("serve") => allow_plaintext = true,
+            Long("heartbeat") if matches!(verb_now, Some("serve" | "load")) => {
+                heartbeat = Some(number("heartbeat", &mut parser, 1..=86_400_000)?);
             }
             Long("reconnect") if verb_now == Some("load") => reconnect = true,
             other => return Err(other.unexpected()),
@@ -119,11 +146,13 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Er
         Some("serve") => Ok(Command::Serve {
             listen: listen.ok_or("--listen is missing; 127.0.0.1:0 takes any free port")?,
             key_file: key_file()?,
-            grace,
+            heartbeat,
+            terms: serve::Terms { grace: Duration::from_secs(grace.unwrap_or(60)), allow_plaintext },
         }),
         Some("load") => Ok(Command::Load {
             connect: connect.ok_or("--connect is missing: the address that `echo serve` printed")?,
             key_file: key_file()?,
+            heartbeat,
             plan: load::Plan {
                 channels: channels.ok_or("--channels is missing: 1 to 128")? as u8,
                 messages: messages.ok_or("--messages is missing: how many on each channel")?,
@@ -144,19 +173,30 @@ fn number(
     parser: &mut lexopt::Parser,
     range: std::ops::RangeInclusive<u64>,
 ) -> Result<u64, lexopt::Error> {
-    let value: u64 = parser.value()?.parse()?;
-    if range.contains(&value) {
-        return Ok(value);
-    }
-    Err(format!("--{name} is {value}; it must be {} to {}", range.start(), range.end()).into())
+    let value = parser.value()?;
+    let number = value.to_str().and_then(|value| value.parse().ok());
+    number.filter(|number| range.contains(number)).ok_or_else(|| {
+        let (least, most) = (range.start(), range.end());
+        format!("--{name} is {}; it must be a whole number, {least} to {most}", value.display()).into()
+    })
 }
 
-fn read_key(file: &Path) -> Result<Key, Failure> {
-    Key::from_file(file).map_err(|error| match &error {
-        KeyError::File { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-            format!("{error}; `echo key --key-file {}` makes one", file.display()).into()
+/// What both sides have in common.
+fn config(key_file: &Path, heartbeat: Option<u64>) -> Result<Config, Failure> {
+    let key = Key::from_file(key_file).map_err(|error| -> Failure {
+        match &error {
+            KeyError::File { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                format!("{error}; `echo key --key-file {}` makes one", key_file.display()).into()
+            }
+            KeyError::File { .. } | KeyError::Exposed { .. } => error.into(),
+            _ => format!("--key-file {}: {error}", key_file.display()).into(),
         }
-        _ => error.into(),
+    })?;
+    // The largest that there is: the limit is that of `load`.
+    let config = Config::new(key).max_message(LARGEST);
+    Ok(match heartbeat.map(Duration::from_millis) {
+        Some(interval) => config.heartbeat(interval, interval * 3),
+        None => config,
     })
 }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use trunkline::{
-    ChannelError, ChannelId, CloseCode, Config, Connection, Disconnect, Event, Key, Listener, Message,
-    Receiver, RecvError, SendError, Sender,
+    BindError, ChannelError, ChannelId, CloseCode, Config, ConfigError, Connection, Disconnect, Event,
+    Listener, Message, Receiver, RecvError, SendError, Sender,
 };
 
 use crate::Failure;
@@ -22,13 +22,22 @@ const LARGE: usize = 4096;
 /// The code of a RESET for a run that cannot be echoed.
 const CANNOT_ECHO: u32 = 1;
 
-pub(crate) fn run(listen: &str, key: Key, grace: Option<u64>) -> Result<(), Failure> {
-    let config = Config::new(key);
-    let config = match grace {
-        Some(seconds) => config.resume_grace(Duration::from_secs(seconds)),
-        None => config,
-    };
-    let listener = Listener::bind(listen, config).map_err(|error| format!("--listen {listen}: {error}"))?;
+#[derive(Debug)]
+pub(crate) struct Terms {
+    /// How long a client whose link is lost has to come back.
+    pub(crate) grace: Duration,
+    pub(crate) allow_plaintext: bool,
+}
+
+pub(crate) fn run(listen: &str, config: Config, terms: Terms) -> Result<(), Failure> {
+    let config = config.resume_grace(terms.grace).allow_plaintext(terms.allow_plaintext);
+    let listener = Listener::bind(listen, config).map_err(|error| match error {
+        BindError::Config(ConfigError::Plaintext(address)) => format!(
+            "--listen {listen}: {address} can be reached from other machines, and nothing on the way is encrypted; listen \
+             on 127.0.0.1 and use a tunnel (ssh -L), or add --allow-plaintext if the network is trusted"
+        ),
+        error => format!("--listen {listen}: {error}"),
+    })?;
     crate::say(&format!("listening on {}", listener.local_addr()))?;
     for connection in listener.incoming() {
         let connection = connection?;

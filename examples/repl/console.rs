@@ -1,16 +1,16 @@
 //! What every console has in its hands, whether a person or a script uses it.
 
+use std::cell::Cell;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender as Outbox;
-use crossbeam_channel::{Receiver as Inbox, unbounded};
+use crossbeam_channel::{Receiver as Inbox, never, select, unbounded};
 use trunkline::{
-    ChannelId, Config, Connection, ConnectionError, Key, Priority, Receiver, RecvError, SendError, Sender,
-    TryRecvError,
+    ChannelId, Config, Connection, ConnectionError, Event, Key, Priority, Receiver, RecvError,
+    RecvTimeoutError, SendError, Sender, TryRecvError, TrySendError,
 };
 
 use crate::Failure;
@@ -18,6 +18,8 @@ use crate::layout::{Activity, CONTROL, Control, INTROSPECTION, STATUS, STDERR, S
 
 /// How long the introspection thread may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long somebody who leaves waits for a link that is lost.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// What the thread that follows the kernel tells the one that feeds it.
 pub enum Report {
@@ -35,12 +37,28 @@ pub enum Ending {
     Lost(String),
     /// Nobody takes what the kernel writes.
     NotShown(String),
-    /// A line is longer than the kernel takes: so many bytes.
+    /// A line of the script is longer than the kernel takes: so many bytes.
     TooLong(u32),
+    /// The person has left while the link was lost.
+    Left,
+}
+
+/// Why the kernel was not given a line.
+pub enum Unsent {
+    /// It is longer than the kernel takes: so many bytes.
+    TooLong(u32),
+    Over(Ending),
+}
+
+impl From<Ending> for Unsent {
+    fn from(ending: Ending) -> Self {
+        Self::Over(ending)
+    }
 }
 
 pub struct Console {
     pub introspection: Rc<Introspection>,
+    connection: Connection,
     stdin: Sender,
     control: Sender,
     reports: Inbox<Report>,
@@ -54,45 +72,76 @@ pub struct Console {
 pub enum Said<'a> {
     Text(ChannelId, &'a [u8]),
     State(State),
+    /// Nobody says anything for now: the link is lost, or it is back.
+    Link(Link),
     Over(&'a Ending),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Link {
+    Lost,
+    Back,
 }
 
 impl Console {
     /// Connects to a kernel; what it says goes to `show`, on a thread of its own, in the order in
-    /// which the kernel said it.
+    /// which the kernel said it. A link that is lost has the time of grace to come back.
     pub fn connect(
-        address: SocketAddr,
+        address: &str,
         key: Key,
+        grace: Duration,
         show: impl FnMut(Said<'_>) -> io::Result<()> + Send + 'static,
     ) -> Result<Self, Failure> {
-        let connection =
-            Connection::connect(address, Config::new(key)).map_err(|error| format!("{address}: {error}"))?;
+        let config = Config::new(key).resume_grace(grace).linger(LINGER);
+        let connection = Connection::connect(address, config)?;
         let output = connection.receiver(STDOUT | STDERR | STATUS)?;
+        let events = connection.events();
         let (reporter, reports) = unbounded();
-        thread::spawn(move || follow(&output, &reporter, show));
+        thread::spawn(move || follow(&output, events, &reporter, show));
         Ok(Self {
             introspection: Rc::new(Introspection {
+                connection: connection.clone(),
                 requests: connection.sender_with(INTROSPECTION, Priority::Urgent)?,
                 answers: connection.receiver(INTROSPECTION)?,
+                unanswered: Cell::new(0),
             }),
             stdin: connection.sender(STDIN)?,
             control: connection.sender_with(CONTROL, Priority::Urgent)?,
+            connection,
             reports,
             sent: 0,
             state: None,
         })
     }
 
-    /// Gives the kernel a line.
-    pub fn send(&mut self, line: &str) -> Result<(), Ending> {
+    /// Gives the kernel a line, if it takes it now; whether it did.
+    pub fn try_send(&mut self, line: &str) -> Result<bool, Unsent> {
+        match self.stdin.try_send(format!("{line}\n")) {
+            Ok(()) => {
+                self.sent += 1;
+                Ok(true)
+            }
+            Err(TrySendError::Full { .. }) => Ok(false),
+            Err(TrySendError::TooLarge { limit, .. }) => Err(Unsent::TooLong(limit)),
+            Err(_) => Err(Unsent::Over(self.ending())),
+        }
+    }
+
+    /// Gives the kernel a line, and waits until it takes it.
+    pub fn send(&mut self, line: &str) -> Result<(), Unsent> {
         match self.stdin.send(format!("{line}\n")) {
             Ok(()) => {
                 self.sent += 1;
                 Ok(())
             }
-            Err(SendError::TooLarge { limit, .. }) => Err(Ending::TooLong(limit)),
-            Err(_) => Err(self.ending()),
+            Err(SendError::TooLarge { limit, .. }) => Err(Unsent::TooLong(limit)),
+            Err(_) => Err(Unsent::Over(self.ending())),
         }
+    }
+
+    /// Whether the link is lost at the moment. What is sent meanwhile goes when it is back.
+    pub fn link_is_lost(&self) -> bool {
+        self.connection.is_suspended()
     }
 
     /// Stops what the kernel runs; with a number, only if that many lines have been read.
@@ -176,41 +225,76 @@ impl Console {
     }
 }
 
+pub fn too_long(limit: u32) -> String {
+    format!("line too long: at most {} MiB", limit >> 20)
+}
+
 /// Asks the kernel's introspection thread, which answers while the interpreter is busy.
 pub struct Introspection {
+    connection: Connection,
     requests: Sender,
     answers: Receiver,
+    /// Requests that nobody waits for any more; their answers may still come.
+    unanswered: Cell<u64>,
 }
 
 impl Introspection {
+    /// An answer that does not come in time is none; while the link is lost, no time counts.
     pub fn ask(&self, request: &str) -> Result<String, String> {
         self.requests.send(request).map_err(|error| error.to_string())?;
-        let answer = self.answers.recv_timeout(PATIENCE).map_err(|error| error.to_string())?;
-        Ok(String::from_utf8_lossy(&answer).into_owned())
+        self.unanswered.set(self.unanswered.get() + 1);
+        loop {
+            match self.answers.recv_timeout(PATIENCE) {
+                Ok(answer) => {
+                    self.unanswered.set(self.unanswered.get() - 1);
+                    if self.unanswered.get() == 0 {
+                        return Ok(String::from_utf8_lossy(&answer).into_owned());
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) if self.connection.is_suspended() => {}
+                Err(RecvTimeoutError::Timeout) => return Err("the kernel does not answer".to_owned()),
+                Err(RecvTimeoutError::Disconnected(end)) => return Err(end.to_string()),
+            }
+        }
     }
 
+    /// For Tab, which cannot wait: nothing while the link is lost.
     pub fn complete(&self, prefix: &str) -> Result<Vec<String>, String> {
+        if self.connection.is_suspended() {
+            return Ok(Vec::new());
+        }
         Ok(self.ask(&format!("complete {prefix}"))?.lines().map(str::to_owned).collect())
     }
 }
 
 /// Shows what the kernel says until it has said everything.
-fn follow(output: &Receiver, reporter: &Outbox<Report>, mut show: impl FnMut(Said<'_>) -> io::Result<()>) {
+fn follow(
+    output: &Receiver,
+    mut events: Inbox<Event>,
+    reporter: &Outbox<Report>,
+    mut show: impl FnMut(Said<'_>) -> io::Result<()>,
+) {
+    let ready = output.ready();
     // Messages of one channel that are there together are shown together.
     let mut text = Vec::new();
     let mut channel = STDOUT;
     let ending = loop {
-        let next = match output.try_recv() {
-            Err(TryRecvError::Empty) => {
-                if let Err(error) = flush(&mut text, channel, &mut show) {
-                    break Ending::NotShown(error.to_string());
+        let shown = match output.try_recv() {
+            Err(TryRecvError::Empty) => flush(&mut text, channel, &mut show).and_then(|()| {
+                select! {
+                    recv(ready) -> _ => Ok(()),
+                    recv(events) -> event => match event {
+                        Ok(Event::Suspended) => show(Said::Link(Link::Lost)),
+                        Ok(Event::Resumed { .. }) => show(Said::Link(Link::Back)),
+                        Ok(_) => Ok(()),
+                        // The connection is over; why, the output tells behind the rest of it.
+                        Err(_) => {
+                            events = never();
+                            Ok(())
+                        }
+                    },
                 }
-                output.recv()
-            }
-            Err(TryRecvError::Disconnected(end)) => Err(end),
-            Ok(message) => Ok(message),
-        };
-        let shown = match next {
+            }),
             Ok(message) if message.channel() == channel && text.len() < 64 * 1024 => {
                 text.extend_from_slice(&message);
                 Ok(())
@@ -228,7 +312,7 @@ fn follow(output: &Receiver, reporter: &Outbox<Report>, mut show: impl FnMut(Sai
                 drop(reporter.send(Report::State(state)));
                 Ok(())
             }),
-            Err(end) => match flush(&mut text, channel, &mut show) {
+            Err(TryRecvError::Disconnected(end)) => match flush(&mut text, channel, &mut show) {
                 Ok(()) => break ending(&end),
                 Err(error) => Err(error),
             },
@@ -254,11 +338,27 @@ fn flush(
 }
 
 fn ending(end: &RecvError) -> Ending {
-    match end {
-        RecvError::Finished => Ending::Finished,
-        RecvError::ConnectionLost(ConnectionError::ClosedByPeer { .. }) => {
-            Ending::Lost("it has closed the connection".to_owned())
+    let cause = match end {
+        RecvError::ConnectionLost(cause) => cause,
+        RecvError::Finished => return Ending::Finished,
+        end => return Ending::Lost(format!("the kernel is gone: {end}")),
+    };
+    Ending::Lost(match cause {
+        ConnectionError::ClosedByPeer { reason, .. } if !reason.is_empty() => {
+            format!("the kernel has ended this session: {reason}")
         }
-        end => Ending::Lost(end.to_string()),
-    }
+        ConnectionError::ClosedByPeer { .. } => "the kernel is gone: it has closed the connection".to_owned(),
+        ConnectionError::SessionUnknown => {
+            "the link was lost, and the kernel does not know this session any more: it was started again, or \
+             another console came meanwhile, or it keeps no session without a link (its --grace)"
+                .to_owned()
+        }
+        ConnectionError::SessionExpired => {
+            "the link was lost for longer than the kernel keeps a session (its --grace)".to_owned()
+        }
+        ConnectionError::PeerUnreachable => {
+            "the kernel is gone: the link was lost, and it was not reached again in time (--grace)".to_owned()
+        }
+        cause => format!("the kernel is gone: {cause}"),
+    })
 }

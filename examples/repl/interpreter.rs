@@ -10,7 +10,7 @@ use rhai::{
 use crate::interrupts::Stage;
 use crate::names::Names;
 use crate::session::{Next, NoLine, Session};
-use crate::syntax::{self, Parsed};
+use crate::syntax::{Parsed, Statement};
 
 pub struct Interpreter {
     scope: Scope<'static>,
@@ -26,25 +26,25 @@ impl Interpreter {
     /// Reads statements from a console and runs them, until it has no more.
     pub fn serve(&mut self, session: &Rc<Session>) {
         let engine = engine(session);
-        let mut source = String::new();
+        let mut statement = Statement::default();
         session.enter(Stage::Idle);
         loop {
-            match session.next() {
-                Next::Line(line) => source.push_str(&line),
+            let line = match session.next() {
+                Next::Line(line) => line,
                 Next::Drop => {
-                    source.clear();
+                    statement.clear();
                     session.complain("interrupted");
                     session.enter(Stage::Idle);
                     continue;
                 }
                 Next::End => {
-                    if !source.is_empty() {
+                    if !statement.is_empty() {
                         session.complain("error: the last statement is incomplete");
                     }
                     return;
                 }
-            }
-            match syntax::parse(&engine, &source) {
+            };
+            match statement.push(&engine, &line) {
                 Parsed::Incomplete => {
                     session.enter(Stage::Incomplete);
                     continue;
@@ -55,7 +55,6 @@ impl Interpreter {
                     self.run(&engine, session, statement);
                 }
             }
-            source.clear();
             session.enter(Stage::Idle);
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded, select};
 
-use crate::console::{Console, Ending, Said};
+use crate::console::{Console, Ending, Link, Said, Unsent};
 use crate::layout::{Activity, STDOUT};
 use crate::meta::{self, Meta};
 
@@ -19,6 +19,8 @@ pub fn show(said: Said<'_>) -> io::Result<()> {
     match said {
         Said::Text(STDOUT, text) => write(&mut io::stdout().lock(), text),
         Said::Text(_, text) => write(&mut io::stderr().lock(), text),
+        Said::Link(Link::Lost) => write(&mut io::stderr().lock(), b"repl: the link is lost; reconnecting\n"),
+        Said::Link(Link::Back) => write(&mut io::stderr().lock(), b"repl: the link is back\n"),
         Said::State(_) | Said::Over(_) => Ok(()),
     }
 }
@@ -31,13 +33,19 @@ fn write(to: &mut impl Write, text: &[u8]) -> io::Result<()> {
 
 /// Gives the kernel a script from this process's stdin, line by line.
 pub fn run(console: &mut Console) -> Ending {
-    match feed(console).and_then(|()| console.finish()) {
-        Ok(()) => console.ending(),
-        Err(ending) => ending,
+    let too_long = match feed(console) {
+        Ok(()) => None,
+        Err(Unsent::TooLong(limit)) => Some(limit),
+        Err(Unsent::Over(ending)) => return ending,
+    };
+    // What comes of the lines before is shown in any case.
+    match (console.finish().map_or_else(|ending| ending, |()| console.ending()), too_long) {
+        (Ending::Finished, Some(limit)) => Ending::TooLong(limit),
+        (ending, _) => ending,
     }
 }
 
-fn feed(console: &mut Console) -> Result<(), Ending> {
+fn feed(console: &mut Console) -> Result<(), Unsent> {
     let lines = lines();
     let reports = console.reports();
     loop {
@@ -53,7 +61,7 @@ fn feed(console: &mut Console) -> Result<(), Ending> {
             },
             recv(reports) -> report => match report {
                 Ok(report) => console.note(report)?,
-                Err(_) => return Err(console.ending()),
+                Err(_) => return Err(console.ending().into()),
             },
         }
     }

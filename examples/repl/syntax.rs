@@ -9,11 +9,47 @@ pub enum Parsed {
     Wrong(ParseError),
 }
 
-/// Parses a statement, of which more lines may follow.
-pub fn parse(engine: &Engine, source: &str) -> Parsed {
-    if ends_inside_text(source) {
-        return Parsed::Incomplete;
+/// A statement that comes line by line.
+#[derive(Default)]
+pub struct Statement {
+    source: String,
+    scan: Scan,
+    /// How long it was when it was last parsed.
+    parsed: usize,
+}
+
+/// A block up to so long is parsed at every line, so that an error is told at once.
+const SHORT: usize = 4096;
+
+impl Statement {
+    pub fn is_empty(&self) -> bool {
+        self.source.is_empty()
     }
+
+    /// Takes another line. Whatever ends the statement leaves it empty.
+    pub fn push(&mut self, engine: &Engine, line: &str) -> Parsed {
+        self.source.push_str(line);
+        self.scan.line(line);
+        // The parser alone does not say that a text goes on: to it, a comment may end with the file.
+        // And a long block is parsed only now and then, or its lines would cost more and more.
+        let wait = self.scan.has_brackets() && self.source.len() < self.parsed + self.parsed / 4;
+        if self.scan.is_in_text() || wait {
+            return Parsed::Incomplete;
+        }
+        self.parsed = if self.source.len() < SHORT { 0 } else { self.source.len() };
+        let parsed = parse(engine, &self.source);
+        if !matches!(parsed, Parsed::Incomplete) {
+            self.clear();
+        }
+        parsed
+    }
+
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+fn parse(engine: &Engine, source: &str) -> Parsed {
     match engine.compile(source) {
         Ok(ast) => Parsed::Complete(ast),
         Err(error) if wants_more(&error) && reaches_the_end(engine, source) => Parsed::Incomplete,
@@ -47,93 +83,115 @@ fn reaches_the_end(engine: &Engine, source: &str) -> bool {
     u16::try_from(line).is_ok_and(|line| error.position() == Position::new(line, 1))
 }
 
-/// Whether the source ends inside a comment or a string that may go on in the next line. The
-/// parser alone does not say: to it, a comment may end with the file.
-fn ends_inside_text(source: &str) -> bool {
-    // What is open: `{` for code in braces, '`' for text in which `${` begins code again.
-    let mut open = Vec::new();
-    let mut rest = source;
-    while let Some(next) = rest.chars().next() {
-        let in_text = open.last() == Some(&'`');
-        let skip = match next {
-            '`' if in_text => pop(&mut open),
-            '$' if in_text && rest.starts_with("${") => push(&mut open, '{') + 1,
-            _ if in_text => next.len_utf8(),
-            '`' | '{' => push(&mut open, next),
-            '}' => pop(&mut open),
-            '/' if rest.starts_with("//") => rest.find('\n').unwrap_or(rest.len()),
-            '/' if rest.starts_with("/*") => match comment(rest) {
-                Some(length) => length,
-                None => return true,
-            },
-            '#' | '"' => match quoted(rest) {
-                Some(length) => length,
-                None => return true,
-            },
-            '\'' => character(rest),
-            _ => next.len_utf8(),
-        };
-        rest = &rest[skip..];
+/// Where the lines so far end.
+#[derive(Default)]
+struct Scan {
+    /// What is open: brackets, and '`' for text in which `${` begins code again.
+    open: Vec<char>,
+    within: Within,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Within {
+    /// Or in text between backticks.
+    #[default]
+    Code,
+    /// So deep, as comments may be nested.
+    Comment(usize),
+    /// A string in double quotes that goes on after a backslash.
+    Quoted,
+    /// A raw string with so many hashes.
+    Raw(usize),
+}
+
+impl Scan {
+    fn is_in_text(&self) -> bool {
+        self.within != Within::Code || self.open.contains(&'`')
     }
-    open.contains(&'`')
-}
 
-fn push(open: &mut Vec<char>, what: char) -> usize {
-    open.push(what);
-    1
-}
+    fn has_brackets(&self) -> bool {
+        !self.open.is_empty()
+    }
 
-fn pop(open: &mut Vec<char>) -> usize {
-    open.pop();
-    1
-}
-
-/// The length of a comment, in which others may be nested; `None` if it has no end.
-fn comment(text: &str) -> Option<usize> {
-    let mut depth = 0;
-    let mut at = 0;
-    while at < text.len() {
-        let rest = &text.as_bytes()[at..];
-        if rest.starts_with(b"/*") {
-            depth += 1;
-            at += 2;
-        } else if rest.starts_with(b"*/") {
-            depth -= 1;
-            at += 2;
-            if depth == 0 {
-                return Some(at);
-            }
-        } else {
-            at += 1;
+    fn line(&mut self, line: &str) {
+        let mut rest = line;
+        while !rest.is_empty() {
+            let skip = match self.within {
+                Within::Code => self.code(rest),
+                Within::Comment(depth) => self.comment(rest, depth),
+                Within::Quoted => self.quoted(rest),
+                Within::Raw(hashes) => self.raw(rest, hashes),
+            };
+            rest = &rest[skip..];
         }
     }
-    None
-}
 
-/// The length of a `"string"` or `#"raw string"#`; `None` if it goes on in the next line.
-fn quoted(text: &str) -> Option<usize> {
-    let hashes = text.len() - text.trim_start_matches('#').len();
-    if !text[hashes..].starts_with('"') {
-        // A map.
-        return Some(hashes);
-    }
-    let start = hashes + 1;
-    if hashes > 0 {
-        let end = format!("\"{}", "#".repeat(hashes));
-        return text[start..].find(&end).map(|at| start + at + end.len());
-    }
-    let mut bytes = text.bytes().enumerate().skip(start);
-    while let Some((at, byte)) = bytes.next() {
-        match byte {
-            b'"' => return Some(at + 1),
-            // It ends with its line; the parser says what is wrong.
-            b'\n' => return Some(at),
-            b'\\' => drop(bytes.next()),
+    /// Each of these takes in a beginning of the line, and says how long it is.
+    fn code(&mut self, rest: &str) -> usize {
+        let Some(next) = rest.chars().next() else { return 0 };
+        match next {
+            '`' if self.open.last() == Some(&'`') => drop(self.open.pop()),
+            '$' if self.open.last() == Some(&'`') && rest.starts_with("${") => {
+                self.open.push('{');
+                return 2;
+            }
+            _ if self.open.last() == Some(&'`') => {}
+            '`' | '{' | '(' | '[' => self.open.push(next),
+            '}' | ')' | ']' => drop(self.open.pop()),
+            '/' if rest.starts_with("//") => return rest.find('\n').unwrap_or(rest.len()),
+            '/' if rest.starts_with("/*") => {
+                self.within = Within::Comment(1);
+                return 2;
+            }
+            '#' => {
+                let hashes = rest.len() - rest.trim_start_matches('#').len();
+                if !rest[hashes..].starts_with('"') {
+                    // A map.
+                    return hashes;
+                }
+                self.within = Within::Raw(hashes);
+                return hashes + 1;
+            }
+            '"' => self.within = Within::Quoted,
+            '\'' => return character(rest),
             _ => {}
         }
+        next.len_utf8()
     }
-    // After a backslash at the end of the line it goes on.
-    (!text.trim_end_matches(['\r', '\n']).ends_with('\\')).then_some(text.len())
+
+    fn comment(&mut self, rest: &str, depth: usize) -> usize {
+        let Some(at) = rest.find(['/', '*']) else { return rest.len() };
+        let depth = match &rest.as_bytes()[at..] {
+            [b'/', b'*', ..] => depth + 1,
+            [b'*', b'/', ..] => depth - 1,
+            _ => return at + 1,
+        };
+        self.within = if depth == 0 { Within::Code } else { Within::Comment(depth) };
+        at + 2
+    }
+
+    fn quoted(&mut self, rest: &str) -> usize {
+        let Some(at) = rest.find(['"', '\\', '\n']) else {
+            self.within = Within::Code;
+            return rest.len();
+        };
+        if rest.as_bytes()[at] == b'\\' {
+            let after = &rest[at + 1..];
+            let escaped =
+                if after.starts_with("\r\n") { 2 } else { after.chars().next().map_or(0, char::len_utf8) };
+            return at + 1 + escaped;
+        }
+        // It ends with its line at the latest; the parser says what is wrong.
+        self.within = Within::Code;
+        at + 1
+    }
+
+    fn raw(&mut self, rest: &str, hashes: usize) -> usize {
+        let end = format!("\"{}", "#".repeat(hashes));
+        let Some(at) = rest.find(&end) else { return rest.len() };
+        self.within = Within::Code;
+        at + end.len()
+    }
 }
 
 /// The length of a `'c'` or `'\n'`, or of a single quote that is neither.

@@ -3,7 +3,8 @@
 //! The line editor is there all the time, also while the kernel is busy, so that Ctrl-C is a key
 //! like any other and lines can be typed ahead. What the kernel says appears above the line that
 //! is being edited. The prompt shows what the kernel does: `>` idle, `.` it waits for the rest of
-//! a statement, `*` busy, `?` waiting for input.
+//! a statement, `*` busy, `?` waiting for input. While the link is lost, `[reconnecting…]` stands
+//! behind the line.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -18,19 +19,23 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
-use rustyline::hint::Hinter;
+use rustyline::hint::{Hint, Hinter};
 use rustyline::history::DefaultHistory;
 use rustyline::validate::Validator;
 use rustyline::{ColorMode, CompletionType, Config, Context, Editor, ExternalPrinter, Helper};
 
 use crate::Failure;
-use crate::console::{Console, Ending, Introspection, Said};
+use crate::console::{self, Console, Ending, Introspection, Link, Said, Unsent};
 use crate::layout::Activity;
 use crate::meta::{self, Meta};
+use crate::tty::Keys;
 
 /// How long a line has until the next prompt is shown: what is done by then has its output before
 /// the prompt and not above it.
 const QUICK: Duration = Duration::from_millis(200);
+
+/// Behind the line while the link is lost.
+const RECONNECTING: &str = "  [reconnecting…]";
 
 /// How much may wait for the line editor to show it.
 const BACKLOG: usize = 1 << 20;
@@ -52,6 +57,7 @@ struct Shared {
 /// Nobody waits for the line editor with this in his hands: it takes it itself.
 struct Screen {
     activity: Activity,
+    link: Link,
     /// Lines that the line editor shows when it draws its prompt.
     pending: String,
     /// The beginning of a line: the prompt of an `input()`.
@@ -72,6 +78,7 @@ impl Terminal {
         thread::spawn(move || wake_editor(printer, &wakes));
         let screen = Mutex::new(Screen {
             activity: Activity::Idle,
+            link: Link::Back,
             pending: String::new(),
             partial: Vec::new(),
             editing: false,
@@ -92,13 +99,16 @@ impl Terminal {
         println!(
             "Rhai in another process. Ctrl-C interrupts, Ctrl-D ends, Tab completes; :inspect NAME, :status."
         );
-        match self.feed(console).and_then(|()| console.finish()) {
-            Ok(()) => console.ending(),
+        match self.feed(console) {
+            // It would wait for the link.
+            Ok(()) if console.link_is_lost() => Ending::Left,
+            Ok(()) => console.finish().map_or_else(|ending| ending, |()| console.ending()),
             Err(ending) => ending,
         }
     }
 
     fn feed(&mut self, console: &mut Console) -> Result<(), Ending> {
+        let mut keys = keep_keys()?;
         loop {
             let sent = console.sent();
             console.wait(Some(QUICK), |state| state.settled(sent))?;
@@ -111,7 +121,14 @@ impl Terminal {
                     match meta::parse(&line) {
                         Meta::Quit => return Ok(()),
                         Meta::Interrupt => interrupt(console)?,
-                        Meta::Line(line) => console.send(line)?,
+                        Meta::Line(line) => match send(console, line, &mut keys) {
+                            Ok(()) => {}
+                            Err(Unsent::TooLong(limit)) => eprintln!("{}", console::too_long(limit)),
+                            Err(Unsent::Over(ending)) => return Err(ending),
+                        },
+                        _ if console.link_is_lost() => {
+                            eprintln!("[the link is lost; ask again when it is back]");
+                        }
                         meta => match meta::answer(console, meta) {
                             Ok(text) => print!("{text}"),
                             Err(text) => eprint!("{text}"),
@@ -144,8 +161,27 @@ impl Terminal {
     }
 }
 
+fn keep_keys() -> Result<Option<Keys>, Ending> {
+    Keys::keep().map(Some).map_err(|error| Ending::NotShown(error.to_string()))
+}
+
+/// Gives the kernel a line. While it takes none, no key is read, so Ctrl-C must be a signal again.
+fn send(console: &mut Console, line: &str, keys: &mut Option<Keys>) -> Result<(), Unsent> {
+    if !console.try_send(line)? {
+        println!("[the kernel has not read what is before this line; Ctrl-C ends the console]");
+        *keys = None;
+        console.send(line)?;
+        *keys = keep_keys()?;
+    }
+    Ok(())
+}
+
 fn interrupt(console: &mut Console) -> Result<(), Ending> {
+    if console.link_is_lost() {
+        println!("[the link is lost; an interrupt waits for it like all else, Ctrl-D leaves]");
+    }
     if console.state().activity != Activity::Idle {
+        // It overtakes lines that wait as well.
         console.interrupt(None)?;
         console.wait(Some(QUICK), |state| state.activity == Activity::Idle)?;
     }
@@ -210,6 +246,17 @@ impl Screen {
                     self.flush();
                 }
                 changed
+            }
+            Said::Link(link) => {
+                self.link = link;
+                // Without a prompt in which it could stand: somebody who has left waits for the rest.
+                if !self.editing {
+                    self.pending.push_str(match link {
+                        Link::Lost => "[the link is lost; reconnecting]\n",
+                        Link::Back => "[the link is back]\n",
+                    });
+                }
+                true
             }
             Said::Over(ending) => {
                 self.gone = true;
@@ -310,10 +357,35 @@ impl Highlighter for Assistant {
         self.shared.room.notify_all();
         text.into()
     }
+
+    fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
+        match self.shared.screen.lock().link {
+            Link::Lost => hint.into(),
+            Link::Back => " ".repeat(hint.chars().count()).into(),
+        }
+    }
 }
 
 impl Hinter for Assistant {
-    type Hint = String;
+    type Hint = LinkHint;
+
+    fn hint(&self, _: &str, _: usize, _: &Context<'_>) -> Option<LinkHint> {
+        Some(LinkHint)
+    }
+}
+
+/// Behind the line, always of one width: like the prompt, one is drawn in the place of another.
+struct LinkHint;
+
+impl Hint for LinkHint {
+    fn display(&self) -> &str {
+        RECONNECTING
+    }
+
+    /// It is no part of the line.
+    fn completion(&self) -> Option<&str> {
+        None
+    }
 }
 
 impl Validator for Assistant {}

@@ -185,7 +185,9 @@ impl Shared {
 
     /// Everything is over: wakes everyone with the cause.
     pub(crate) fn end(&self, cause: &ConnectionError) {
-        self.inbox.end(cause);
+        // First, so that somebody whom the inbox wakes, and who lets go of everything, comes too
+        // late to close it and so to change the cause.
         self.send.end(cause);
+        self.inbox.end(cause);
     }
 }

@@ -207,6 +207,11 @@ impl SendQueue {
 
     pub(crate) fn release(&self, place: usize, generation: u32, mut pool: &Pool) {
         let mut state = self.state.lock();
+        // After a close there is no end of a run any more: the peer would take what is cut short
+        // for finished.
+        if state.ended.is_some() {
+            return;
+        }
         state.outbound.release(place, generation, &mut pool);
         self.attend(state);
     }

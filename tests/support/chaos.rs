@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -30,17 +30,23 @@ struct Link {
     dead: AtomicBool,
     silent: AtomicBool,
     left: [AtomicU64; 2],
+    /// How much was carried each way.
+    carried: [AtomicU64; 2],
     kind: Cut,
 }
 
 struct State {
     target: Mutex<SocketAddr>,
     links: Mutex<Vec<Arc<Link>>>,
+    /// A link has carried more than a handshake.
+    carries: Condvar,
     refusing: AtomicBool,
     /// Cuts at random, bad treatment.
     rough: AtomicBool,
     /// About how many bytes a link carries before it is cut.
     lifetime: AtomicU64,
+    /// At most so many bytes a second each way.
+    rate: AtomicU64,
     noise: Mutex<Noise>,
     planned: Mutex<std::collections::VecDeque<Budget>>,
     cuts: AtomicU64,
@@ -48,6 +54,9 @@ struct State {
 
 /// How long a link that is cut by silence stays open.
 const SILENCE: Duration = Duration::from_secs(3);
+
+/// More than both sides of a handshake.
+const HANDSHAKE: u64 = 1000;
 
 pub struct Chaos {
     pub addr: SocketAddr,
@@ -66,9 +75,11 @@ impl Chaos {
         let state = Arc::new(State {
             target: Mutex::new(target),
             links: Mutex::default(),
+            carries: Condvar::new(),
             refusing: AtomicBool::new(false),
             rough: AtomicBool::new(false),
             lifetime: AtomicU64::new(u64::MAX),
+            rate: AtomicU64::new(u64::MAX),
             noise: Mutex::new(Noise(seed)),
             planned: Mutex::default(),
             cuts: AtomicU64::new(0),
@@ -104,6 +115,7 @@ impl Chaos {
                     dead: AtomicBool::new(false),
                     silent: AtomicBool::new(false),
                     left: left.map(AtomicU64::new),
+                    carried: Default::default(),
                     kind,
                 });
                 shared.links.lock().unwrap().push(Arc::clone(&link));
@@ -120,6 +132,11 @@ impl Chaos {
     pub fn rough(&self, lifetime: u64) {
         self.state.lifetime.store(lifetime, SeqCst);
         self.state.rough.store(true, SeqCst);
+    }
+
+    /// From now on links carry at most so many bytes a second each way.
+    pub fn throttle(&self, rate: u64) {
+        self.state.rate.store(rate, SeqCst);
     }
 
     /// New links last.
@@ -140,6 +157,16 @@ impl Chaos {
     /// Whom new links lead to.
     pub fn lead_to(&self, target: SocketAddr) {
         *self.state.target.lock().unwrap() = target;
+    }
+
+    /// Waits until a link has carried more than a handshake, both ways.
+    pub fn wait_for_link(&self, most: Duration) {
+        let mut links = self.state.links.lock().unwrap();
+        while !links.iter().any(|link| link.carried.iter().all(|carried| carried.load(SeqCst) > HANDSHAKE)) {
+            let (again, waited) = self.state.carries.wait_timeout(links, most).unwrap();
+            assert!(!waited.timed_out(), "nobody uses a link");
+            links = again;
+        }
     }
 
     /// Cuts all links.
@@ -207,7 +234,9 @@ fn pump(link: &Arc<Link>, way: usize, state: &State) {
             link.cut(link.kind, state);
             continue;
         }
-        let most = most.min(left.min(1 << 30) as usize);
+        let rate = state.rate.load(SeqCst);
+        // A hundredth of a second's worth at a time.
+        let most = most.min(left.min(1 << 30) as usize).min((rate / 100).clamp(1, 1 << 30) as usize);
         let read = match from.read(&mut buffer[..most]) {
             Ok(0) => {
                 let _ = to.shutdown(Shutdown::Write);
@@ -227,12 +256,21 @@ fn pump(link: &Arc<Link>, way: usize, state: &State) {
         if link.dead.load(SeqCst) {
             continue;
         }
+        if rate != u64::MAX {
+            thread::sleep(Duration::from_secs_f64(read as f64 / rate as f64));
+        }
         if rough && state.noise.lock().unwrap().below(8) == 0 {
             thread::sleep(Duration::from_millis(1));
         }
         if to.write_all(&buffer[..read]).is_err() {
             link.cut(Cut::Reset, state);
             return;
+        }
+        let carried = link.carried[way].fetch_add(read as u64, SeqCst);
+        if carried <= HANDSHAKE && carried + read as u64 > HANDSHAKE {
+            // Under the lock, so that nobody misses it between looking and waiting.
+            let _links = state.links.lock().unwrap();
+            state.carries.notify_all();
         }
         if left != u64::MAX {
             link.left[way].fetch_sub(read as u64, SeqCst);

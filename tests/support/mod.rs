@@ -3,6 +3,8 @@
 #![allow(dead_code)]
 
 pub mod chaos;
+pub mod kernel;
+pub mod process;
 pub mod wire;
 
 use std::time::Duration;

@@ -1,0 +1,196 @@
+//! The example `repl` on a terminal: keys in, and what is on the screen.
+#![cfg(target_os = "linux")]
+
+mod support;
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::process::{Child, Stdio};
+use std::sync::mpsc;
+use std::thread;
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+use support::LONG;
+use support::chaos::{Chaos, Cut};
+use support::kernel::Kernel;
+use support::process::{example, lines, rest};
+
+const CTRL_C: &str = "\x03";
+const CTRL_D: &str = "\x04";
+const RECONNECTING: &str = "  [reconnecting…]";
+
+/// A console on a terminal of 80 columns.
+struct Screen {
+    child: Child,
+    keys: File,
+    shown: mpsc::Receiver<Vec<u8>>,
+    /// What was shown and not yet looked at.
+    text: Vec<u8>,
+    stderr: mpsc::Receiver<String>,
+}
+
+impl Screen {
+    fn start(chaos: &Chaos, kernel: &Kernel, options: &[&str]) -> Self {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        tcsetwinsize(&master, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        let path = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+        let terminal = OpenOptions::new().read(true).write(true).open(path).unwrap();
+        let mut command = example("repl");
+        command.args(["console", "--connect", &chaos.addr.to_string(), "--key-file"]);
+        command.arg(kernel.key_file()).args(options).env("TERM", "xterm");
+        let mut child = command
+            .stdin(Stdio::from(terminal.try_clone().unwrap()))
+            .stdout(Stdio::from(terminal))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It has the other end of the terminal, and would keep it open.
+        drop(command);
+        let stderr = lines(child.stderr.take().unwrap());
+        let keys = File::from(master);
+        let mut output = keys.try_clone().unwrap();
+        let (sender, shown) = mpsc::channel();
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            // It fails when the console has ended.
+            while let Ok(read @ 1..) = output.read(&mut buffer) {
+                if sender.send(buffer[..read].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, keys, shown, text: Vec::new(), stderr }
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits until this is shown, behind all that was waited for before.
+    #[track_caller]
+    fn expect(&mut self, text: &str) {
+        loop {
+            if let Some(at) = self.text.windows(text.len()).position(|shown| shown == text.as_bytes()) {
+                self.text.drain(..at + text.len());
+                return;
+            }
+            match self.shown.recv_timeout(LONG) {
+                Ok(more) => self.text.extend(more),
+                Err(error) => panic!(
+                    "{text:?} is not shown ({error}), but {:?}; {:?}",
+                    String::from_utf8_lossy(&self.text),
+                    self.stderr.try_iter().collect::<String>()
+                ),
+            }
+        }
+    }
+
+    /// Its exit code, and what it wrote to stderr.
+    fn end(&mut self) -> (Option<i32>, String) {
+        let stderr = rest(&self.stderr);
+        (self.child.wait().unwrap().code(), stderr)
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn start(kernel: &Kernel) -> (Chaos, Screen) {
+    let chaos = Chaos::new(kernel.address);
+    let mut screen = Screen::start(&chaos, kernel, &[]);
+    screen.expect("> ");
+    (chaos, screen)
+}
+
+fn lose(chaos: &Chaos, screen: &mut Screen) {
+    chaos.refuse(true);
+    chaos.cut(Cut::Reset);
+    screen.expect(RECONNECTING);
+}
+
+#[test]
+fn a_lost_link_is_shown_behind_the_line_and_what_is_typed_is_kept() {
+    let kernel = Kernel::start();
+    let (chaos, mut screen) = start(&kernel);
+    let healthy = " ".repeat(RECONNECTING.chars().count());
+    screen.press("let a = 40");
+    lose(&chaos, &mut screen);
+    // Another line, half of the next, and then the link is back.
+    screen.press("\ra +");
+    screen.expect(&format!("> a +{RECONNECTING}"));
+    chaos.refuse(false);
+    screen.expect(&format!("> a +{healthy}"));
+    screen.press(" 2\r");
+    screen.expect("\n42");
+    screen.press(CTRL_D);
+    assert_eq!(screen.end(), (Some(0), String::new()));
+}
+
+#[test]
+fn ctrl_c_while_the_link_is_lost_interrupts_when_it_is_back() {
+    let kernel = Kernel::start();
+    let (chaos, mut screen) = start(&kernel);
+    screen.press("loop {}\r");
+    screen.expect("* ");
+    lose(&chaos, &mut screen);
+    screen.press(CTRL_C);
+    screen.expect("[the link is lost; an interrupt waits for it");
+    screen.press(":status\r:inspect x\r\"next\"\r");
+    chaos.refuse(false);
+    screen.expect("\ninterrupted");
+    screen.expect("\n\"next\"");
+    screen.press(CTRL_D);
+    assert_eq!(screen.end().0, Some(0));
+}
+
+#[test]
+fn ctrl_d_while_the_link_is_lost_leaves() {
+    let kernel = Kernel::start();
+    let (chaos, mut screen) = start(&kernel);
+    lose(&chaos, &mut screen);
+    screen.press(CTRL_D);
+    let (code, stderr) = screen.end();
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("left while the link was lost"), "{stderr}");
+}
+
+#[test]
+fn a_kernel_that_is_started_again_ends_the_console_while_a_line_is_typed() {
+    let mut kernel = Kernel::start();
+    let (chaos, mut screen) = start(&kernel);
+    screen.press("half a l");
+    screen.expect("half a l");
+    chaos.refuse(true);
+    kernel.start_again();
+    screen.expect(RECONNECTING);
+    chaos.lead_to(kernel.address);
+    chaos.refuse(false);
+    let (code, stderr) = screen.end();
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("it was started again"), "{stderr}");
+}
+
+/// The moment in which a line is given to the kernel, and no line is edited.
+#[test]
+fn keys_count_between_two_lines_as_well() {
+    let kernel = Kernel::start();
+    let (_chaos, mut screen) = start(&kernel);
+    screen.press("loop {}\r");
+    screen.expect("\n");
+    screen.press(CTRL_C);
+    screen.expect("interrupted");
+    screen.expect("> ");
+    screen.press("sleep(300); \"slept\"\r");
+    screen.expect("\n");
+    screen.press(CTRL_D);
+    screen.expect("\"slept\"");
+    assert_eq!(screen.end(), (Some(0), String::new()));
+}
