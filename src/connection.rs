@@ -14,8 +14,9 @@ use crate::error::{ChannelError, CloseCode, CloseError, ConnectError, Connection
 use crate::event::Event;
 use crate::id::{ChannelId, ChannelSet};
 use crate::io::IoThread;
-use crate::io::accept::{Attempt, Goal, our_terms, settings};
+use crate::io::connect::{Attempt, Goal};
 use crate::io::driver::{Adoption, Command};
+use crate::io::establish::{our_terms, settings};
 use crate::io::shared::Shared;
 use crate::io::socket::Socket;
 use crate::proto::outbound::Priority;

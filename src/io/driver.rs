@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use mio::{Events, Poll, Token};
 
-use super::accept::{
-    Attempt, Goal, Link, Listening, Offered, Outcome, Pending, Resumed, establish, our_terms,
-};
+use super::accept::{Listening, Offered};
 use super::conn::{Conn, Next};
+use super::connect::{Attempt, Goal};
+use super::establish::{Link, establish, our_terms};
+use super::pending::{Outcome, Pending, Resumed};
 use super::shared::{Core, Shared};
 use super::socket::Socket;
 use super::timer::Timers;
