@@ -1,6 +1,5 @@
 //! The conversation of two peers.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -91,11 +90,10 @@ impl Connection {
     pub fn connect(address: impl ToSocketAddrs, config: Config) -> Result<Self, ConnectError> {
         config.check()?;
         let thread = io_thread(&config)?;
-        let addresses: VecDeque<SocketAddr> = address.to_socket_addrs()?.collect();
+        let addresses = address.to_socket_addrs()?.collect();
         let (reply, answer) = bounded(1);
-        let all = addresses.iter().copied().collect();
-        let attempt = Attempt { addresses, config, all, goal: Goal::New(reply), error: None };
-        thread.core().push(Command::Connect(Box::new(attempt)));
+        let attempt = Attempt::new(addresses, config, Goal::New(reply));
+        thread.core().push(Command::Connect(attempt));
         let shared = answer.recv().map_err(|_| stopped())??;
         Ok(Self::new(shared))
     }

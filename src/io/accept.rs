@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use mio::event::Source;
@@ -23,6 +23,9 @@ use crate::error::CloseCode;
 const ROUND: usize = 64;
 /// When a listener that could not accept (no file descriptors left) tries again.
 const RETRY: Duration = Duration::from_millis(100);
+/// How long a new client may say nothing before it is accepted all the same. One of this library
+/// says something at once; a link that is cut is mostly known by then.
+const SILENT: Duration = Duration::from_millis(200);
 
 /// A connection that nobody has accepted yet. If nobody does, because the listener is gone, the
 /// peer is told.
@@ -31,6 +34,31 @@ pub(crate) struct Offered(pub(super) Option<Arc<Shared>>);
 impl Offered {
     pub(crate) fn accept(mut self) -> Option<Arc<Shared>> {
         self.0.take()
+    }
+}
+
+/// An [`Offered`] that is held back until it is certain that the client knows of its connection: a
+/// handshake that was cut before the client had the Accept must not be accepted.
+pub(crate) struct Offer {
+    to: Sender<Offered>,
+    offered: Offered,
+    /// Who says nothing, and is still there by then, is a client that has nothing to say.
+    pub(super) at: Instant,
+}
+
+impl Offer {
+    pub(super) fn new(to: Sender<Offered>, shared: Arc<Shared>, now: Instant) -> Self {
+        Self { to, offered: Offered(Some(shared)), at: now + SILENT }
+    }
+
+    pub(super) fn make(self) {
+        // Should the listener be gone, what comes back is dropped, which closes it.
+        let _ = self.to.send(self.offered);
+    }
+
+    /// There is nothing left to be accepted.
+    pub(super) fn withdraw(self) {
+        let _ = self.offered.accept();
     }
 }
 

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use super::accept::Offer;
 use super::driver::{Context, Place, Why};
 use super::outbox::{Outbox, Wrote};
 use super::pace::Pace;
-use super::resume::{Outage, Resumption};
+use super::resume::{Outage, Resumption, Side};
 use super::shared::Shared;
 use super::socket::Socket;
 use super::timer::Alarm;
@@ -47,6 +48,8 @@ pub(crate) struct Conn {
     /// How it goes on when the socket is lost; without, that is the end.
     resumption: Option<Resumption>,
     outage: Option<Outage>,
+    /// To be accepted as soon as the client is known to know of it.
+    offer: Option<Offer>,
     replay_limit: u64,
     shared: Arc<Shared>,
     routes: Routes,
@@ -97,6 +100,7 @@ impl Conn {
             session,
             resumption,
             outage: None,
+            offer: None,
             replay_limit: replay_limit.into(),
             place: shared.place,
             shared,
@@ -156,7 +160,9 @@ impl Conn {
         if self.outage.is_some() {
             return self.wait_for_socket(ctx);
         }
-        let result = self.read(ctx).and_then(|()| {
+        let read = self.read(ctx);
+        self.confirm(ctx.now);
+        let result = read.and_then(|()| {
             self.write(ctx).or_else(|error| {
                 // The peer may have said why before it went.
                 self.readable = true;
@@ -171,7 +177,7 @@ impl Conn {
             Err(error) => {
                 // A CLOSE may have come with the last bytes.
                 self.exchange(ctx);
-                if self.may_resume() {
+                if self.may_resume() && !self.is_done() {
                     self.suspend(ctx.now);
                     return self.wait_for_socket(ctx);
                 }
@@ -181,7 +187,9 @@ impl Conn {
         };
         if next != Next::Done {
             let writable = self.writable && self.outbox.is_empty();
-            let deadline = [self.session.deadline(writable), self.deadline].into_iter().flatten().min();
+            let offer = self.offer.as_ref().map(|offer| offer.at);
+            let deadlines = [self.session.deadline(writable), self.deadline, offer];
+            let deadline = deadlines.into_iter().flatten().min();
             self.alarm.set(deadline, self.place, &mut ctx.timers);
         }
         next
@@ -228,6 +236,25 @@ impl Conn {
         Ok(())
     }
 
+    /// Not to be accepted before it is certain that the client knows of the connection.
+    pub(crate) fn hold_back(&mut self, offer: Offer) {
+        self.offer = Some(offer);
+    }
+
+    /// Whether the client is known to know of the connection; then it can be accepted.
+    fn confirm(&mut self, now: Instant) {
+        if let Some(Resumption { side: Side::Server { unconfirmed }, .. }) = &mut self.resumption
+            && self.session.inbound().received() > 0
+        {
+            *unconfirmed = None;
+        }
+        if let Some(offer) =
+            self.offer.take_if(|offer| offer.at <= now || self.session.inbound().received() > 0)
+        {
+            offer.make();
+        }
+    }
+
     /// Lets the session take bytes, and hands over what came out.
     fn deliver(
         &mut self,
@@ -253,6 +280,12 @@ impl Conn {
             return Ok(());
         }
         Err(io::ErrorKind::UnexpectedEof.into())
+    }
+
+    /// Whether nothing is left to be said to a client but the CLOSE, which it can hear from the
+    /// listener if it comes back.
+    fn is_done(&self) -> bool {
+        self.owner.is_some() && self.session.is_delivered()
     }
 
     fn lost(&mut self, error: &io::Error) {
@@ -451,6 +484,9 @@ impl Drop for Conn {
                 .or_else(|| self.shared.inbox.ended())
                 .unwrap_or(ConnectionError::IoThreadStopped)
         });
+        if let Some(offer) = self.offer.take() {
+            offer.withdraw();
+        }
         self.shared.suspended.store(false, Relaxed);
         *self.shared.last_stats.lock() = Some(self.stats());
         self.shared.inbox.end(&cause);

@@ -36,7 +36,7 @@ const SCRATCH: usize = 256 * 1024;
 const WAKER: Token = Token(usize::MAX);
 
 /// Where a source is kept; the generation tells it from one that was there before.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Place {
     index: usize,
     generation: u64,
@@ -230,7 +230,7 @@ impl Driver {
                 Command::Connect(attempt) => self.attempt(Some(attempt)),
                 Command::Adopt(adoption) => self.adopt(*adoption),
                 Command::Listen(listen) => self.listen(*listen),
-                Command::Unlisten(place) => self.release(place),
+                Command::Unlisten(place) => self.unlisten(place),
                 Command::Stats(place, reply) => {
                     if let Some(Source::Conn(conn)) = self.take(place) {
                         let _ = reply.send(conn.stats());
@@ -258,6 +258,23 @@ impl Driver {
         let _ = reply.send(result);
     }
 
+    /// Nobody can come back to a listener that is gone: its sessions end with their sockets.
+    fn unlisten(&mut self, place: Place) {
+        let source = self.take(place);
+        self.release(place);
+        let Some(Source::Listening(listening)) = source else { return };
+        for session in listening.sessions.places() {
+            match self.take(session) {
+                Some(Source::Conn(mut conn)) => match conn.orphan() {
+                    Next::Done => self.conn_over(session, conn),
+                    _ => self.put(session, Source::Conn(conn)),
+                },
+                Some(other) => self.put(session, other),
+                None => {}
+            }
+        }
+    }
+
     /// Tries the addresses of a client in turn, until one can be begun.
     fn attempt(&mut self, mut attempt: Option<Box<Attempt>>) {
         while let Some(next) = attempt.take() {
@@ -274,7 +291,7 @@ impl Driver {
         let place = self.reserve();
         if let Err(error) = pending.register(self.poll.registry(), place.token()) {
             self.release(place);
-            return Err(pending.failed(error));
+            return Err(pending.failed(error, self.ctx.now));
         }
         pending.set_alarm(place, &mut self.ctx.timers);
         self.put(place, Source::Pending(pending));
@@ -363,7 +380,7 @@ impl Driver {
             }
             Ok(Outcome::Connected(conn)) => self.serve_conn(place, conn, Why::Called),
             Err(error) => {
-                let attempt = pending.failed(error);
+                let attempt = pending.failed(error, self.ctx.now);
                 self.release(place);
                 self.attempt(attempt);
             }
@@ -379,8 +396,7 @@ impl Driver {
                 self.put(place, Source::Conn(conn));
                 if let Some((config, all, terms)) = attempt {
                     let goal = Goal::Resume { conn: place, terms, failed: self.failed.0.clone() };
-                    let addresses = all.iter().copied().collect();
-                    self.attempt(Some(Box::new(Attempt { addresses, config, all, goal, error: None })));
+                    self.attempt(Some(Attempt::new(all, config, goal)));
                 }
                 return;
             }
@@ -400,7 +416,7 @@ impl Driver {
         {
             listening.connections -= 1;
             if let Some(session) = conn.session_id() {
-                listening.sessions.remove(session, place, conn.has_expired());
+                listening.sessions.remove(session, place, conn.past());
             }
             self.put(owner, Source::Listening(listening));
         }

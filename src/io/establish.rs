@@ -27,6 +27,8 @@ pub(crate) struct Link {
     pub(crate) unsent: Vec<u8>,
     pub(crate) resumption: Option<Resumption>,
     pub(crate) owner: Option<Place>,
+    /// This side has connected, and tells that it got the Accept.
+    pub(crate) is_client: bool,
 }
 
 /// The session of a new connection, what its handles get, and what runs it.
@@ -40,7 +42,7 @@ pub(crate) fn establish(
 ) -> (Box<Conn>, Arc<Shared>) {
     let settings = &Settings { resumable: link.resumption.is_some(), ..settings.clone() };
     let (mut session, outbound) = Session::new(ctx.now, settings);
-    if let Some(Resumption { side: Side::Client { .. }, .. }) = &link.resumption {
+    if link.is_client {
         session.announce(ctx.now);
     }
     if let Some(rtt) = link.rtt {

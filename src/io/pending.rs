@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use mio::Token;
 
-use super::accept::{Listening, Offered};
+use super::accept::{Listening, Offer};
 use super::conn::Conn;
 use super::connect::{Attempt, Goal};
 use super::driver::{Context, Place};
 use super::establish::{Link, establish, our_terms, resumption, settings};
-use super::resume::{Found, Resumption, Side as Role};
+use super::resume::{Found, Past, Resumption, Side as Role};
 use super::shared::Shared;
 use super::socket::Socket;
 use super::timer::{Alarm, Timers};
@@ -54,7 +54,7 @@ pub(super) enum Side {
 
 /// A socket whose peer has proved nothing yet.
 pub(crate) struct Pending {
-    /// Gone once it is a connection's.
+    /// Gone once it is a connection's; a client that waits for its next attempt has none.
     socket: Option<Socket>,
     peer: Option<SocketAddr>,
     side: Side,
@@ -75,15 +75,16 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
+    /// Without a socket it only waits for its time.
     pub(super) fn new(
-        socket: Socket,
+        socket: Option<Socket>,
         peer: Option<SocketAddr>,
         side: Side,
         deadline: Instant,
         now: Instant,
     ) -> Self {
         Self {
-            socket: Some(socket),
+            socket,
             peer,
             side,
             out: Vec::new(),
@@ -106,7 +107,7 @@ impl Pending {
     ) -> io::Result<Self> {
         let handshake = ServerHandshake::new(random()?);
         let side = Side::Server { handshake, listener };
-        Ok(Self::new(socket, Some(peer), side, now + config.handshake_timeout, now))
+        Ok(Self::new(Some(socket), Some(peer), side, now + config.handshake_timeout, now))
     }
 
     pub(crate) fn register(&mut self, registry: &mio::Registry, token: Token) -> io::Result<()> {
@@ -131,21 +132,23 @@ impl Pending {
         self.alarm.set(Some(self.deadline), place, timers);
     }
 
-    /// The socket failed, or the time is up.
-    pub(crate) fn failed(self, error: io::Error) -> Option<Box<Attempt>> {
-        match self.side {
-            Side::Server { .. } => None,
+    /// The socket failed, or the time is up; the attempt that goes on.
+    pub(crate) fn failed(self, error: io::Error, now: Instant) -> Option<Box<Attempt>> {
+        let Side::Client { handshake, mut attempt } = self.side else { return None };
+        match handshake {
+            // The pause is over.
+            None if self.socket.is_none() => Some(attempt),
             // Nobody there: perhaps at the name's next address.
-            Side::Client { handshake: None, mut attempt } => {
-                attempt.error = Some(error);
+            None => {
+                attempt.unreachable(error);
                 Some(attempt)
             }
-            Side::Client { attempt, .. } => {
-                attempt.fail(match error.kind() {
+            Some(handshake) => {
+                let error = match error.kind() {
                     io::ErrorKind::TimedOut => HandshakeError::TimedOut,
                     _ => HandshakeError::Disconnected,
-                });
-                None
+                };
+                attempt.cut(error, handshake.is_proved(), now)
             }
         }
     }
@@ -163,7 +166,7 @@ impl Pending {
                 Some(Ok(true)) => {}
                 Some(Ok(false)) => return Ok(Outcome::Wait),
                 Some(Err(error)) => return Err(error),
-                None => return Ok(Outcome::Over),
+                None => return Ok(Outcome::Wait),
             }
             let Some((key, _)) = attempt.config.keys.first() else { return Ok(Outcome::Over) };
             let terms = match &attempt.goal {
@@ -330,8 +333,20 @@ impl Pending {
                     self.key = number;
                     return Some(Ok(Outcome::Claimed { conn, asked, early: Vec::new() }));
                 }
-                Found::Expired => Status::SessionExpired,
-                Found::Unknown => Status::SessionUnknown,
+                Found::Past(Past::Closed { received, at, words })
+                    if (at..=at + words.len() as u64).contains(&asked.offset) =>
+                {
+                    // All that it missed is the CLOSE.
+                    let left = words[(asked.offset - at) as usize..].to_vec();
+                    self.key = number;
+                    let ours = Terms { session: asked.session, offset: received, ..our_terms(&config) };
+                    self.answer(&config, Status::Ok, &ours);
+                    self.out.extend(left);
+                    self.refused = true;
+                    return None;
+                }
+                Found::Past(Past::Expired) => Status::SessionExpired,
+                Found::Past(_) => Status::SessionUnknown,
             }
         } else if asked.offset != 0 {
             Status::OffsetOutOfRange
@@ -363,14 +378,19 @@ impl Pending {
             peer_may_interrupt: access.interrupt,
             ..settings(&config, &asked)
         };
-        let role = Role::Server { unconfirmed: config.handshake_timeout };
+        let role = Role::Server { unconfirmed: Some(config.handshake_timeout) };
         let resumption = resumption(&config, ours.session, role);
-        if resumption.is_some() {
+        let resumable = resumption.is_some();
+        if resumable {
             listener.sessions.insert(ours.session, place, number);
         }
-        let (conn, shared) = self.connect(&config, &settings, resumption, place, ctx, Some(owner))?;
-        // Gone in the meantime: then what comes back is dropped, which closes it.
-        let _ = listener.accepted.send(Offered(Some(shared)));
+        let (mut conn, shared) = self.connect(&config, &settings, resumption, place, ctx, Some(owner))?;
+        let offer = Offer::new(listener.accepted.clone(), shared, ctx.now);
+        if resumable {
+            conn.hold_back(offer);
+        } else {
+            offer.make();
+        }
         Some(Ok(Outcome::Connected(conn)))
     }
 
@@ -405,6 +425,7 @@ impl Pending {
             rtt: self.rtt,
             unsent: std::mem::take(&mut self.out),
             resumption,
+            is_client: owner.is_none(),
             owner,
         };
         Some(establish(link, socket, config, settings, place, ctx))

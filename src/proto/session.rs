@@ -88,7 +88,8 @@ pub(crate) struct Session {
     /// The socket is to be given up: nothing was heard for too long.
     silent: bool,
     closing: Option<Closing>,
-    close_sent: bool,
+    /// Our CLOSE, and where in our stream it begins; once it was handed to the driver.
+    last_words: Option<(u64, Vec<u8>)>,
     close_received: bool,
     /// All that the application sent went out before our CLOSE.
     complete: bool,
@@ -135,7 +136,7 @@ impl Session {
             suspended: false,
             silent: false,
             closing: None,
-            close_sent: false,
+            last_words: None,
             close_received: false,
             complete: false,
             ended: None,
@@ -303,7 +304,7 @@ impl Session {
         spare: &mut impl Spare,
         out: &mut VecDeque<Segment>,
     ) -> bool {
-        if self.close_sent {
+        if self.close_sent() {
             return false;
         }
         let at_once = self.closing.as_ref().is_some_and(|closing| closing.at_once);
@@ -326,9 +327,9 @@ impl Session {
             && outbound.is_flushed()
         {
             Control::Close { code: closing.code, reason: closing.reason.clone() }.encode(&mut control);
+            self.last_words = Some((self.sent + sent, control.clone()));
             sent += control.len() as u64;
             out.push_back(Segment::Frames(control));
-            self.close_sent = true;
             self.complete = !closing.at_once;
         }
         self.sent += sent;
@@ -371,7 +372,7 @@ impl Session {
     /// When `handle_timeout` or, if the driver can send (`writable`), `poll_transmit` wants to be
     /// called, if nothing happens before. What cannot be sent is not waited for by the clock.
     pub(crate) fn deadline(&self, writable: bool) -> Option<Instant> {
-        if self.close_sent {
+        if self.close_sent() {
             return None;
         }
         if self.suspended {
@@ -398,14 +399,21 @@ impl Session {
         self.suspended = true;
     }
 
-    /// There is a socket again, and the peer knows from its handshake what has been received.
-    pub(crate) fn handle_resumed(&mut self, now: Instant) {
+    /// There is a socket again. Each side knows from the handshake what the other has received: the
+    /// peer so much of our stream.
+    pub(crate) fn handle_resumed(&mut self, now: Instant, peer_has: u64) {
+        self.peer_has = self.peer_has.max(peer_has);
         self.suspended = false;
         self.silent = false;
         self.liveness.restart(now);
         self.acknowledged = self.inbound.received();
         self.ack_at = None;
         self.wants_ack = false;
+    }
+
+    /// From now on a lost socket is the end: there is no way to another.
+    pub(crate) fn set_resumable(&mut self, resumable: bool) {
+        self.resumable = resumable;
     }
 
     /// The first frame of a client: it tells the server that the Accept came through, without
@@ -453,7 +461,12 @@ impl Session {
 
     /// Whether our CLOSE has been handed to the driver: the last thing that it sends.
     pub(crate) fn close_sent(&self) -> bool {
-        self.close_sent
+        self.last_words.is_some()
+    }
+
+    /// Our CLOSE, and where in our stream it begins.
+    pub(crate) fn last_words(&self) -> Option<&(u64, Vec<u8>)> {
+        self.last_words.as_ref()
     }
 
     /// Whether the peer's CLOSE has come: nothing follows it.
@@ -461,10 +474,11 @@ impl Session {
         self.close_received
     }
 
-    /// Whether the peer has all that the application sent: it has answered a CLOSE that went
-    /// behind all of it.
+    /// Whether the peer has all that the application sent: it has acknowledged it, or answered a
+    /// CLOSE that went behind all of it.
     pub(crate) fn is_delivered(&self) -> bool {
-        self.complete && self.close_received
+        let acknowledged = self.last_words.as_ref().is_some_and(|(at, _)| *at <= self.peer_has);
+        self.complete && (self.close_received || acknowledged)
     }
 
     /// The last round trip that was measured.

@@ -35,6 +35,8 @@ struct Link {
 
 struct State {
     target: Mutex<SocketAddr>,
+    /// Whom the links after the next lead to.
+    then: Mutex<Option<SocketAddr>>,
     links: Mutex<Vec<Arc<Link>>>,
     refusing: AtomicBool,
     /// Cuts at random, bad treatment.
@@ -65,6 +67,7 @@ impl Chaos {
         let addr = listener.local_addr().unwrap();
         let state = Arc::new(State {
             target: Mutex::new(target),
+            then: Mutex::default(),
             links: Mutex::default(),
             refusing: AtomicBool::new(false),
             rough: AtomicBool::new(false),
@@ -81,7 +84,12 @@ impl Chaos {
                     reset(&client);
                     continue;
                 }
-                let Ok(server) = TcpStream::connect(*shared.target.lock().unwrap()) else { continue };
+                let target = {
+                    let mut target = shared.target.lock().unwrap();
+                    let then = shared.then.lock().unwrap().take().unwrap_or(*target);
+                    std::mem::replace(&mut *target, then)
+                };
+                let Ok(server) = TcpStream::connect(target) else { continue };
                 client.set_nodelay(true).unwrap();
                 server.set_nodelay(true).unwrap();
                 let (kind, left) = {
@@ -140,6 +148,11 @@ impl Chaos {
     /// Whom new links lead to.
     pub fn lead_to(&self, target: SocketAddr) {
         *self.state.target.lock().unwrap() = target;
+    }
+
+    /// Whom new links lead to, after the next one.
+    pub fn then_lead_to(&self, target: SocketAddr) {
+        *self.state.then.lock().unwrap() = Some(target);
     }
 
     /// Cuts all links.

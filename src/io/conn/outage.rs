@@ -11,7 +11,7 @@ use crate::error::{ConnectError, ConnectionError, HandshakeError};
 use crate::event::Event;
 use crate::io::driver::Context;
 use crate::io::pace::Pace;
-use crate::io::resume::{Outage, Resumption, Side};
+use crate::io::resume::{Outage, Past, Resumption, Side};
 use crate::io::socket::Socket;
 use crate::proto::handshake::{SessionId, Status, Terms};
 
@@ -30,7 +30,8 @@ impl Conn {
 
     /// What a suspended connection holds, in bytes: for replay, and in its send queue.
     pub(crate) fn held(&self) -> usize {
-        self.outbox.replay().memory() + self.shared.send.read(|outbound| outbound.queued())
+        let kept = self.outage.as_ref().map_or(0, |outage| outage.kept);
+        kept + self.shared.send.read(|outbound| outbound.queued())
     }
 
     /// Lets go of the socket and waits for another.
@@ -38,12 +39,12 @@ impl Conn {
         let Some(resumption) = &self.resumption else { return };
         let (grace, retries) = match &resumption.side {
             Side::Client { .. } => (resumption.grace, true),
-            Side::Server { unconfirmed } if self.session.inbound().received() == 0 => {
-                (resumption.grace.min(*unconfirmed), false)
+            Side::Server { unconfirmed } => {
+                (unconfirmed.map_or(resumption.grace, |time| time.min(resumption.grace)), false)
             }
-            Side::Server { .. } => (resumption.grace, false),
         };
-        self.outage = Some(Outage::new(now, grace, retries));
+        let kept = self.outbox.replay().memory();
+        self.outage = Some(Outage::new(now, grace, retries, kept));
         self.detach();
         self.session.handle_suspended();
         self.shared.suspended.store(true, Relaxed);
@@ -82,7 +83,7 @@ impl Conn {
     pub(crate) fn expire(&mut self) {
         let cause = match self.resumption.as_ref().map(|resumption| &resumption.side) {
             Some(Side::Client { .. }) => ConnectionError::PeerUnreachable,
-            _ if self.session.inbound().received() == 0 => {
+            Some(Side::Server { unconfirmed: Some(_) }) => {
                 self.shared.ghost.store(true, Relaxed);
                 ConnectionError::Lost { kind: io::ErrorKind::UnexpectedEof }
             }
@@ -91,9 +92,28 @@ impl Conn {
         self.shared.end(&cause);
     }
 
-    /// Whether it is over because nobody came back.
-    pub(crate) fn has_expired(&self) -> bool {
-        self.shared.send.ended() == Some(ConnectionError::SessionExpired)
+    /// The listener is gone, so nobody can come back. Whether the connection goes on: it does with
+    /// the socket that it has.
+    pub(crate) fn orphan(&mut self) -> Next {
+        if self.is_suspended() {
+            self.expire();
+            return Next::Done;
+        }
+        self.resumption = None;
+        self.session.set_resumable(false);
+        Next::Wait
+    }
+
+    /// What a client that comes back is to be told, once the connection is over.
+    pub(crate) fn past(&self) -> Past {
+        match self.session.last_words() {
+            Some((at, words)) => {
+                let received = self.session.inbound().received();
+                Past::Closed { received, at: *at, words: words.clone() }
+            }
+            None if self.shared.send.ended() == Some(ConnectionError::SessionExpired) => Past::Expired,
+            None => Past::Unknown,
+        }
     }
 
     /// What a client needs for an attempt to connect again.
@@ -166,7 +186,14 @@ impl Conn {
         socket.limit_unsent(self.unsent);
         self.socket = Some(socket);
         (self.readable, self.writable) = (true, true);
-        self.session.handle_resumed(ctx.now);
+        self.session.handle_resumed(ctx.now, offset);
+        // It knows the session's name from the Accept.
+        if let Some(Resumption { side: Side::Server { unconfirmed }, .. }) = &mut self.resumption {
+            *unconfirmed = None;
+        }
+        if let Some(offer) = self.offer.take() {
+            offer.make();
+        }
         self.shared.suspended.store(false, Relaxed);
         if let Some(Outage { since, attempts, .. }) = self.outage.take() {
             let after = ctx.now.saturating_duration_since(since);
