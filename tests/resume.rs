@@ -9,57 +9,15 @@ use std::time::{Duration, Instant};
 
 use support::LONG;
 use support::chaos::{Chaos, Cut};
+use support::line::{Line, eventually, next, on};
 use support::wire::{self, ClientHandshake, Noise, RawKey, RawPeer, WireError};
 use trunkline::{
-    ChannelId, ChannelSet, CloseCode, Config, ConnectError, Connection, ConnectionError, Disconnect, Event,
-    Fault, FlushError, HandshakeError, IoThread, Key, Listener, RecvError, RecvTimeoutError, SendError,
+    ChannelId, ChannelSet, CloseCode, ConnectError, Connection, ConnectionError, Disconnect, Event, Fault,
+    FlushError, HandshakeError, IoThread, Key, Listener, RecvError, RecvTimeoutError, SendError,
 };
-
-/// Sessions outlive their sockets by the time that the documents recommend.
-fn on(key: Key) -> Config {
-    Config::new(key).resume_grace(Duration::from_secs(60))
-}
 
 const A: ChannelId = ChannelId::new(1);
 const B: ChannelId = ChannelId::new(2);
-
-/// A server, a client, and the link between them.
-struct Line {
-    key: Key,
-    listener: Listener,
-    chaos: Chaos,
-    client: Connection,
-    server: Connection,
-}
-
-impl Line {
-    fn new(set: impl Fn(Config) -> Config) -> Self {
-        let key = Key::generate();
-        let listener = Listener::bind("127.0.0.1:0", set(on(key.clone()))).unwrap();
-        let chaos = Chaos::new(listener.local_addr());
-        let client = Connection::connect(chaos.addr, set(on(key.clone()))).unwrap();
-        let server = listener.accept().unwrap();
-        Self { key, listener, chaos, client, server }
-    }
-}
-
-#[track_caller]
-fn eventually(what: &str, mut is: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is() {
-        assert!(begun.elapsed() < LONG, "never: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn next(events: &crossbeam_channel::Receiver<Event>) -> Event {
-    loop {
-        match events.recv_timeout(LONG).unwrap() {
-            Event::Opened(_) => {}
-            other => return other,
-        }
-    }
-}
 
 #[test]
 fn an_outage_is_nothing_but_two_events() {

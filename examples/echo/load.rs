@@ -37,7 +37,7 @@ pub(crate) struct Plan {
 
 pub(crate) fn run(address: &str, key: Key, plan: Plan) -> Result<(), Failure> {
     let config = Config::new(key).linger(LINGER);
-    let config = if plan.reconnect { config.resume_grace(Duration::from_secs(60)) } else { config };
+    let config = if plan.reconnect { config } else { config.resume_grace(Duration::ZERO) };
     let config = if plan.size > 16 << 20 { config.max_message(plan.size as u32) } else { config };
     let connection = Connection::connect(address, config).map_err(|error| {
         format!("--connect {address}: {error}; `echo serve` prints the address to give here")

@@ -65,8 +65,10 @@ impl Console {
         key: Key,
         show: impl FnMut(Said<'_>) -> io::Result<()> + Send + 'static,
     ) -> Result<Self, Failure> {
+        // The kernel keeps no session either.
+        let config = Config::new(key).resume_grace(Duration::ZERO);
         let connection =
-            Connection::connect(address, Config::new(key)).map_err(|error| format!("{address}: {error}"))?;
+            Connection::connect(address, config).map_err(|error| format!("{address}: {error}"))?;
         let output = connection.receiver(STDOUT | STDERR | STATUS)?;
         let (reporter, reports) = unbounded();
         thread::spawn(move || follow(&output, &reporter, show));

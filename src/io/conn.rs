@@ -83,20 +83,21 @@ pub(crate) struct Conn {
 impl Conn {
     /// `unsent` goes ahead of the session's stream.
     pub(crate) fn new(
-        socket: Socket,
+        socket: Option<Socket>,
         session: Session,
         shared: Arc<Shared>,
         resumption: Option<Resumption>,
         replay_limit: u32,
-        owner: Option<Place>,
         unsent: Vec<u8>,
     ) -> Self {
         let pace = Pace::new(session.rtt());
         let limit = pace.unsent();
-        socket.limit_unsent(limit);
+        if let Some(socket) = &socket {
+            socket.limit_unsent(limit);
+        }
         let outbox = Outbox::new(unsent, resumption.is_some());
         Self {
-            socket: Some(socket),
+            socket,
             session,
             resumption,
             outage: None,
@@ -106,7 +107,7 @@ impl Conn {
             shared,
             routes: Routes::default(),
             outbox,
-            owner,
+            owner: None,
             // Until the socket says otherwise.
             readable: true,
             hung_up: false,
@@ -274,8 +275,9 @@ impl Conn {
     /// The peer's side of the socket has ended.
     fn ended(&mut self) -> io::Result<()> {
         self.readable = false;
-        // Whatever ended the session in the same read, what is to be said of it is still written.
-        if self.session.ended().is_some() || self.session.close_received() {
+        // Whatever ended the session in the same read, what is to be said of it is still written. But
+        // who only closes behind what was sent may have to say it again.
+        if self.session.close_received() || self.session.ended().is_some() && !self.may_resume() {
             self.peer_finished = true;
             return Ok(());
         }
@@ -285,7 +287,22 @@ impl Conn {
     /// Whether nothing is left to be said to a client but the CLOSE, which it can hear from the
     /// listener if it comes back.
     fn is_done(&self) -> bool {
-        self.owner.is_some() && self.session.is_delivered()
+        self.owner.is_some() && self.session.close_sent() && self.is_delivered()
+    }
+
+    /// Whether the peer has all that the application sent before it closed.
+    fn is_delivered(&self) -> bool {
+        let nothing = self.is_lazy() && self.session.ended().is_some();
+        self.shared
+            .send
+            .read(|outbound| self.session.is_delivered(outbound) || nothing && outbound.is_flushed())
+    }
+
+    /// Whether the last that is to be said to a client is the answer to its CLOSE: it hangs up when it
+    /// has it, and comes back if it was lost.
+    fn answers_close(&self) -> bool {
+        let by_peer = matches!(self.session.ended(), Some(ConnectionError::ClosedByPeer { .. }));
+        by_peer && self.owner.is_some() && self.resumption.is_some()
     }
 
     fn lost(&mut self, error: &io::Error) {
@@ -385,7 +402,7 @@ impl Conn {
         if let Some(cause) = self.session.ended() {
             self.shared.end(cause);
             if self.session.close_sent() && self.outbox.is_empty() {
-                if self.peer_finished || self.session.close_received() {
+                if self.peer_finished || self.session.close_received() && !self.answers_close() {
                     return Next::Done;
                 }
                 if !self.finished {
@@ -490,7 +507,7 @@ impl Drop for Conn {
         self.shared.suspended.store(false, Relaxed);
         *self.shared.last_stats.lock() = Some(self.stats());
         self.shared.inbox.end(&cause);
-        let delivered = self.session.is_delivered();
+        let delivered = self.is_delivered();
         self.shared.send.set_gone(&cause, delivered);
     }
 }

@@ -146,9 +146,11 @@ impl Attempt {
     }
 
     fn fail(mut self: Box<Self>) {
-        let error = self.error.take().unwrap_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidInput, "the name stands for no address").into()
-        });
+        let error = self.error.take().unwrap_or_else(|| no_address().into());
         self.goal.fail(error);
     }
+}
+
+pub(crate) fn no_address() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "the name stands for no address")
 }

@@ -15,8 +15,8 @@ use mio::{Events, Poll, Token};
 use super::accept::{Listening, Offered};
 use super::conn::{Conn, Next};
 use super::connect::{Attempt, Goal};
-use super::establish::{Link, establish, our_terms};
-use super::pending::{Outcome, Pending, Resumed};
+use super::establish::{Link, establish, establish_lazily, our_terms};
+use super::pending::{NewSocket, Outcome, Pending, Resumed};
 use super::shared::{Core, Shared};
 use super::socket::Socket;
 use super::timer::Timers;
@@ -47,6 +47,7 @@ pub(crate) enum Command {
     /// A connection's queues have something for it.
     Attend(Place),
     Connect(Box<Attempt>),
+    ConnectLazily(Box<Lazily>),
     Adopt(Box<Adoption>),
     Listen(Box<Listen>),
     Unlisten(Place),
@@ -61,6 +62,13 @@ pub(crate) struct Adoption {
     pub(crate) config: Config,
     pub(crate) settings: Settings,
     pub(crate) reply: Sender<io::Result<Arc<Shared>>>,
+}
+
+/// A client's connection that does not wait for its peer.
+pub(crate) struct Lazily {
+    pub(crate) config: Config,
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) reply: Sender<Arc<Shared>>,
 }
 
 pub(crate) struct Listen {
@@ -228,6 +236,7 @@ impl Driver {
             match command {
                 Command::Attend(place) => self.serve(place, Why::Called),
                 Command::Connect(attempt) => self.attempt(Some(attempt)),
+                Command::ConnectLazily(lazily) => self.connect_lazily(*lazily),
                 Command::Adopt(adoption) => self.adopt(*adoption),
                 Command::Listen(listen) => self.listen(*listen),
                 Command::Unlisten(place) => self.unlisten(place),
@@ -275,6 +284,14 @@ impl Driver {
         }
     }
 
+    fn connect_lazily(&mut self, lazily: Lazily) {
+        let Lazily { config, addresses, reply } = lazily;
+        let place = self.reserve();
+        let (conn, shared) = establish_lazily(config, addresses, place, &self.ctx);
+        let _ = reply.send(shared);
+        self.serve_conn(place, conn, Why::Called);
+    }
+
     /// Tries the addresses of a client in turn, until one can be begun.
     fn attempt(&mut self, mut attempt: Option<Box<Attempt>>) {
         while let Some(next) = attempt.take() {
@@ -306,7 +323,9 @@ impl Driver {
             let _ = reply.send(Err(error));
             return;
         }
-        let (conn, shared) = establish(Link::default(), socket, &config, &settings, place, &self.ctx);
+        let new = NewSocket { socket, peer_addr: None, rtt: None, unsent: Vec::new(), early: Vec::new() };
+        let link = Link { new: Some(new), ..Link::default() };
+        let (conn, shared) = establish(link, &config, &settings, place, &self.ctx);
         self.put(place, Source::Conn(conn));
         let _ = reply.send(Ok(shared));
         self.serve(place, Why::Called);
@@ -448,16 +467,17 @@ impl Driver {
 
     /// A client's connection goes on.
     fn resume(&mut self, resumed: Resumed) {
-        let Resumed { conn: place, mut socket, terms, early } = resumed;
+        let Resumed { conn: place, terms, rights, mut new } = resumed;
         let Some(source) = self.take(place) else { return };
         let Source::Conn(mut conn) = source else { return self.put(place, source) };
-        if let Err(error) = socket.reregister(self.poll.registry(), place.token()) {
+        if let Err(error) = new.socket.reregister(self.poll.registry(), place.token()) {
             let next = conn.attempt_failed(&error.into(), self.ctx.now);
             return self.after_attempt(place, conn, next);
         }
-        if conn.session_id() == Some(terms.session)
-            && conn.resume(socket, terms.offset, Vec::new(), &early, &mut self.ctx)
-        {
+        if conn.is_lazy() {
+            conn.meet(new, &terms, &rights, &mut self.ctx);
+            self.serve_conn(place, conn, Why::Called);
+        } else if conn.session_id() == Some(terms.session) && conn.resume(new, terms.offset, &mut self.ctx) {
             self.serve_conn(place, conn, Why::Called);
         } else {
             let error = HandshakeError::OffsetOutOfRange.into();
@@ -501,10 +521,11 @@ impl Driver {
             listening.sessions.resumed(wanted);
             self.put(owner, Source::Listening(listening));
             self.release(place);
-            if let Some((mut socket, ahead)) = pending.into_socket()
-                && socket.reregister(self.poll.registry(), wanted.token()).is_ok()
+            if let Some(mut new) = pending.new_socket()
+                && new.socket.reregister(self.poll.registry(), wanted.token()).is_ok()
             {
-                conn.resume(socket, asked.offset, ahead, &early, &mut self.ctx);
+                new.early = early;
+                conn.resume(new, asked.offset, &mut self.ctx);
             }
             return self.serve_conn(wanted, conn, Why::Called);
         }

@@ -11,7 +11,7 @@ use super::accept::{Listening, Offer};
 use super::conn::Conn;
 use super::connect::{Attempt, Goal};
 use super::driver::{Context, Place};
-use super::establish::{Link, establish, our_terms, resumption, settings};
+use super::establish::{Link, client_settings, establish, first, our_terms, resumption, settings};
 use super::resume::{Found, Past, Resumption, Side as Role};
 use super::shared::Shared;
 use super::socket::Socket;
@@ -38,12 +38,22 @@ pub(crate) enum Outcome {
     Claimed { conn: Place, asked: Terms, early: Vec<u8> },
 }
 
-/// What a connection goes on with.
+/// What a connection goes on with, or begins.
 pub(crate) struct Resumed {
     pub(crate) conn: Place,
-    pub(crate) socket: Socket,
     pub(crate) terms: Terms,
-    /// What came behind the handshake.
+    pub(crate) rights: Rights,
+    pub(crate) new: NewSocket,
+}
+
+/// A socket whose handshake is done.
+pub(crate) struct NewSocket {
+    pub(crate) socket: Socket,
+    pub(crate) peer_addr: Option<SocketAddr>,
+    pub(crate) rtt: Option<Duration>,
+    /// The end of the handshake, if the socket did not take it all.
+    pub(crate) unsent: Vec<u8>,
+    /// What came behind it.
     pub(crate) early: Vec<u8>,
 }
 
@@ -197,7 +207,7 @@ impl Pending {
                     let mut outcome = outcome?;
                     match &mut outcome {
                         Outcome::Connected(conn) => conn.handle_early(input, ctx),
-                        Outcome::Resumed(resumed) => resumed.early = input.to_vec(),
+                        Outcome::Resumed(resumed) => resumed.new.early = input.to_vec(),
                         Outcome::Claimed { early, .. } => *early = input.to_vec(),
                         Outcome::Wait | Outcome::Over => {}
                     }
@@ -277,28 +287,15 @@ impl Pending {
                     }
                     ClientStep::Accepted { terms, rights } => {
                         if let Goal::Resume { conn, .. } = attempt.goal {
-                            let socket = self.socket.take()?;
-                            return Some(Ok(Outcome::Resumed(Box::new(Resumed {
-                                conn,
-                                socket,
-                                terms,
-                                early: Vec::new(),
-                            }))));
+                            let new = self.new_socket()?;
+                            let resumed = Resumed { conn, terms, rights, new };
+                            return Some(Ok(Outcome::Resumed(Box::new(resumed))));
                         }
-                        let settings = Settings {
-                            we_may_send: rights.send,
-                            peer_may_send: rights.receive,
-                            we_may_interrupt: rights.interrupt,
-                            peer_may_interrupt: true,
-                            ..settings(&attempt.config, &terms)
-                        };
+                        let settings = client_settings(&attempt.config, &terms, &rights);
                         let config = attempt.config.clone();
                         let Goal::New(reply) = &attempt.goal else { return None };
                         let reply = reply.clone();
-                        // The address that answered first, then the others.
-                        let mut addresses = attempt.all.clone();
-                        let peer = self.peer;
-                        addresses.sort_by_key(|address| Some(*address) != peer);
+                        let addresses = first(attempt.all.clone(), self.peer);
                         let role = Role::Client { addresses, config: Box::new(config.clone()) };
                         let resumption = resumption(&config, terms.session, role);
                         let (conn, shared) =
@@ -333,11 +330,11 @@ impl Pending {
                     self.key = number;
                     return Some(Ok(Outcome::Claimed { conn, asked, early: Vec::new() }));
                 }
-                Found::Past(Past::Closed { received, at, words })
-                    if (at..=at + words.len() as u64).contains(&asked.offset) =>
+                Found::Past(Past::Closed { received, at, tail })
+                    if (at..at + tail.len() as u64).contains(&asked.offset) =>
                 {
-                    // All that it missed is the CLOSE.
-                    let left = words[(asked.offset - at) as usize..].to_vec();
+                    // All that it may have missed is the end.
+                    let left = tail[(asked.offset - at) as usize..].to_vec();
                     self.key = number;
                     let ours = Terms { session: asked.session, offset: received, ..our_terms(&config) };
                     self.answer(&config, Status::Ok, &ours);
@@ -403,10 +400,15 @@ impl Pending {
         self.refused = status != Status::Ok;
     }
 
-    /// The socket, for a connection that goes on with it, and what it has not taken of the
-    /// handshake's end.
-    pub(crate) fn into_socket(mut self) -> Option<(Socket, Vec<u8>)> {
-        Some((self.socket.take()?, self.out))
+    /// The socket, for a connection that goes on with it.
+    pub(crate) fn new_socket(&mut self) -> Option<NewSocket> {
+        Some(NewSocket {
+            socket: self.socket.take()?,
+            peer_addr: self.peer,
+            rtt: self.rtt,
+            unsent: std::mem::take(&mut self.out),
+            early: Vec::new(),
+        })
     }
 
     fn connect(
@@ -418,17 +420,9 @@ impl Pending {
         ctx: &Context,
         owner: Option<Place>,
     ) -> Option<(Box<Conn>, Arc<Shared>)> {
-        let socket = self.socket.take()?;
-        let link = Link {
-            local_addr: socket.local_addr(),
-            peer_addr: self.peer,
-            rtt: self.rtt,
-            unsent: std::mem::take(&mut self.out),
-            resumption,
-            is_client: owner.is_none(),
-            owner,
-        };
-        Some(establish(link, socket, config, settings, place, ctx))
+        let new = self.new_socket()?;
+        let link = Link { resumption, is_client: owner.is_none(), owner, new: Some(new) };
+        Some(establish(link, config, settings, place, ctx))
     }
 }
 

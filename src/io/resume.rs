@@ -15,6 +15,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How many sessions that are over a listener remembers, to tell their clients how they ended.
 const REMEMBERED: usize = 1024;
 
+/// How much of a stream's end a listener remembers; more is not worth it.
+pub(crate) const TAIL: usize = 1024;
+
 /// What a connection needs to go on with another socket.
 #[derive(Debug)]
 pub(crate) struct Resumption {
@@ -44,6 +47,8 @@ pub(crate) struct Outage {
     /// A client's next attempt; none while one is under way, and on a server.
     pub(crate) next: Option<Instant>,
     backoff: Backoff,
+    /// Without a grace there is one attempt, however long that takes.
+    once: bool,
 }
 
 /// The pauses between attempts: each about twice as long as the one before.
@@ -70,7 +75,8 @@ impl Outage {
     pub(crate) fn new(now: Instant, grace: Duration, retries: bool, kept: usize) -> Self {
         Self {
             since: now,
-            until: now.checked_add(grace),
+            until: now.checked_add(grace).filter(|_| !grace.is_zero()),
+            once: grace.is_zero(),
             attempts: 0,
             kept,
             // The first attempt is at once.
@@ -89,9 +95,10 @@ impl Outage {
         due
     }
 
-    /// The attempt failed: when to try again.
-    pub(crate) fn attempt_failed(&mut self, now: Instant) {
+    /// The attempt failed: when to try again. `false`: there was to be only one.
+    pub(crate) fn attempt_failed(&mut self, now: Instant) -> bool {
         self.next = Some(now + self.backoff.pause());
+        !self.once
     }
 
     pub(crate) fn is_over(&self, now: Instant) -> bool {
@@ -143,12 +150,12 @@ struct Suspended {
 pub(crate) enum Past {
     Unknown,
     Expired,
-    /// `received` of the client's stream were received, and `words` are the CLOSE, at `at` of the
-    /// stream to the client: it may come back because it did not get that.
+    /// So much of the client's stream was received, and this is the end of the stream to the client,
+    /// from `at` on: it may come back because it did not get the CLOSE.
     Closed {
         received: u64,
         at: u64,
-        words: Vec<u8>,
+        tail: Vec<u8>,
     },
 }
 

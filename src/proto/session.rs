@@ -16,7 +16,7 @@ use super::credit::Credit;
 use super::frame::{Control, Violation};
 use super::inbound::{Deliver, Inbound, Taken};
 use super::liveness::{Heartbeat, Liveness};
-use super::outbound::Outbound;
+use super::outbound::{Conflict, Outbound};
 use super::segment::{Segment, Spare};
 use crate::error::{CloseCode, ConnectionError};
 use crate::id::{ChannelId, ChannelSet};
@@ -88,8 +88,9 @@ pub(crate) struct Session {
     /// The socket is to be given up: nothing was heard for too long.
     silent: bool,
     closing: Option<Closing>,
-    /// Our CLOSE, and where in our stream it begins; once it was handed to the driver.
-    last_words: Option<(u64, Vec<u8>)>,
+    /// Where in our stream the last of what the application sent ends.
+    data_end: u64,
+    close_sent: bool,
     close_received: bool,
     /// All that the application sent went out before our CLOSE.
     complete: bool,
@@ -136,7 +137,8 @@ impl Session {
             suspended: false,
             silent: false,
             closing: None,
-            last_words: None,
+            data_end: 0,
+            close_sent: false,
             close_received: false,
             complete: false,
             ended: None,
@@ -304,7 +306,7 @@ impl Session {
         spare: &mut impl Spare,
         out: &mut VecDeque<Segment>,
     ) -> bool {
-        if self.close_sent() {
+        if self.close_sent {
             return false;
         }
         let at_once = self.closing.as_ref().is_some_and(|closing| closing.at_once);
@@ -320,16 +322,20 @@ impl Session {
                 out.push_back(Segment::Frames(std::mem::take(&mut control)));
             }
             if most > 0 {
-                sent += outbound.take(most, out) as u64;
+                let taken = outbound.take(most, out) as u64;
+                sent += taken;
+                if taken > 0 {
+                    self.data_end = self.sent + sent;
+                }
             }
         }
         if let Some(closing) = &self.closing
             && outbound.is_flushed()
         {
             Control::Close { code: closing.code, reason: closing.reason.clone() }.encode(&mut control);
-            self.last_words = Some((self.sent + sent, control.clone()));
             sent += control.len() as u64;
             out.push_back(Segment::Frames(control));
+            self.close_sent = true;
             self.complete = !closing.at_once;
         }
         self.sent += sent;
@@ -372,7 +378,7 @@ impl Session {
     /// When `handle_timeout` or, if the driver can send (`writable`), `poll_transmit` wants to be
     /// called, if nothing happens before. What cannot be sent is not waited for by the clock.
     pub(crate) fn deadline(&self, writable: bool) -> Option<Instant> {
-        if self.close_sent() {
+        if self.close_sent {
             return None;
         }
         if self.suspended {
@@ -409,6 +415,30 @@ impl Session {
         self.acknowledged = self.inbound.received();
         self.ack_at = None;
         self.wants_ack = false;
+    }
+
+    /// The peer is there, of which the session knew nothing so far: these are its terms. The
+    /// channels whose messages wait for credit now.
+    pub(crate) fn meet(
+        &mut self,
+        now: Instant,
+        settings: &Settings,
+        outbound: &mut Outbound,
+        spare: &mut impl Spare,
+    ) -> Result<Vec<ChannelId>, Conflict> {
+        self.resumable = settings.resumable;
+        self.inbound.settle(settings.peer_may_send);
+        self.announce(now);
+        let Some(window) = Credit::new(settings.peer_window) else {
+            self.fail(&Violation::CreditOverflow(ChannelId::new(0)));
+            return Ok(Vec::new());
+        };
+        outbound.settle(settings.we_may_send, window, settings.peer_max_message, spare)
+    }
+
+    /// The two cannot go on together: the peer is told so, ahead of all that waits.
+    pub(crate) fn refuse(&mut self, cause: ConnectionError, reason: &str) {
+        self.end(cause, CloseCode::NORMAL, reason);
     }
 
     /// From now on a lost socket is the end: there is no way to another.
@@ -461,12 +491,7 @@ impl Session {
 
     /// Whether our CLOSE has been handed to the driver: the last thing that it sends.
     pub(crate) fn close_sent(&self) -> bool {
-        self.last_words.is_some()
-    }
-
-    /// Our CLOSE, and where in our stream it begins.
-    pub(crate) fn last_words(&self) -> Option<&(u64, Vec<u8>)> {
-        self.last_words.as_ref()
+        self.close_sent
     }
 
     /// Whether the peer's CLOSE has come: nothing follows it.
@@ -475,10 +500,13 @@ impl Session {
     }
 
     /// Whether the peer has all that the application sent: it has acknowledged it, or answered a
-    /// CLOSE that went behind all of it.
-    pub(crate) fn is_delivered(&self) -> bool {
-        let acknowledged = self.last_words.as_ref().is_some_and(|(at, _)| *at <= self.peer_has);
-        self.complete && (self.close_received || acknowledged)
+    /// CLOSE that went behind all of it. Only after a close of ours.
+    pub(crate) fn is_delivered(&self, outbound: &Outbound) -> bool {
+        let closes = self.closing.as_ref().is_some_and(|closing| !closing.at_once);
+        // If nothing was sent at all, nothing was acknowledged either.
+        let all = outbound.is_flushed() && (1..=self.peer_has).contains(&self.data_end);
+        let acknowledged = closes && all;
+        self.complete && self.close_received || acknowledged
     }
 
     /// The last round trip that was measured.

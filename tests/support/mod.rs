@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod chaos;
+pub mod line;
 pub mod wire;
 
 use std::time::Duration;

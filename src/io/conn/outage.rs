@@ -10,10 +10,13 @@ use crate::config::Config;
 use crate::error::{ConnectError, ConnectionError, HandshakeError};
 use crate::event::Event;
 use crate::io::driver::Context;
+use crate::io::establish::{client_settings, first, resumption};
 use crate::io::pace::Pace;
-use crate::io::resume::{Outage, Past, Resumption, Side};
-use crate::io::socket::Socket;
-use crate::proto::handshake::{SessionId, Status, Terms};
+use crate::io::pending::NewSocket;
+use crate::io::resume::{Outage, Past, Resumption, Side, TAIL};
+use crate::proto::handshake::{Rights, SessionId, Status, Terms};
+use crate::proto::outbound::Conflict;
+use crate::proto::session::Settings;
 
 impl Conn {
     pub(super) fn may_resume(&self) -> bool {
@@ -61,12 +64,18 @@ impl Conn {
     pub(super) fn wait_for_socket(&mut self, ctx: &mut Context) -> Next {
         self.exchange(ctx);
         self.tell_notices();
+        let lazy = self.is_lazy();
         let Some(outage) = self.outage.as_mut() else { return Next::Wait };
         if !self.session.may_resume() {
             // The peer broke the protocol with its last words, and cannot be told.
             if let Some(cause) = self.session.ended() {
                 self.shared.end(cause);
             }
+            return Next::Done;
+        }
+        let idle = || self.shared.send.read(|outbound| outbound.is_flushed());
+        if self.session.ended().is_some() && lazy && idle() {
+            // Closed before the peer was there, and nothing to tell it.
             return Next::Done;
         }
         if outage.is_over(ctx.now) {
@@ -106,13 +115,16 @@ impl Conn {
 
     /// What a client that comes back is to be told, once the connection is over.
     pub(crate) fn past(&self) -> Past {
-        match self.session.last_words() {
-            Some((at, words)) => {
-                let received = self.session.inbound().received();
-                Past::Closed { received, at: *at, words: words.clone() }
-            }
-            None if self.shared.send.ended() == Some(ConnectionError::SessionExpired) => Past::Expired,
-            None => Past::Unknown,
+        let heard = self.session.close_received() && (self.peer_finished || !self.answers_close());
+        if self.session.close_sent()
+            && !heard
+            && let Some((at, tail)) = self.outbox.replay().tail(TAIL)
+        {
+            return Past::Closed { received: self.session.inbound().received(), at, tail };
+        }
+        match self.shared.send.ended() {
+            Some(ConnectionError::SessionExpired) => Past::Expired,
+            _ => Past::Unknown,
         }
     }
 
@@ -132,16 +144,20 @@ impl Conn {
     /// An attempt came to nothing; whether that is the end. What the server did not sign may come
     /// from anybody, and is no reason to give up.
     pub(crate) fn attempt_failed(&mut self, error: &ConnectError, now: Instant) -> Next {
+        let lazy = self.is_lazy();
         let Some(outage) = &mut self.outage else { return Next::Wait };
         let cause = match error {
+            // Nothing has been promised to a peer that was never there, so there is nothing to be
+            // stubborn for.
+            ConnectError::Handshake(refusal) if lazy && refusal.is_final() => {
+                ConnectionError::Refused(*refusal)
+            }
             ConnectError::Handshake(HandshakeError::SessionExpired) => ConnectionError::SessionExpired,
             ConnectError::Handshake(HandshakeError::SessionUnknown | HandshakeError::OffsetOutOfRange) => {
                 ConnectionError::SessionUnknown
             }
-            _ => {
-                outage.attempt_failed(now);
-                return Next::Wait;
-            }
+            _ if outage.attempt_failed(now) => return Next::Wait,
+            _ => ConnectionError::PeerUnreachable,
         };
         self.shared.end(&cause);
         Next::Done
@@ -162,16 +178,9 @@ impl Conn {
         Ok(self.session.inbound().received())
     }
 
-    /// Goes on with a new socket, at the offset that the peer named. `ahead` is the end of the
-    /// handshake, `early` what came behind it. `false`: that offset is out of range.
-    pub(crate) fn resume(
-        &mut self,
-        socket: Socket,
-        offset: u64,
-        ahead: Vec<u8>,
-        early: &[u8],
-        ctx: &mut Context,
-    ) -> bool {
+    /// Goes on with a new socket, at the offset that the peer named. `false`: that offset is out of
+    /// range.
+    pub(crate) fn resume(&mut self, new: NewSocket, offset: u64, ctx: &mut Context) -> bool {
         if !self.may_resume() || !self.outbox.replay().reaches(offset) {
             return false;
         }
@@ -179,14 +188,6 @@ impl Conn {
             // The client noticed before we did.
             self.suspend(ctx.now);
         }
-        self.detach();
-        self.outbox.resume(offset, ahead, &mut &*ctx.core.pool);
-        self.pace = Pace::new(self.session.rtt());
-        self.unsent = self.pace.unsent();
-        socket.limit_unsent(self.unsent);
-        self.socket = Some(socket);
-        (self.readable, self.writable) = (true, true);
-        self.session.handle_resumed(ctx.now, offset);
         // It knows the session's name from the Accept.
         if let Some(Resumption { side: Side::Server { unconfirmed }, .. }) = &mut self.resumption {
             *unconfirmed = None;
@@ -194,12 +195,87 @@ impl Conn {
         if let Some(offer) = self.offer.take() {
             offer.make();
         }
+        self.outbox.resume(offset, &mut &*ctx.core.pool);
+        self.attach(new, offset, ctx);
+        true
+    }
+
+    fn attach(&mut self, new: NewSocket, peer_has: u64, ctx: &mut Context) {
+        let NewSocket { socket, peer_addr, rtt, unsent, early } = new;
+        self.detach();
+        self.outbox.put_ahead(unsent);
+        if let Some(rtt) = rtt {
+            self.session.set_rtt(rtt);
+        }
+        self.pace = Pace::new(self.session.rtt());
+        self.unsent = self.pace.unsent();
+        socket.limit_unsent(self.unsent);
+        {
+            let mut agreed = self.shared.agreed.lock();
+            (agreed.local_addr, agreed.peer_addr) = (socket.local_addr(), peer_addr);
+        }
+        self.socket = Some(socket);
+        (self.readable, self.writable) = (true, true);
+        self.session.handle_resumed(ctx.now, peer_has);
         self.shared.suspended.store(false, Relaxed);
         if let Some(Outage { since, attempts, .. }) = self.outage.take() {
             let after = ctx.now.saturating_duration_since(since);
             self.shared.inbox.tell(&Event::Resumed { after, attempts: attempts.max(1) });
         }
-        self.handle_early(early, ctx);
-        true
+        self.handle_early(&early, ctx);
+    }
+
+    // ---- before the peer is there
+
+    /// The peer is waited for like a socket that was lost.
+    pub(crate) fn wait_for_peer(&mut self, now: Instant) {
+        let Some(resumption) = &self.resumption else { return };
+        self.outage = Some(Outage::new(now, resumption.grace, true, 0));
+        self.detach();
+        self.session.handle_suspended();
+    }
+
+    /// Whether the peer has never been there.
+    pub(crate) fn is_lazy(&self) -> bool {
+        self.session_id() == Some(SessionId::default())
+    }
+
+    /// The peer is there for the first time.
+    pub(crate) fn meet(&mut self, new: NewSocket, terms: &Terms, rights: &Rights, ctx: &mut Context) {
+        let Some(Resumption { side: Side::Client { addresses, config }, .. }) = self.resumption.take() else {
+            return;
+        };
+        let role = Side::Client { addresses: first(addresses, new.peer_addr), config: config.clone() };
+        self.resumption = resumption(&config, terms.session, role);
+        self.outbox.keep(self.resumption.is_some());
+        let settings =
+            Settings { resumable: self.resumption.is_some(), ..client_settings(&config, terms, rights) };
+        {
+            // Before the claims are looked at: who claims later sees it.
+            let mut agreed = self.shared.agreed.lock();
+            agreed.may_send = rights.send;
+            agreed.may_receive = rights.receive;
+            agreed.may_interrupt = rights.interrupt;
+        }
+        let Self { session, shared, .. } = self;
+        let mut refusal = Ok(());
+        shared.send.exchange(|outbound, wishes, _| {
+            match session.meet(ctx.now, &settings, outbound, &mut &*ctx.core.pool) {
+                Ok(waiting) => wishes.flushes.iter_mut().for_each(|flush| flush.mark.add(&waiting)),
+                Err(Conflict::NotPermitted(channel)) => {
+                    refusal = Err(HandshakeError::NotPermitted { channel, sending: true });
+                }
+                Err(Conflict::TooLarge(limit)) => refusal = Err(HandshakeError::MessageTooLarge { limit }),
+            }
+            // It is served next.
+            true
+        });
+        if let Some(channel) = (shared.inbox.claimed() - rights.receive).iter().next() {
+            refusal = refusal.and(Err(HandshakeError::NotPermitted { channel, sending: false }));
+        }
+        if let Err(error) = refusal {
+            self.session.refuse(ConnectionError::Refused(error), "this side asked for more than you allow");
+        }
+        self.attach(new, 0, ctx);
     }
 }
