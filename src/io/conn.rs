@@ -298,13 +298,6 @@ impl Conn {
             .read(|outbound| self.session.is_delivered(outbound) || nothing && outbound.is_flushed())
     }
 
-    /// Whether the last that is to be said to a client is the answer to its CLOSE: it hangs up when it
-    /// has it, and comes back if it was lost.
-    fn answers_close(&self) -> bool {
-        let by_peer = matches!(self.session.ended(), Some(ConnectionError::ClosedByPeer { .. }));
-        by_peer && self.owner.is_some() && self.resumption.is_some()
-    }
-
     fn lost(&mut self, error: &io::Error) {
         let cause = match self.session.ended() {
             Some(cause) => cause.clone(),
@@ -402,7 +395,7 @@ impl Conn {
         if let Some(cause) = self.session.ended() {
             self.shared.end(cause);
             if self.session.close_sent() && self.outbox.is_empty() {
-                if self.peer_finished || self.session.close_received() && !self.answers_close() {
+                if self.peer_finished || self.session.close_received() {
                     return Next::Done;
                 }
                 if !self.finished {

@@ -325,26 +325,14 @@ impl Pending {
         let config = Arc::clone(&listener.config);
         let (_, access) = &config.keys[number];
         let status = if asked.session != SessionId::default() {
-            match listener.sessions.find(asked.session, number) {
-                Found::At(conn) => {
-                    self.key = number;
-                    return Some(Ok(Outcome::Claimed { conn, asked, early: Vec::new() }));
+            self.key = number;
+            return match listener.sessions.find(asked.session, number) {
+                Found::At(conn) => Some(Ok(Outcome::Claimed { conn, asked, early: Vec::new() })),
+                Found::Past(past) => {
+                    self.answer_past(&config, &past, &asked);
+                    None
                 }
-                Found::Past(Past::Closed { received, at, tail })
-                    if (at..at + tail.len() as u64).contains(&asked.offset) =>
-                {
-                    // All that it may have missed is the end.
-                    let left = tail[(asked.offset - at) as usize..].to_vec();
-                    self.key = number;
-                    let ours = Terms { session: asked.session, offset: received, ..our_terms(&config) };
-                    self.answer(&config, Status::Ok, &ours);
-                    self.out.extend(left);
-                    self.refused = true;
-                    return None;
-                }
-                Found::Past(Past::Expired) => Status::SessionExpired,
-                Found::Past(_) => Status::SessionUnknown,
-            }
+            };
         } else if asked.offset != 0 {
             Status::OffsetOutOfRange
         } else if listener.is_full() {
@@ -398,6 +386,23 @@ impl Pending {
         let rights = Rights { interrupt: access.interrupt, send: access.send, receive: access.receive };
         self.out.extend(handshake.accept(key, status, ours, &rights));
         self.refused = status != Status::Ok;
+    }
+
+    /// The Accept for a client whose session is over.
+    pub(crate) fn answer_past(&mut self, config: &Config, past: &Past, asked: &Terms) {
+        let status = match past {
+            Past::Closed { received, at, tail } if (*at..at + tail.len() as u64).contains(&asked.offset) => {
+                // All that it has missed is the end: it hears that, and nothing after it.
+                let ours = Terms { session: asked.session, offset: *received, ..our_terms(config) };
+                self.answer(config, Status::Ok, &ours);
+                self.out.extend(&tail[(asked.offset - at) as usize..]);
+                self.refused = true;
+                return;
+            }
+            Past::Expired => Status::SessionExpired,
+            _ => Status::SessionUnknown,
+        };
+        self.answer(config, status, &our_terms(config));
     }
 
     /// The socket, for a connection that goes on with it.

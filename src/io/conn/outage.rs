@@ -115,9 +115,9 @@ impl Conn {
 
     /// What a client that comes back is to be told, once the connection is over.
     pub(crate) fn past(&self) -> Past {
-        let heard = self.session.close_received() && (self.peer_finished || !self.answers_close());
+        // One that has said CLOSE itself does not come back for ours.
         if self.session.close_sent()
-            && !heard
+            && !self.session.close_received()
             && let Some((at, tail)) = self.outbox.replay().tail(TAIL)
         {
             return Past::Closed { received: self.session.inbound().received(), at, tail };
