@@ -75,7 +75,7 @@ impl End {
         let pool = Arc::new(Pool::default());
         let send = SendQueue::new(outbound, Arc::new(Nobody));
         let inbox = Inbox::new(Arc::new(Nobody));
-        let sender = send.claim(CHANNEL, None).ok().flatten().expect("a fresh connection");
+        let sender = send.claim(CHANNEL, None).unwrap();
         let claim = inbox.claim(CHANNEL.into(), &pool).expect("a fresh connection");
         Self {
             session,

@@ -118,8 +118,7 @@ impl Config {
             max_connections: 4096,
             heartbeat: Some((Duration::from_secs(10), Duration::from_secs(30))),
             linger: Duration::from_secs(5),
-            // Off until every promise of sessions has been tested: see CHANGELOG.md.
-            resume_grace: Duration::ZERO,
+            resume_grace: Duration::from_secs(60),
             replay_limit: 4 << 20,
             max_suspended: 1024,
             suspended_bytes: 64 << 20,
@@ -171,7 +170,9 @@ impl Config {
         self
     }
 
-    /// How long a client waits for the server to take the TCP connection. Default 10 s.
+    /// How long a client waits for the server to take the TCP connection; and how long after its
+    /// first attempt it begins another if the link is cut in the middle of the handshake. Default
+    /// 10 s.
     #[must_use]
     pub const fn connect_timeout(mut self, time: Duration) -> Self {
         self.connect_timeout = time;
@@ -218,8 +219,9 @@ impl Config {
     }
 
     /// How long a connection that has lost its socket waits for another before it is over: the
-    /// client tries to connect again, the listener keeps the session for it. Both sides must want
-    /// it. Default zero: a lost socket is the end at once. `Duration::MAX` waits for ever. See
+    /// client tries to connect again, the listener keeps the session for it. Default 60 s: a train in
+    /// a tunnel, a laptop that changes its network. `Duration::MAX` waits for ever. Zero turns it off:
+    /// a lost socket is the end at once, on the other side as soon as it finds that out. See
     /// [sessions](crate::docs::sessions).
     #[must_use]
     pub const fn resume_grace(mut self, time: Duration) -> Self {

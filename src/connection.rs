@@ -1,6 +1,5 @@
 //! The conversation of two peers.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -14,8 +13,9 @@ use crate::error::{ChannelError, CloseCode, CloseError, ConnectError, Connection
 use crate::event::Event;
 use crate::id::{ChannelId, ChannelSet};
 use crate::io::IoThread;
-use crate::io::accept::{Attempt, Goal, our_terms, settings};
-use crate::io::driver::{Adoption, Command};
+use crate::io::connect::{Attempt, Goal, no_address};
+use crate::io::driver::{Adoption, Command, Lazily};
+use crate::io::establish::{our_terms, settings};
 use crate::io::shared::Shared;
 use crate::io::socket::Socket;
 use crate::proto::outbound::Priority;
@@ -80,7 +80,9 @@ impl Connection {
 
     /// Connects to a listener and proves the key to each other.
     ///
-    /// A name that stands for several addresses is tried at each in turn.
+    /// A name that stands for several addresses is tried at each in turn. If the link is cut in the
+    /// middle of the handshake, it is tried again while [`Config::connect_timeout`] lasts; three times
+    /// where the listener has not proved the key yet.
     ///
     /// # Errors
     ///
@@ -90,13 +92,70 @@ impl Connection {
     pub fn connect(address: impl ToSocketAddrs, config: Config) -> Result<Self, ConnectError> {
         config.check()?;
         let thread = io_thread(&config)?;
-        let addresses: VecDeque<SocketAddr> = address.to_socket_addrs()?.collect();
+        let addresses = address.to_socket_addrs()?.collect();
         let (reply, answer) = bounded(1);
-        let all = addresses.iter().copied().collect();
-        let attempt = Attempt { addresses, config, all, goal: Goal::New(reply), error: None };
-        thread.core().push(Command::Connect(Box::new(attempt)));
+        let attempt = Attempt::new(addresses, config, Goal::New(reply));
+        thread.core().push(Command::Connect(attempt));
         let shared = answer.recv().map_err(|_| stopped())??;
         Ok(Self::new(shared))
+    }
+
+    /// Begins to connect to a listener and returns before it is there.
+    ///
+    /// What is sent meanwhile waits, and goes when the listener comes; calls that receive wait. The
+    /// listener is tried at once and then again and again, with pauses from 50 ms to 5 s, until
+    /// [`Config::resume_grace`] is over (with a grace of zero, once). Then, or if the two do not come
+    /// together, every handle fails with the cause.
+    ///
+    /// Until the listener is there:
+    ///
+    /// - its limits are taken to be this side's own ([`Config::window`], [`Config::max_message`]),
+    ///   and every channel to be permitted ([`may_send`](Connection::may_send),
+    ///   [`may_receive`](Connection::may_receive)). If it grants a smaller window, what was sent
+    ///   follows as it grants more; what it does not take at all ends the connection;
+    /// - [`interrupt`](Connection::interrupt) is refused: there is nothing to interrupt;
+    /// - [`is_suspended`](Connection::is_suspended) is true, [`local_addr`](Connection::local_addr)
+    ///   and [`peer_addr`](Connection::peer_addr) are none. [`Event::Resumed`] tells that it came;
+    /// - [`close`](Connection::close), and dropping the last handle, wait for it at most
+    ///   [`Config::linger`] if something was sent.
+    ///
+    /// ```
+    /// use trunkline::{ChannelId, Config, Connection, Key, Listener};
+    ///
+    /// const JOBS: ChannelId = ChannelId::new(1);
+    ///
+    /// let key = Key::generate();
+    /// # let free = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let address = free.local_addr()?;
+    /// # drop(free);
+    /// let client = Connection::connect_lazily(address, Config::new(key.clone()))?;
+    /// client.sender(JOBS)?.send("the first job")?;
+    ///
+    /// // Later, perhaps in another process:
+    /// let listener = Listener::bind(address, Config::new(key))?;
+    /// let server = listener.accept()?;
+    /// assert_eq!(&*server.receiver(JOBS)?.recv()?, b"the first job");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError::Config`] if a setting cannot work, [`ConnectError::Io`] if the name stands
+    /// for no address. All else comes from the handles:
+    /// [`ConnectionError::PeerUnreachable`](crate::ConnectionError::PeerUnreachable) after the grace
+    /// period, [`ConnectionError::Refused`](crate::ConnectionError::Refused) as soon as who answers
+    /// speaks something else, has another key, or allows less than was used.
+    pub fn connect_lazily(address: impl ToSocketAddrs, config: Config) -> Result<Self, ConnectError> {
+        config.check()?;
+        let thread = io_thread(&config)?;
+        let addresses: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
+        if addresses.is_empty() {
+            return Err(no_address().into());
+        }
+        let (reply, answer) = bounded(1);
+        let lazily = Lazily { config, addresses, reply };
+        thread.core().push(Command::ConnectLazily(Box::new(lazily)));
+        Ok(Self::new(answer.recv().map_err(|_| stopped())?))
     }
 
     /// Two connected ends in this process, over a socket pair: for tests, examples, and a kernel
@@ -161,11 +220,7 @@ impl Connection {
     }
 
     fn claim_sender(&self, channel: ChannelId, priority: Option<Priority>) -> Result<Sender, ChannelError> {
-        if !self.may_send().contains(channel) {
-            return Err(ChannelError::NotPermitted { channel, sending: true });
-        }
-        let claim = self.shared().send.claim(channel, priority)?;
-        let (place, generation) = claim.ok_or(ChannelError::PriorityInUse(channel))?;
+        let (place, generation) = self.shared().send.claim(channel, priority)?;
         Ok(Sender::new(Arc::clone(&self.handle), channel, place, generation))
     }
 
@@ -196,14 +251,19 @@ impl Connection {
     /// set. Not if the connection is over: what had arrived can still be read.
     pub fn receiver(&self, channels: impl Into<ChannelSet>) -> Result<Receiver, ChannelError> {
         let channels = channels.into();
-        if let Some(channel) = (channels - self.may_receive()).iter().next() {
-            return Err(ChannelError::NotPermitted { channel, sending: false });
-        }
+        let check = || match (channels - self.may_receive()).iter().next() {
+            Some(channel) => Err(ChannelError::NotPermitted { channel, sending: false }),
+            None => Ok(()),
+        };
+        check()?;
         if channels.is_empty() {
             return Err(ChannelError::NoChannel);
         }
         let claim = self.shared().inbox.claim(channels, self.shared().pool()).map_err(ChannelError::InUse)?;
-        Ok(Receiver::new(Arc::clone(&self.handle), claim))
+        let receiver = Receiver::new(Arc::clone(&self.handle), claim);
+        // A peer that comes at this moment has looked at the claims, or is seen here.
+        check()?;
+        Ok(receiver)
     }
 
     /// What happens on the connection outside its channels, from now on. Each call gives a stream
@@ -228,10 +288,10 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`ChannelError::InterruptNotPermitted`] if the server does not allow it,
+    /// [`ChannelError::InterruptNotPermitted`] if the server does not allow it or was never there,
     /// [`ChannelError::ConnectionLost`] if the connection is over.
     pub fn interrupt(&self) -> Result<(), ChannelError> {
-        if !self.shared().facts.may_interrupt {
+        if !self.shared().agreed().may_interrupt {
             return Err(ChannelError::InterruptNotPermitted);
         }
         Ok(self.shared().send.interrupt()?)
@@ -253,22 +313,24 @@ impl Connection {
         self.shared().rtt()
     }
 
-    /// The channels that this side may send on.
+    /// The channels that this side may send on. All, before the peer of
+    /// [`connect_lazily`](Connection::connect_lazily) is there.
     #[must_use]
     pub fn may_send(&self) -> ChannelSet {
-        self.shared().facts.may_send
+        self.shared().agreed().may_send
     }
 
-    /// The channels that this side may receive.
+    /// The channels that this side may receive. All, before the peer of
+    /// [`connect_lazily`](Connection::connect_lazily) is there.
     #[must_use]
     pub fn may_receive(&self) -> ChannelSet {
-        self.shared().facts.may_receive
+        self.shared().agreed().may_receive
     }
 
     /// Whether this side may interrupt the peer.
     #[must_use]
     pub fn may_interrupt(&self) -> bool {
-        self.shared().facts.may_interrupt
+        self.shared().agreed().may_interrupt
     }
 
     /// Closes the connection: what was sent is flushed, then the peer is told the code and the
@@ -304,8 +366,9 @@ impl Connection {
         self.shared().send.flush(Until::after(timeout))
     }
 
-    /// Whether there is no socket at the moment, and another is waited for. Nothing needs to be
-    /// done about it: calls stay blocked, and what is sent waits.
+    /// Whether there is no socket at the moment, and another is waited for, or the first after
+    /// [`connect_lazily`](Connection::connect_lazily). Nothing needs to be done about it: calls stay
+    /// blocked, and what is sent waits.
     #[must_use]
     pub fn is_suspended(&self) -> bool {
         self.shared().suspended.load(std::sync::atomic::Ordering::Relaxed)
@@ -317,16 +380,18 @@ impl Connection {
         self.shared().send.ended()
     }
 
-    /// The address of this side's socket; none on a pair.
+    /// The address of this side's socket, during an outage of the last one: after it, it may be
+    /// another. None on a pair, and before the peer of
+    /// [`connect_lazily`](Connection::connect_lazily) is there.
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.shared().facts.local_addr
+        self.shared().agreed().local_addr
     }
 
-    /// The address of the peer's socket; none on a pair.
+    /// The address of the peer's socket, as [`local_addr`](Connection::local_addr).
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        self.shared().facts.peer_addr
+        self.shared().agreed().peer_addr
     }
 }
 

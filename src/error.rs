@@ -140,12 +140,54 @@ pub enum HandshakeError {
     /// The server cannot go on from where this side stands.
     #[error("the server cannot go on from where this session stands")]
     OffsetOutOfRange,
+    /// The server does not let this side use a channel that it has used before the server was
+    /// there; only after [`connect_lazily`](crate::Connection::connect_lazily).
+    #[error("the server does not let this side {} on channel {channel}, on which it did before the server was there; the server's `Access` for this key decides", if *sending { "send" } else { "receive" })]
+    NotPermitted {
+        /// The channel.
+        channel: ChannelId,
+        /// Whether it was to send (else to receive).
+        sending: bool,
+    },
+    /// The server does not take a message that was sent before it was there; only after
+    /// [`connect_lazily`](crate::Connection::connect_lazily).
+    #[error(
+        "a message that was sent before the server was there is larger than the {limit} bytes that it takes; send it in pieces, or raise the server's `max_message`"
+    )]
+    MessageTooLarge {
+        /// The most that the server takes, in bytes.
+        limit: u32,
+    },
     /// The handshake took too long.
     #[error("the handshake was not done in time; the other side may be no trunkline server, or too busy")]
     TimedOut,
     /// The other side hung up in the middle of the handshake.
     #[error("the other side hung up during the handshake")]
     Disconnected,
+}
+
+impl HandshakeError {
+    /// Whether another attempt would come to the same.
+    pub(crate) fn is_final(self) -> bool {
+        match self {
+            Self::NotTrunkline | Self::NoCommonVersion | Self::NotAuthorised | Self::BadProof => true,
+            Self::NotPermitted { .. } | Self::MessageTooLarge { .. } => true,
+            Self::TooBusy | Self::TimedOut | Self::Disconnected => false,
+            Self::SessionUnknown | Self::SessionExpired | Self::OffsetOutOfRange => false,
+        }
+    }
+
+    fn fault(self) -> Fault {
+        match self {
+            Self::NotTrunkline
+            | Self::NoCommonVersion
+            | Self::NotAuthorised
+            | Self::NotPermitted { .. }
+            | Self::MessageTooLarge { .. } => Fault::Caller,
+            Self::BadProof => Fault::Peer,
+            _ => Fault::Network,
+        }
+    }
 }
 
 /// The peer did not confirm that it has all that was sent before
@@ -238,6 +280,10 @@ pub enum ConnectionError {
     /// [`resume_grace`](crate::Config::resume_grace).
     #[error("the connection was lost, and the peer could not be reached again in time")]
     PeerUnreachable,
+    /// The server that [`Connection::connect_lazily`](crate::Connection::connect_lazily) was waiting
+    /// for is there, and the two did not come together.
+    #[error("the connection could not be made: {0}")]
+    Refused(HandshakeError),
     /// The I/O thread is gone; see [`IoThread`](crate::IoThread).
     #[error("the I/O thread of this connection has stopped")]
     IoThreadStopped,
@@ -263,6 +309,7 @@ impl ConnectionError {
             | Self::SessionExpired
             | Self::SessionUnknown
             | Self::PeerUnreachable => Fault::Network,
+            Self::Refused(error) => error.fault(),
             Self::IoThreadStopped => Fault::Library,
         }
     }
@@ -279,6 +326,7 @@ impl ConnectionError {
             | Self::SessionExpired
             | Self::SessionUnknown
             | Self::PeerUnreachable
+            | Self::Refused(_)
             | Self::IoThreadStopped => None,
         }
     }
@@ -294,6 +342,10 @@ impl From<ConnectionError> for io::Error {
             | ConnectionError::SessionExpired
             | ConnectionError::PeerUnreachable => io::ErrorKind::TimedOut,
             ConnectionError::SessionUnknown => io::ErrorKind::ConnectionReset,
+            ConnectionError::Refused(HandshakeError::NotAuthorised | HandshakeError::NotPermitted { .. }) => {
+                io::ErrorKind::PermissionDenied
+            }
+            ConnectionError::Refused(_) => io::ErrorKind::ConnectionRefused,
             // An end of the socket is no end of the channel: a reader must not take it for one.
             ConnectionError::Lost { kind: io::ErrorKind::UnexpectedEof } => io::ErrorKind::ConnectionReset,
             ConnectionError::Lost { kind } => *kind,

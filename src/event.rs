@@ -32,7 +32,8 @@ pub enum Event {
     /// The socket was lost; the connection waits for another. Calls stay blocked and what is sent
     /// waits. [`Resumed`](Event::Resumed) or [`Closed`](Event::Closed) follows.
     Suspended,
-    /// There is a socket again, and everything goes on where it was.
+    /// There is a socket again, and everything goes on where it was; or there is the first, after
+    /// [`Connection::connect_lazily`](crate::Connection::connect_lazily).
     Resumed {
         /// How long there was none.
         after: std::time::Duration,

@@ -17,7 +17,9 @@ use crate::io::shared::Core;
 ///
 /// Handshakes are made in the background, several at a time: a client that connects and says
 /// nothing keeps nobody waiting. Dropping the listener stops listening; accepted connections go
-/// on, and those that nobody has accepted are closed.
+/// on, and those that nobody has accepted are closed. A client whose socket is lost comes back to
+/// its listener: without it, a lost socket is the end of a connection, and sessions that wait for
+/// their clients expire at once.
 ///
 /// ```
 /// use trunkline::{Config, Key, Listener};

@@ -112,7 +112,9 @@ fn silent_server() -> (Connection, wire::RawPeer) {
         handshake.accept.window = 1 << 30;
         handshake.finish().unwrap()
     });
+    // It acknowledges nothing either, so nothing is to be kept for it.
     let config = Config::new(Key::from(key)).no_heartbeat().linger(Duration::from_millis(1));
+    let config = config.resume_grace(Duration::ZERO);
     let conn = Connection::connect(address, config).unwrap();
     (conn, accepting.join().unwrap())
 }

@@ -9,57 +9,15 @@ use std::time::{Duration, Instant};
 
 use support::LONG;
 use support::chaos::{Chaos, Cut};
+use support::line::{Line, eventually, next, on};
 use support::wire::{self, ClientHandshake, Noise, RawKey, RawPeer, WireError};
 use trunkline::{
-    ChannelId, ChannelSet, CloseCode, Config, Connection, ConnectionError, Disconnect, Event, Fault,
-    FlushError, IoThread, Key, Listener, RecvError, RecvTimeoutError, SendError,
+    ChannelId, ChannelSet, CloseCode, ConnectError, Connection, ConnectionError, Disconnect, Event, Fault,
+    FlushError, HandshakeError, IoThread, Key, Listener, RecvError, RecvTimeoutError, SendError,
 };
-
-/// Sessions outlive their sockets by the time that the documents recommend.
-fn on(key: Key) -> Config {
-    Config::new(key).resume_grace(Duration::from_secs(60))
-}
 
 const A: ChannelId = ChannelId::new(1);
 const B: ChannelId = ChannelId::new(2);
-
-/// A server, a client, and the link between them.
-struct Line {
-    key: Key,
-    listener: Listener,
-    chaos: Chaos,
-    client: Connection,
-    server: Connection,
-}
-
-impl Line {
-    fn new(set: impl Fn(Config) -> Config) -> Self {
-        let key = Key::generate();
-        let listener = Listener::bind("127.0.0.1:0", set(on(key.clone()))).unwrap();
-        let chaos = Chaos::new(listener.local_addr());
-        let client = Connection::connect(chaos.addr, set(on(key.clone()))).unwrap();
-        let server = listener.accept().unwrap();
-        Self { key, listener, chaos, client, server }
-    }
-}
-
-#[track_caller]
-fn eventually(what: &str, mut is: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is() {
-        assert!(begun.elapsed() < LONG, "never: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn next(events: &crossbeam_channel::Receiver<Event>) -> Event {
-    loop {
-        match events.recv_timeout(LONG).unwrap() {
-            Event::Opened(_) => {}
-            other => return other,
-        }
-    }
-}
 
 #[test]
 fn an_outage_is_nothing_but_two_events() {
@@ -532,6 +490,61 @@ fn a_resume_that_is_cut_anywhere_is_tried_again() {
         }
     }
     let _ = &line.listener;
+}
+
+/// The first handshake is cut after every number of bytes, and a little more, in either direction:
+/// the client tries again, and the server has exactly one connection of it.
+#[test]
+fn a_first_connect_that_is_cut_anywhere_is_tried_again() {
+    let cuts = |n| [[n, u64::MAX], [u64::MAX, n]];
+    thread::scope(|scope| {
+        for part in 0..4 {
+            scope.spawn(move || {
+                let key = Key::generate();
+                let config = || on(key.clone()).handshake_timeout(Duration::from_secs(20));
+                let listener = Listener::bind("127.0.0.1:0", config()).unwrap();
+                let chaos = Chaos::new(listener.local_addr());
+                let mut number = 0u32;
+                for budget in (0..=200).skip(part).step_by(4).flat_map(cuts) {
+                    chaos.plan([budget]);
+                    let client = Connection::connect(chaos.addr, config()).unwrap();
+                    // A ghost would be the one that is accepted, and never say a word.
+                    let server = listener.accept().unwrap();
+                    number += 1;
+                    client.sender(A).unwrap().send(number.to_be_bytes()).unwrap();
+                    let heard = server.receiver(A).unwrap().recv_timeout(LONG);
+                    assert_eq!(heard.as_deref(), Ok(&number.to_be_bytes()[..]), "{budget:?}");
+                    // Whatever becomes of the CLOSE and its answer, the peer has everything.
+                    assert_eq!(client.flush(LONG), Ok(()), "{budget:?}");
+                    assert_eq!(client.close(CloseCode::NORMAL, ""), Ok(()), "{budget:?}");
+                }
+            });
+        }
+    });
+}
+
+/// Cut in the middle of the handshake, and refused the next time: the refusal is what is told.
+#[test]
+fn a_refusal_after_a_cut_handshake_is_told_at_once() {
+    let key = Key::generate();
+    let (right, wrong) = (on(key.clone()), on(Key::generate()));
+    let listeners = [right, wrong].map(|config| Listener::bind("127.0.0.1:0", config).unwrap());
+    let chaos = Chaos::new(listeners[0].local_addr());
+    chaos.plan([[u64::MAX, 100]]);
+    chaos.then_lead_to(listeners[1].local_addr());
+    let refused = Connection::connect(chaos.addr, on(key)).unwrap_err();
+    assert!(matches!(refused, ConnectError::Handshake(HandshakeError::NotAuthorised)), "{refused}");
+}
+
+/// Who always hangs up is no trunkline server, or has no time: the client does not insist for long.
+#[test]
+fn a_server_that_always_hangs_up_is_reported() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    thread::spawn(move || listener.incoming().for_each(drop));
+    let config = on(Key::generate()).connect_timeout(Duration::from_secs(3600));
+    let failed = Connection::connect(addr, config).unwrap_err();
+    assert!(matches!(failed, ConnectError::Handshake(HandshakeError::Disconnected)), "{failed}");
 }
 
 /// Nobody listens where the kernel was: the connection tries until its time is over.

@@ -2,11 +2,11 @@
 //! queues. It knows no channel semantics: it moves bytes and tells the session the time.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use super::accept::Offer;
 use super::driver::{Context, Place, Why};
 use super::outbox::{Outbox, Wrote};
 use super::pace::Pace;
@@ -14,14 +14,14 @@ use super::resume::{Outage, Resumption, Side};
 use super::shared::Shared;
 use super::socket::Socket;
 use super::timer::Alarm;
-use crate::config::Config;
-use crate::error::{ConnectError, ConnectionError, HandshakeError};
+use crate::error::ConnectionError;
 use crate::event::Event;
 use crate::id::ChannelSet;
-use crate::proto::handshake::{SessionId, Status, Terms};
 use crate::proto::session::{Notice, Session};
 use crate::queue::recv::Routes;
 use crate::stats::{ChannelStats, Stats};
+
+mod outage;
 
 /// Reads of one connection before the others, and what is to be written, have their turn.
 const READS: usize = 2;
@@ -54,6 +54,8 @@ pub(crate) struct Conn {
     /// How it goes on when the socket is lost; without, that is the end.
     resumption: Option<Resumption>,
     outage: Option<Outage>,
+    /// To be accepted as soon as the client is known to know of it.
+    offer: Option<Offer>,
     replay_limit: u64,
     shared: Arc<Shared>,
     routes: Routes,
@@ -87,29 +89,31 @@ pub(crate) struct Conn {
 impl Conn {
     /// `unsent` goes ahead of the session's stream.
     pub(crate) fn new(
-        socket: Socket,
+        socket: Option<Socket>,
         session: Session,
         shared: Arc<Shared>,
         resumption: Option<Resumption>,
         replay_limit: u32,
-        owner: Option<Place>,
         unsent: Vec<u8>,
     ) -> Self {
         let pace = Pace::new(session.rtt());
         let limit = pace.unsent();
-        socket.limit_unsent(limit);
+        if let Some(socket) = &socket {
+            socket.limit_unsent(limit);
+        }
         let outbox = Outbox::new(unsent, resumption.is_some());
         Self {
-            socket: Some(socket),
+            socket,
             session,
             resumption,
             outage: None,
+            offer: None,
             replay_limit: replay_limit.into(),
             place: shared.place,
             shared,
             routes: Routes::default(),
             outbox,
-            owner,
+            owner: None,
             // Until the socket says otherwise.
             readable: true,
             hung_up: false,
@@ -163,7 +167,9 @@ impl Conn {
         if self.outage.is_some() {
             return self.wait_for_socket(ctx);
         }
-        let result = self.read(ctx).and_then(|()| {
+        let read = self.read(ctx);
+        self.confirm(ctx.now);
+        let result = read.and_then(|()| {
             self.write(ctx).or_else(|error| {
                 // The peer may have said why before it went.
                 self.readable = true;
@@ -178,7 +184,7 @@ impl Conn {
             Err(error) => {
                 // A CLOSE may have come with the last bytes.
                 self.exchange(ctx);
-                if self.may_resume() {
+                if self.may_resume() && !self.is_done() {
                     self.suspend(ctx.now);
                     return self.wait_for_socket(ctx);
                 }
@@ -188,7 +194,9 @@ impl Conn {
         };
         if next != Next::Done {
             let writable = self.writable && self.outbox.is_empty();
-            let deadline = [self.session.deadline(writable), self.deadline].into_iter().flatten().min();
+            let offer = self.offer.as_ref().map(|offer| offer.at);
+            let deadlines = [self.session.deadline(writable), self.deadline, offer];
+            let deadline = deadlines.into_iter().flatten().min();
             self.alarm.set(deadline, self.place, &mut ctx.timers);
         }
         next
@@ -241,6 +249,25 @@ impl Conn {
         Ok(())
     }
 
+    /// Not to be accepted before it is certain that the client knows of the connection.
+    pub(crate) fn hold_back(&mut self, offer: Offer) {
+        self.offer = Some(offer);
+    }
+
+    /// Whether the client is known to know of the connection; then it can be accepted.
+    fn confirm(&mut self, now: Instant) {
+        if let Some(Resumption { side: Side::Server { unconfirmed }, .. }) = &mut self.resumption
+            && self.session.inbound().received() > 0
+        {
+            *unconfirmed = None;
+        }
+        if let Some(offer) =
+            self.offer.take_if(|offer| offer.at <= now || self.session.inbound().received() > 0)
+        {
+            offer.make();
+        }
+    }
+
     /// Lets the session take bytes, and hands over what came out.
     fn deliver(
         &mut self,
@@ -260,12 +287,27 @@ impl Conn {
     /// The peer's side of the socket has ended.
     fn ended(&mut self) -> io::Result<()> {
         self.readable = false;
-        // Whatever ended the session in the same read, what is to be said of it is still written.
-        if self.session.ended().is_some() || self.session.close_received() {
+        // Whatever ended the session in the same read, what is to be said of it is still written. But
+        // who only closes behind what was sent may have to say it again.
+        if self.session.close_received() || self.session.ended().is_some() && !self.may_resume() {
             self.peer_finished = true;
             return Ok(());
         }
         Err(io::ErrorKind::UnexpectedEof.into())
+    }
+
+    /// Whether nothing is left to be said to a client but the CLOSE, which it can hear from the
+    /// listener if it comes back.
+    fn is_done(&self) -> bool {
+        self.owner.is_some() && self.session.close_sent() && self.is_delivered()
+    }
+
+    /// Whether the peer has all that the application sent before it closed.
+    fn is_delivered(&self) -> bool {
+        let nothing = self.is_lazy() && self.session.ended().is_some();
+        self.shared
+            .send
+            .read(|outbound| self.session.is_delivered(outbound) || nothing && outbound.is_flushed())
     }
 
     fn lost(&mut self, error: &io::Error) {
@@ -388,168 +430,6 @@ impl Conn {
         }
     }
 
-    // ---- without a socket
-
-    fn may_resume(&self) -> bool {
-        self.resumption.is_some() && self.session.may_resume()
-    }
-
-    pub(crate) fn is_suspended(&self) -> bool {
-        self.outage.is_some()
-    }
-
-    pub(crate) fn session_id(&self) -> Option<SessionId> {
-        self.resumption.as_ref().map(|resumption| resumption.session)
-    }
-
-    /// What a suspended connection holds, in bytes: for replay, and in its send queue.
-    pub(crate) fn held(&self) -> usize {
-        self.outbox.replay().memory() + self.shared.send.read(|outbound| outbound.queued())
-    }
-
-    /// Lets go of the socket and waits for another.
-    fn suspend(&mut self, now: Instant) {
-        let Some(resumption) = &self.resumption else { return };
-        let (grace, retries) = match &resumption.side {
-            Side::Client { .. } => (resumption.grace, true),
-            Side::Server { unconfirmed } if self.session.inbound().received() == 0 => {
-                (resumption.grace.min(*unconfirmed), false)
-            }
-            Side::Server { .. } => (resumption.grace, false),
-        };
-        self.outage = Some(Outage::new(now, grace, retries));
-        self.detach();
-        self.session.handle_suspended();
-        self.shared.suspended.store(true, Relaxed);
-        self.shared.inbox.tell(&Event::Suspended);
-    }
-
-    fn detach(&mut self) {
-        self.socket = None;
-        self.outbox.suspend();
-        (self.readable, self.hung_up, self.writable, self.more) = (false, false, false, false);
-        (self.finished, self.peer_finished) = (false, false);
-    }
-
-    fn wait_for_socket(&mut self, ctx: &mut Context) -> Next {
-        self.exchange(ctx);
-        self.tell_notices();
-        let Some(outage) = self.outage.as_mut() else { return Next::Wait };
-        if !self.session.may_resume() {
-            // The peer broke the protocol with its last words, and cannot be told.
-            if let Some(cause) = self.session.ended() {
-                self.shared.end(cause);
-            }
-            return Next::Done;
-        }
-        if outage.is_over(ctx.now) {
-            self.expire();
-            return Next::Done;
-        }
-        let next = if outage.begin_attempt(ctx.now) { Next::Reconnect } else { Next::Wait };
-        let deadline = [outage.deadline(), self.deadline].into_iter().flatten().min();
-        self.alarm.set(deadline, self.place, &mut ctx.timers);
-        next
-    }
-
-    /// Nobody came back in time, or there is no room to wait for it.
-    pub(crate) fn expire(&mut self) {
-        let cause = match self.resumption.as_ref().map(|resumption| &resumption.side) {
-            Some(Side::Client { .. }) => ConnectionError::PeerUnreachable,
-            _ if self.session.inbound().received() == 0 => {
-                self.shared.ghost.store(true, Relaxed);
-                ConnectionError::Lost { kind: io::ErrorKind::UnexpectedEof }
-            }
-            _ => ConnectionError::SessionExpired,
-        };
-        self.shared.end(&cause);
-    }
-
-    /// Whether it is over because nobody came back.
-    pub(crate) fn has_expired(&self) -> bool {
-        self.shared.send.ended() == Some(ConnectionError::SessionExpired)
-    }
-
-    /// What a client needs for an attempt to connect again.
-    pub(crate) fn attempt(&self) -> Option<(Config, Vec<SocketAddr>, Terms)> {
-        let Resumption { session, side, .. } = self.resumption.as_ref()?;
-        let Side::Client { addresses, config } = side else { return None };
-        let terms = Terms {
-            session: *session,
-            offset: self.session.inbound().received(),
-            window: config.window,
-            max_message: config.max_message,
-        };
-        Some((Config::clone(config), addresses.clone(), terms))
-    }
-
-    /// An attempt came to nothing; whether that is the end. What the server did not sign may come
-    /// from anybody, and is no reason to give up.
-    pub(crate) fn attempt_failed(&mut self, error: &ConnectError, now: Instant) -> Next {
-        let Some(outage) = &mut self.outage else { return Next::Wait };
-        let cause = match error {
-            ConnectError::Handshake(HandshakeError::SessionExpired) => ConnectionError::SessionExpired,
-            ConnectError::Handshake(HandshakeError::SessionUnknown | HandshakeError::OffsetOutOfRange) => {
-                ConnectionError::SessionUnknown
-            }
-            _ => {
-                outage.attempt_failed(now);
-                return Next::Wait;
-            }
-        };
-        self.shared.end(&cause);
-        Next::Done
-    }
-
-    /// A client that has proved the key asks to go on at `offset`. From now on nothing more is
-    /// read from the old socket: how much was received is final, and is returned.
-    pub(crate) fn admit(&mut self, offset: u64) -> Result<u64, Status> {
-        if let Some(outage) = &mut self.outage {
-            outage.attempts += 1;
-        }
-        if !self.may_resume() {
-            return Err(Status::SessionUnknown);
-        }
-        if !self.outbox.replay().reaches(offset) {
-            return Err(Status::OffsetOutOfRange);
-        }
-        Ok(self.session.inbound().received())
-    }
-
-    /// Goes on with a new socket, at the offset that the peer named. `ahead` is the end of the
-    /// handshake, `early` what came behind it. `false`: that offset is out of range.
-    pub(crate) fn resume(
-        &mut self,
-        socket: Socket,
-        offset: u64,
-        ahead: Vec<u8>,
-        early: &[u8],
-        ctx: &mut Context,
-    ) -> bool {
-        if !self.may_resume() || !self.outbox.replay().reaches(offset) {
-            return false;
-        }
-        if self.outage.is_none() {
-            // The client noticed before we did.
-            self.suspend(ctx.now);
-        }
-        self.detach();
-        self.outbox.resume(offset, ahead, &mut &*ctx.core.pool);
-        self.pace = Pace::new(self.session.rtt());
-        self.unsent = self.pace.unsent();
-        socket.limit_unsent(self.unsent);
-        self.socket = Some(socket);
-        (self.readable, self.writable) = (true, true);
-        self.session.handle_resumed(ctx.now);
-        self.shared.suspended.store(false, Relaxed);
-        if let Some(Outage { since, attempts, .. }) = self.outage.take() {
-            let after = ctx.now.saturating_duration_since(since);
-            self.shared.inbox.tell(&Event::Resumed { after, attempts: attempts.max(1) });
-        }
-        self.handle_early(early, ctx);
-        true
-    }
-
     fn tell_notices(&mut self) {
         for notice in self.session.take_notices() {
             self.tell(notice);
@@ -632,10 +512,13 @@ impl Drop for Conn {
                 .or_else(|| self.shared.inbox.ended())
                 .unwrap_or(ConnectionError::IoThreadStopped)
         });
+        if let Some(offer) = self.offer.take() {
+            offer.withdraw();
+        }
         self.shared.suspended.store(false, Relaxed);
         *self.shared.last_stats.lock() = Some(self.stats());
         self.shared.inbox.end(&cause);
-        let delivered = self.session.is_delivered();
+        let delivered = self.is_delivered();
         self.shared.send.set_gone(&cause, delivered);
     }
 }

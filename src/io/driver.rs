@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use mio::{Events, Poll, Token};
 
-use super::accept::{
-    Attempt, Goal, Link, Listening, Offered, Outcome, Pending, Resumed, establish, our_terms,
-};
+use super::accept::{Listening, Offered};
 use super::conn::{Conn, Next};
+use super::connect::{Attempt, Goal};
+use super::establish::{Link, establish, establish_lazily, our_terms};
+use super::pending::{NewSocket, Outcome, Pending, Resumed};
 use super::shared::{Core, Shared};
 use super::socket::Socket;
 use super::timer::Timers;
@@ -36,7 +37,7 @@ const SCRATCH: usize = 256 * 1024;
 const WAKER: Token = Token(usize::MAX);
 
 /// Where a source is kept; the generation tells it from one that was there before.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Place {
     index: usize,
     generation: u64,
@@ -47,6 +48,7 @@ pub(crate) enum Command {
     /// A connection's queues have something for it.
     Attend(Place),
     Connect(Box<Attempt>),
+    ConnectLazily(Box<Lazily>),
     Adopt(Box<Adoption>),
     Listen(Box<Listen>),
     Unlisten(Place),
@@ -61,6 +63,13 @@ pub(crate) struct Adoption {
     pub(crate) config: Config,
     pub(crate) settings: Settings,
     pub(crate) reply: Sender<io::Result<Arc<Shared>>>,
+}
+
+/// A client's connection that does not wait for its peer.
+pub(crate) struct Lazily {
+    pub(crate) config: Config,
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) reply: Sender<Arc<Shared>>,
 }
 
 pub(crate) struct Listen {
@@ -246,9 +255,10 @@ impl Driver {
             match command {
                 Command::Attend(place) => self.serve(place, Why::Called),
                 Command::Connect(attempt) => self.attempt(Some(attempt)),
+                Command::ConnectLazily(lazily) => self.connect_lazily(*lazily),
                 Command::Adopt(adoption) => self.adopt(*adoption),
                 Command::Listen(listen) => self.listen(*listen),
-                Command::Unlisten(place) => self.release(place),
+                Command::Unlisten(place) => self.unlisten(place),
                 Command::Stats(place, reply) => {
                     if let Some(Source::Conn(conn)) = self.take(place) {
                         let _ = reply.send(conn.stats());
@@ -276,6 +286,31 @@ impl Driver {
         let _ = reply.send(result);
     }
 
+    /// Nobody can come back to a listener that is gone: its sessions end with their sockets.
+    fn unlisten(&mut self, place: Place) {
+        let source = self.take(place);
+        self.release(place);
+        let Some(Source::Listening(listening)) = source else { return };
+        for session in listening.sessions.places() {
+            match self.take(session) {
+                Some(Source::Conn(mut conn)) => match conn.orphan() {
+                    Next::Done => self.conn_over(session, conn),
+                    _ => self.put(session, Source::Conn(conn)),
+                },
+                Some(other) => self.put(session, other),
+                None => {}
+            }
+        }
+    }
+
+    fn connect_lazily(&mut self, lazily: Lazily) {
+        let Lazily { config, addresses, reply } = lazily;
+        let place = self.reserve();
+        let (conn, shared) = establish_lazily(config, addresses, place, &self.ctx);
+        let _ = reply.send(shared);
+        self.serve_conn(place, conn, Why::Called);
+    }
+
     /// Tries the addresses of a client in turn, until one can be begun.
     fn attempt(&mut self, mut attempt: Option<Box<Attempt>>) {
         while let Some(next) = attempt.take() {
@@ -292,7 +327,7 @@ impl Driver {
         let place = self.reserve();
         if let Err(error) = pending.register(self.poll.registry(), place.token()) {
             self.release(place);
-            return Err(pending.failed(error));
+            return Err(pending.failed(error, self.ctx.now));
         }
         pending.set_alarm(place, &mut self.ctx.timers);
         self.put(place, Source::Pending(pending));
@@ -307,7 +342,9 @@ impl Driver {
             let _ = reply.send(Err(error));
             return;
         }
-        let (conn, shared) = establish(Link::default(), socket, &config, &settings, place, &self.ctx);
+        let new = NewSocket { socket, peer_addr: None, rtt: None, unsent: Vec::new(), early: Vec::new() };
+        let link = Link { new: Some(new), ..Link::default() };
+        let (conn, shared) = establish(link, &config, &settings, place, &self.ctx);
         self.put(place, Source::Conn(conn));
         let _ = reply.send(Ok(shared));
         self.serve(place, Why::Called);
@@ -381,7 +418,7 @@ impl Driver {
             }
             Ok(Outcome::Connected(conn)) => self.serve_conn(place, conn, Why::Called),
             Err(error) => {
-                let attempt = pending.failed(error);
+                let attempt = pending.failed(error, self.ctx.now);
                 self.release(place);
                 self.attempt(attempt);
             }
@@ -405,8 +442,7 @@ impl Driver {
                 self.put(place, Source::Conn(conn));
                 if let Some((config, all, terms)) = attempt {
                     let goal = Goal::Resume { conn: place, terms, failed: self.failed.0.clone() };
-                    let addresses = all.iter().copied().collect();
-                    self.attempt(Some(Box::new(Attempt { addresses, config, all, goal, error: None })));
+                    self.attempt(Some(Attempt::new(all, config, goal)));
                 }
                 return;
             }
@@ -426,7 +462,7 @@ impl Driver {
         {
             listening.connections -= 1;
             if let Some(session) = conn.session_id() {
-                listening.sessions.remove(session, place, conn.has_expired());
+                listening.sessions.remove(session, place, conn.past());
             }
             self.put(owner, Source::Listening(listening));
         }
@@ -459,16 +495,17 @@ impl Driver {
 
     /// A client's connection goes on.
     fn resume(&mut self, resumed: Resumed) {
-        let Resumed { conn: place, mut socket, terms, early } = resumed;
+        let Resumed { conn: place, terms, rights, mut new } = resumed;
         let Some(source) = self.take(place) else { return };
         let Source::Conn(mut conn) = source else { return self.put(place, source) };
-        if let Err(error) = socket.reregister(self.poll.registry(), place.token()) {
+        if let Err(error) = new.socket.reregister(self.poll.registry(), place.token()) {
             let next = conn.attempt_failed(&error.into(), self.ctx.now);
             return self.after_attempt(place, conn, next);
         }
-        if conn.session_id() == Some(terms.session)
-            && conn.resume(socket, terms.offset, Vec::new(), &early, &mut self.ctx)
-        {
+        if conn.is_lazy() {
+            conn.meet(new, &terms, &rights, &mut self.ctx);
+            self.serve_conn(place, conn, Why::Called);
+        } else if conn.session_id() == Some(terms.session) && conn.resume(new, terms.offset, &mut self.ctx) {
             self.serve_conn(place, conn, Why::Called);
         } else {
             let error = HandshakeError::OffsetOutOfRange.into();
@@ -512,10 +549,11 @@ impl Driver {
             listening.sessions.resumed(wanted);
             self.put(owner, Source::Listening(listening));
             self.release(place);
-            if let Some((mut socket, ahead)) = pending.into_socket()
-                && socket.reregister(self.poll.registry(), wanted.token()).is_ok()
+            if let Some(mut new) = pending.new_socket()
+                && new.socket.reregister(self.poll.registry(), wanted.token()).is_ok()
             {
-                conn.resume(socket, asked.offset, ahead, &early, &mut self.ctx);
+                new.early = early;
+                conn.resume(new, asked.offset, &mut self.ctx);
             }
             return self.serve_conn(wanted, conn, Why::Called);
         }

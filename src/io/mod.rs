@@ -4,16 +4,21 @@
 //! |---|---|
 //! | `thread` | the public handle, the thread, and how it ends |
 //! | `driver` | the loop: a value with one method, [`turn`](driver::Driver::turn) |
-//! | `conn` | one connection: its socket, session and queues |
+//! | `conn` | one connection: its socket, session and queues; `conn::outage`: without a socket |
 //! | `resume` | how a connection outlives its socket |
-//! | `accept` | listeners and handshakes, until there is a connection |
+//! | `accept` | listeners |
+//! | `connect` | a client's attempts |
+//! | `pending`, `establish` | handshakes until there is a connection, and how it begins |
 //! | `socket`, `outbox`, `pace`, `timer` | reading and writing, what waits to be written, how fast it drains, deadlines |
 
 pub(crate) mod accept;
 pub(crate) mod conn;
+pub(crate) mod connect;
 pub(crate) mod driver;
+pub(crate) mod establish;
 pub(crate) mod outbox;
 pub(crate) mod pace;
+pub(crate) mod pending;
 pub(crate) mod resume;
 pub(crate) mod shared;
 pub(crate) mod socket;

@@ -55,10 +55,18 @@ impl Outbox {
         self.ahead = Vec::new();
     }
 
-    /// Goes on at `offset` on a new socket, behind the end of its handshake. `false`: the stream
-    /// does not reach that offset.
-    pub(crate) fn resume(&mut self, offset: u64, ahead: Vec<u8>, spare: &mut impl Spare) -> bool {
+    /// Whether what will be written is kept; only before anything is.
+    pub(crate) fn keep(&mut self, keep: bool) {
+        self.replay = Replay::new(keep);
+    }
+
+    /// The end of a new socket's handshake.
+    pub(crate) fn put_ahead(&mut self, ahead: Vec<u8>) {
         self.ahead = ahead;
+    }
+
+    /// Goes on at `offset`. `false`: the stream does not reach that offset.
+    pub(crate) fn resume(&mut self, offset: u64, spare: &mut impl Spare) -> bool {
         self.replay.rewind(offset, spare)
     }
 

@@ -146,13 +146,18 @@ impl Attend for Attention {
 /// What does not change during a connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
+    pub(crate) window: u32,
+    pub(crate) linger: Duration,
+}
+
+/// What the last handshake settled.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Agreed {
     pub(crate) local_addr: Option<SocketAddr>,
     pub(crate) peer_addr: Option<SocketAddr>,
     pub(crate) may_send: ChannelSet,
     pub(crate) may_receive: ChannelSet,
     pub(crate) may_interrupt: bool,
-    pub(crate) window: u32,
-    pub(crate) linger: Duration,
 }
 
 /// One connection, as its handles see it.
@@ -160,6 +165,7 @@ pub(crate) struct Shared {
     pub(crate) core: Arc<Core>,
     pub(crate) place: Place,
     pub(crate) facts: Facts,
+    pub(crate) agreed: Mutex<Agreed>,
     pub(crate) send: SendQueue,
     pub(crate) inbox: Inbox,
     /// The last measured round trip in nanoseconds; 0 before the first. Written by the I/O thread,
@@ -177,6 +183,10 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn pool(&self) -> &Pool {
         &self.core.pool
+    }
+
+    pub(crate) fn agreed(&self) -> Agreed {
+        *self.agreed.lock()
     }
 
     pub(crate) fn rtt(&self) -> Option<Duration> {

@@ -330,6 +330,11 @@ impl ClientHandshake {
         (Self { hello, terms, state: ClientState::Hello(Collect::new()) }, hello)
     }
 
+    /// Whether the server has proved that it has the key.
+    pub(crate) fn is_proved(&self) -> bool {
+        !matches!(self.state, ClientState::Hello(_))
+    }
+
     /// Takes what it needs from the front of `input`.
     pub(crate) fn handle(&mut self, input: &mut &[u8], key: &Key) -> ClientStep {
         match &mut self.state {

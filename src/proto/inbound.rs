@@ -163,6 +163,11 @@ impl Inbound {
         }
     }
 
+    /// The peer is there, and this is what it may do. Nothing was received yet.
+    pub(crate) fn settle(&mut self, may_send: ChannelSet) {
+        self.may_send = may_send;
+    }
+
     /// Takes the next bytes of the stream, cut anywhere.
     pub(crate) fn handle(&mut self, mut input: &[u8], out: &mut impl Deliver) -> Result<(), Violation> {
         self.received += input.len() as u64;

@@ -18,6 +18,11 @@ use super::segment::{Segment, Spare};
 use super::table::Table;
 use crate::id::{ChannelId, ChannelSet};
 
+mod settle;
+
+pub(crate) use settle::Conflict;
+use settle::Waiting;
+
 /// A shared payload above this size is referred to instead of copied.
 const COPY: usize = 4096;
 /// A fragment that is not a message's last is not made smaller than this without need.
@@ -128,6 +133,9 @@ struct Channel {
     /// What follows once what is staged is out: the end of its run, and those of empty runs after
     /// it. Only then: a message of the next run waits like any other.
     ends: Vec<End>,
+    /// What comes before those ends: only where the peer granted less than was thought. Something
+    /// is staged as long as there is any.
+    backlog: VecDeque<Waiting>,
     /// A run has begun and not ended.
     open: bool,
     /// Whether the senders that are there now have ended a run and sent nothing after it.
@@ -192,6 +200,10 @@ impl Outbound {
         self.longest = longest.min(MAX_DATA);
     }
 
+    pub(crate) fn may_send(&self, id: ChannelId) -> bool {
+        self.may_send.contains(id)
+    }
+
     /// A sender for a channel: its place and generation. `None`: other senders have it with
     /// another priority.
     pub(crate) fn claim(&mut self, id: ChannelId, priority: Option<Priority>) -> Option<(usize, u32)> {
@@ -202,6 +214,7 @@ impl Outbound {
             lane: Priority::default(),
             staged: None,
             ends: Vec::new(),
+            backlog: VecDeque::new(),
             open: false,
             ended: false,
             generation: 0,
@@ -408,7 +421,7 @@ impl Outbound {
         }
         channel.ended = true;
         if channel.staged.is_some() {
-            if end == End::Finish || !channel.ends.is_empty() {
+            if end == End::Finish || !channel.ends.is_empty() || !channel.backlog.is_empty() {
                 // Empty runs above that are one.
                 if channel.ends.len() < ENDS {
                     channel.ends.push(end);
@@ -456,10 +469,11 @@ impl Outbound {
         let channel = self.channels.at(place);
         channel.credit.grant(bytes).ok_or(Violation::CreditOverflow(id))?;
         if let Some(rest) = channel.staged.take() {
-            let sent = self.push_fragments(place, Payload::Shared(&rest), spare);
-            let channel = self.channels.at(place);
-            if sent < rest.len() {
-                channel.staged = Some(rest.slice(sent..));
+            if let Some(rest) = self.push_rest(place, &rest, spare) {
+                self.channels.at(place).staged = Some(rest);
+                return Ok(None);
+            }
+            if !self.follow(place, spare) {
                 return Ok(None);
             }
             self.staged -= 1;
@@ -476,6 +490,10 @@ impl Outbound {
         if !channel.open {
             return None;
         }
+        if !channel.backlog.is_empty() && self.stop_backlog(place, code, spare) {
+            return Some(place);
+        }
+        let channel = self.channels.at(place);
         self.staged -= usize::from(channel.staged.take().is_some());
         if let Some(end) = channel.ends.first_mut() {
             // Its senders have finished it: it is not theirs any more.
@@ -545,6 +563,7 @@ impl Outbound {
         for channel in self.channels.iter_mut() {
             channel.staged = None;
             channel.ends = Vec::new();
+            channel.backlog = VecDeque::new();
         }
     }
 

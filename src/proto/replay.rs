@@ -187,6 +187,15 @@ impl Replay {
         true
     }
 
+    /// All that the peer has not acknowledged, and its offset, if that is no more than `most` bytes.
+    pub(crate) fn tail(&self, most: usize) -> Option<(u64, Vec<u8>)> {
+        if !self.keep || self.end - self.acked > most as u64 {
+            return None;
+        }
+        let parts = self.segments.iter().flat_map(Segment::parts).flatten();
+        Some((self.acked, parts.skip((self.acked - self.base) as usize).copied().collect()))
+    }
+
     /// Memory held: the capacities, not only the bytes.
     pub(crate) fn memory(&self) -> usize {
         let held = self.segments.iter().map(|segment| match segment {
@@ -272,6 +281,8 @@ mod tests {
                 }
                 prop_assert_eq!(replay.is_written(), cursor == end);
                 prop_assert_eq!(replay.unacknowledged(), end - acked);
+                let tail: Vec<u8> = (acked..end).map(|offset| offset as u8).collect();
+                prop_assert_eq!(replay.tail(2000), (tail.len() <= 2000).then_some((acked, tail)));
             }
         }
     }

@@ -16,7 +16,7 @@ use super::credit::Credit;
 use super::frame::{Control, Violation};
 use super::inbound::{Deliver, Inbound, Taken};
 use super::liveness::{Heartbeat, Liveness};
-use super::outbound::Outbound;
+use super::outbound::{Conflict, Outbound};
 use super::segment::{Segment, Spare};
 use crate::error::{CloseCode, ConnectionError};
 use crate::id::{ChannelId, ChannelSet};
@@ -88,6 +88,8 @@ pub(crate) struct Session {
     /// The socket is to be given up: nothing was heard for too long.
     silent: bool,
     closing: Option<Closing>,
+    /// Where in our stream the last of what the application sent ends.
+    data_end: u64,
     close_sent: bool,
     close_received: bool,
     /// All that the application sent went out before our CLOSE.
@@ -135,6 +137,7 @@ impl Session {
             suspended: false,
             silent: false,
             closing: None,
+            data_end: 0,
             close_sent: false,
             close_received: false,
             complete: false,
@@ -324,7 +327,11 @@ impl Session {
                 out.push_back(Segment::Frames(std::mem::take(&mut control)));
             }
             if most > 0 {
-                sent += outbound.take(most, out) as u64;
+                let taken = outbound.take(most, out) as u64;
+                sent += taken;
+                if taken > 0 {
+                    self.data_end = self.sent + sent;
+                }
             }
         }
         if let Some(closing) = &self.closing
@@ -403,14 +410,45 @@ impl Session {
         self.suspended = true;
     }
 
-    /// There is a socket again, and the peer knows from its handshake what has been received.
-    pub(crate) fn handle_resumed(&mut self, now: Instant) {
+    /// There is a socket again. Each side knows from the handshake what the other has received: the
+    /// peer so much of our stream.
+    pub(crate) fn handle_resumed(&mut self, now: Instant, peer_has: u64) {
+        self.peer_has = self.peer_has.max(peer_has);
         self.suspended = false;
         self.silent = false;
         self.liveness.restart(now);
         self.acknowledged = self.inbound.received();
         self.ack_at = None;
         self.wants_ack = false;
+    }
+
+    /// The peer is there, of which the session knew nothing so far: these are its terms. The
+    /// channels whose messages wait for credit now.
+    pub(crate) fn meet(
+        &mut self,
+        now: Instant,
+        settings: &Settings,
+        outbound: &mut Outbound,
+        spare: &mut impl Spare,
+    ) -> Result<Vec<ChannelId>, Conflict> {
+        self.resumable = settings.resumable;
+        self.inbound.settle(settings.peer_may_send);
+        self.announce(now);
+        let Some(window) = Credit::new(settings.peer_window) else {
+            self.fail(&Violation::CreditOverflow(ChannelId::new(0)));
+            return Ok(Vec::new());
+        };
+        outbound.settle(settings.we_may_send, window, settings.peer_max_message, spare)
+    }
+
+    /// The two cannot go on together: the peer is told so, ahead of all that waits.
+    pub(crate) fn refuse(&mut self, cause: ConnectionError, reason: &str) {
+        self.end(cause, CloseCode::NORMAL, reason);
+    }
+
+    /// From now on a lost socket is the end: there is no way to another.
+    pub(crate) fn set_resumable(&mut self, resumable: bool) {
+        self.resumable = resumable;
     }
 
     /// The first frame of a client: it tells the server that the Accept came through, without
@@ -466,10 +504,14 @@ impl Session {
         self.close_received
     }
 
-    /// Whether the peer has all that the application sent: it has answered a CLOSE that went
-    /// behind all of it.
-    pub(crate) fn is_delivered(&self) -> bool {
-        self.complete && self.close_received
+    /// Whether the peer has all that the application sent: it has acknowledged it, or answered a
+    /// CLOSE that went behind all of it. Only after a close of ours.
+    pub(crate) fn is_delivered(&self, outbound: &Outbound) -> bool {
+        let closes = self.closing.as_ref().is_some_and(|closing| !closing.at_once);
+        // If nothing was sent at all, nothing was acknowledged either.
+        let all = outbound.is_flushed() && (1..=self.peer_has).contains(&self.data_end);
+        let acknowledged = closes && all;
+        self.complete && self.close_received || acknowledged
     }
 
     /// The last round trip that was measured.

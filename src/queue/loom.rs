@@ -75,7 +75,7 @@ fn outbound(credit: u32, limit: usize) -> Outbound {
 }
 
 fn claim(queue: &SendQueue) -> (usize, u32) {
-    queue.claim(CHANNEL, None).unwrap().unwrap()
+    queue.claim(CHANNEL, None).unwrap()
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn a_lost_connection_wakes_a_sender_and_a_receiver() {
         let sender = {
             let queue = Arc::clone(&queue);
             thread::spawn(move || {
-                let Ok(Some((place, generation))) = queue.claim(CHANNEL, None) else { return };
+                let Ok((place, generation)) = queue.claim(CHANNEL, None) else { return };
                 let sent =
                     queue.send(place, generation, Payload::Slice(b"x"), Until::Forever, &Pool::default());
                 assert!(matches!(sent, Err(Unsent::Ended(_))));

@@ -157,6 +157,13 @@ impl Inbox {
         Ok(Claim { number: number as u8, serial, unreported })
     }
 
+    /// The channels that have receivers.
+    pub(crate) fn claimed(&self) -> ChannelSet {
+        let state = self.state.lock();
+        let queues = state.queues.iter().flatten();
+        queues.fold(ChannelSet::EMPTY, |channels, queue| channels | queue.channels)
+    }
+
     /// Takes all that a queue has into an empty batch, waiting as long as `until` allows. An
     /// interrupt ends a wait, this one or the next.
     pub(crate) fn take(&self, claim: &Claim, batch: &mut Batch, until: Until) -> Result<(), Nothing> {

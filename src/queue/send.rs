@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Attend;
 use super::pool::Pool;
 use super::sync::{Condvar, Mutex, MutexGuard};
-use crate::error::{CloseCode, CloseError, ConnectionError, FlushError};
+use crate::error::{ChannelError, CloseCode, CloseError, ConnectionError, FlushError};
 use crate::id::ChannelId;
 use crate::proto::frame::End;
 use crate::proto::outbound::{Mark, Outbound, Payload, Priority, Refused};
@@ -182,23 +182,25 @@ impl SendQueue {
         }
     }
 
-    /// A sender's place and generation; `None`: the channel has senders of another priority.
+    /// A sender's place and generation.
     pub(crate) fn claim(
         &self,
         id: ChannelId,
         priority: Option<Priority>,
-    ) -> Result<Option<(usize, u32)>, ConnectionError> {
+    ) -> Result<(usize, u32), ChannelError> {
         let mut state = self.state.lock();
-        if let Some(cause) = &state.ended {
-            return Err(cause.clone());
+        if !state.outbound.may_send(id) {
+            return Err(ChannelError::NotPermitted { channel: id, sending: true });
         }
-        let claim = state.outbound.claim(id, priority);
-        if let Some((place, _)) = claim
-            && state.waiters.len() <= place
-        {
+        if let Some(cause) = &state.ended {
+            return Err(cause.clone().into());
+        }
+        let (place, generation) =
+            state.outbound.claim(id, priority).ok_or(ChannelError::PriorityInUse(id))?;
+        if state.waiters.len() <= place {
             state.waiters.resize_with(place + 1, Waiters::default);
         }
-        Ok(claim)
+        Ok((place, generation))
     }
 
     pub(crate) fn clone_sender(&self, place: usize, generation: u32) {

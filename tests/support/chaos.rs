@@ -37,6 +37,8 @@ struct Link {
 
 struct State {
     target: Mutex<SocketAddr>,
+    /// Whom the links after the next lead to.
+    then: Mutex<Option<SocketAddr>>,
     links: Mutex<Vec<Arc<Link>>>,
     /// A link has carried more than a handshake.
     carries: Condvar,
@@ -74,6 +76,7 @@ impl Chaos {
         let addr = listener.local_addr().unwrap();
         let state = Arc::new(State {
             target: Mutex::new(target),
+            then: Mutex::default(),
             links: Mutex::default(),
             carries: Condvar::new(),
             refusing: AtomicBool::new(false),
@@ -92,7 +95,12 @@ impl Chaos {
                     reset(&client);
                     continue;
                 }
-                let Ok(server) = TcpStream::connect(*shared.target.lock().unwrap()) else { continue };
+                let target = {
+                    let mut target = shared.target.lock().unwrap();
+                    let then = shared.then.lock().unwrap().take().unwrap_or(*target);
+                    std::mem::replace(&mut *target, then)
+                };
+                let Ok(server) = TcpStream::connect(target) else { continue };
                 client.set_nodelay(true).unwrap();
                 server.set_nodelay(true).unwrap();
                 let (kind, left) = {
@@ -167,6 +175,11 @@ impl Chaos {
             assert!(!waited.timed_out(), "nobody uses a link");
             links = again;
         }
+    }
+
+    /// Whom new links lead to, after the next one.
+    pub fn then_lead_to(&self, target: SocketAddr) {
+        *self.state.then.lock().unwrap() = Some(target);
     }
 
     /// Cuts all links.

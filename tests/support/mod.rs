@@ -4,6 +4,7 @@
 
 pub mod chaos;
 pub mod kernel;
+pub mod line;
 pub mod process;
 pub mod wire;
 

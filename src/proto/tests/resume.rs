@@ -91,7 +91,7 @@ impl Side {
         assert!(self.replay.rewind(offset, &mut Fresh), "{offset} is out of range: {:?}", self.replay);
         self.flying.clear();
         self.connected = true;
-        self.peer.session.handle_resumed(now);
+        self.peer.session.handle_resumed(now, offset);
     }
 
     fn received(&self) -> u64 {
