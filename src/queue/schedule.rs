@@ -18,8 +18,11 @@ use std::time::Duration;
 use super::sync::{Condvar, Mutex};
 
 /// How long the I/O thread leaves the role to others at a time; after one in which nobody used it,
-/// it takes it back. So nothing waits for longer than two of these because nobody ran the loop.
+/// it takes it back. So nothing waits for longer than two of them because nobody ran the loop.
 const LEASE: Duration = Duration::from_micros(500);
+/// While readers go on using it, each lease is twice as long as the one before, up to so many times
+/// the first: 4 ms.
+const LONGEST: u32 = 8;
 
 /// Ends the holder's sleep; may be called when it does not sleep.
 pub(crate) trait Wake {
@@ -178,9 +181,15 @@ impl<T, W: Wake> Schedule<T, W> {
     pub(crate) fn wait_turn(&self) {
         let mut state = self.state.lock();
         let mut over = false;
+        let mut lease = state.lease;
         while state.holder != Holder::Nobody || !(state.called || over) {
-            let lease = state.lease;
-            over = self.turn.wait_for(&mut state, lease).timed_out() && !std::mem::take(&mut state.used);
+            let timed_out = self.turn.wait_for(&mut state, lease).timed_out();
+            let used = timed_out && std::mem::take(&mut state.used);
+            over = timed_out && !used;
+            if used {
+                // Each look wakes this thread beside those that exchange messages.
+                lease = (lease * 2).min(state.lease * LONGEST);
+            }
         }
         state.called = false;
         state.used = false;
