@@ -665,7 +665,7 @@ impl<'a> Input<'a> {
 
     /// A length around the places where something changes.
     fn length(&mut self) -> usize {
-        let near = [0, 0, 1, 1, 8, 38, 38, 100, 100, 1000, 1000, 4096, 4096, 5000, MAX_DATA, 200_000];
+        let near = [0, 0, 1, 1, 8, 32, 33, 100, 100, 1000, 1000, 4096, 4096, 5000, MAX_DATA, 200_000];
         let near = near[usize::from(self.byte() % 16)];
         (near + usize::from(self.byte() % 4)).saturating_sub(1)
     }

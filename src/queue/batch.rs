@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::pool::Pool;
 use crate::id::ChannelId;
-use crate::message::Message;
+use crate::message::{INLINE, Message};
 use crate::proto::frame::{Control, End, WORD, Word};
 use crate::proto::inbound::PIECE;
 use crate::proto::segment::Spare;
@@ -65,7 +65,7 @@ impl Batch {
         self.pieces
     }
 
-    /// The common case of [`next`](Batch::next): a short message in the middle of a piece. `None`:
+    /// The common case of [`next`](Batch::next): a small message in the middle of a piece. `None`:
     /// nothing was done.
     #[inline(always)]
     pub(crate) fn next_quickly(&mut self) -> Option<Message> {
@@ -74,7 +74,11 @@ impl Batch {
         if word.is_control() {
             return None;
         }
-        let message = Message::inline_from(word.channel(), piece[WORD..].first_chunk()?, word.len())?;
+        let message = if word.len() <= INLINE {
+            Message::inline_from(word.channel(), piece[WORD..].first_chunk()?, word.len())?
+        } else {
+            Message::shared(word.channel(), self.share(self.at + WORD, word.len()))
+        };
         self.at += WORD + word.len();
         self.pieces.messages -= 1;
         Some(message)
@@ -102,8 +106,8 @@ impl Batch {
                 }
                 self.at = end;
                 self.pieces.messages -= 1;
-                let shared = self.shared.get_or_insert_with(|| Bytes::from(std::mem::take(&mut self.piece)));
-                return Some(Entry::Message(Message::shared(channel, shared.slice(start..end))));
+                let bytes = self.share(start, end - start);
+                return Some(Entry::Message(Message::shared(channel, bytes)));
             }
             self.recycle(spare);
             match self.pieces.items.pop_front()? {
@@ -114,6 +118,13 @@ impl Batch {
                 Item::Frames(frames) => self.piece = frames,
             }
         }
+    }
+
+    /// A part of the piece at hand, without a copy.
+    #[inline(never)]
+    fn share(&mut self, start: usize, len: usize) -> Bytes {
+        let shared = self.shared.get_or_insert_with(|| Bytes::from(std::mem::take(&mut self.piece)));
+        shared.slice(start..start + len)
     }
 
     fn recycle(&mut self, spare: &mut impl Spare) {
