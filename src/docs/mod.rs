@@ -11,3 +11,6 @@ pub mod design {}
 
 #[doc = include_str!("sessions.md")]
 pub mod sessions {}
+
+#[doc = include_str!("performance.md")]
+pub mod performance {}
