@@ -3,48 +3,17 @@
 
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use support::heap::{Counting, calls, live, wait_until};
 use support::{LONG, loopback};
 use trunkline::*;
-
-struct Counting;
-
-static LIVE: AtomicI64 = AtomicI64::new(0);
-static CALLS: AtomicU64 = AtomicU64::new(0);
-
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size() as i64, Relaxed);
-        CALLS.fetch_add(1, Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size() as i64, Relaxed);
-        unsafe { System.dealloc(at, layout) }
-    }
-}
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
 const A: ChannelId = ChannelId::new(1);
-
-fn live() -> i64 {
-    LIVE.load(Relaxed)
-}
-
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + LONG;
-    while !done() {
-        assert!(Instant::now() < deadline, "{what} never comes");
-        thread::yield_now();
-    }
-}
 
 #[test]
 fn memory_is_bounded_and_steady() {
@@ -93,10 +62,10 @@ fn a_steady_stream_allocates_nothing_by_the_message() {
     {
         let (here, there) = loopback(|config| config.resume_grace(grace));
         let (sender, receiver) = (here.sender_with(A, class).unwrap(), there.receiver(A).unwrap());
-        let mut calls = 0;
+        let mut made = 0;
         // The first round warms up.
         for _ in 0..2 {
-            let before = CALLS.load(Relaxed);
+            let before = calls();
             thread::scope(|scope| {
                 scope.spawn(|| {
                     for _ in 0..COUNT {
@@ -107,13 +76,13 @@ fn a_steady_stream_allocates_nothing_by_the_message() {
                     receiver.recv().unwrap();
                 }
             });
-            calls = CALLS.load(Relaxed) - before;
+            made = calls() - before;
         }
-        println!("{size} bytes, {class:?}, grace {grace:?}: {calls} allocations for {COUNT} messages");
+        println!("{size} bytes, {class:?}, grace {grace:?}: {made} allocations for {COUNT} messages");
         // What remains is per piece of 16 KiB that messages refer to, and per batch.
         assert!(
-            calls < COUNT / 20,
-            "{calls} allocations for {COUNT} messages of {size} bytes, {class:?}, grace {grace:?}"
+            made < COUNT / 20,
+            "{made} allocations for {COUNT} messages of {size} bytes, {class:?}, grace {grace:?}"
         );
     }
 }

@@ -3,7 +3,7 @@
 mod support;
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use support::chaos::{Chaos, Cut};
 use support::line::{Line, eventually, next, on};
 use support::wire::{self, ClientHandshake, RawKey, RawPeer, WireError};
 use trunkline::{
-    ChannelId, CloseCode, Config, Connection, ConnectionError, Event, Key, Listener, RecvError,
-    RecvTimeoutError,
+    ChannelId, CloseCode, Config, ConnectError, Connection, ConnectionError, Event, HandshakeError, Key,
+    Listener, RecvError, RecvTimeoutError,
 };
 
 const A: ChannelId = ChannelId::new(1);
@@ -95,18 +95,22 @@ fn a_process_of_its_own() {
 /// asks hears that not everything was acknowledged, and one whose link heals in time that it was.
 #[test]
 fn a_process_that_ends_during_an_outage_waits_for_no_more_than_linger() {
+    // This side's own connections have nobody to wait for either.
+    let config = || on(Key::from(KEY)).linger(Duration::from_millis(10));
     for (role, expected) in [("close", 7), ("drop", 8)] {
-        let listener = Listener::bind("127.0.0.1:0", on(Key::from(KEY))).unwrap();
+        let listener = Listener::bind("127.0.0.1:0", config()).unwrap();
         let chaos = Chaos::new(listener.local_addr());
         let (mut process, _) = Process::start(role, &chaos.addr.to_string());
         let server = listener.accept().unwrap();
-        assert_eq!(&*server.receiver(A).unwrap().recv_timeout(LONG).unwrap(), b"before");
+        // It stays: dropped, it would tell the process to stop sending, if the link is there for so long.
+        let receiver = server.receiver(A).unwrap();
+        assert_eq!(&*receiver.recv_timeout(LONG).unwrap(), b"before");
         chaos.refuse(true);
         chaos.cut(Cut::Reset);
         // It would wait for ever, and this with it.
         assert_eq!(process.status(), Some(expected), "{role}");
     }
-    let listener = Listener::bind("127.0.0.1:0", on(Key::from(KEY))).unwrap();
+    let listener = Listener::bind("127.0.0.1:0", config()).unwrap();
     let chaos = Chaos::new(listener.local_addr());
     let (mut process, _) = Process::start("close", &chaos.addr.to_string());
     let server = listener.accept().unwrap();
@@ -258,28 +262,95 @@ fn a_link_that_never_lasts_for_a_whole_replay_makes_progress() {
     assert!(line.chaos.cuts() > 30, "{}", line.chaos.cuts());
 }
 
+/// Somebody who hangs up at once: an address that nobody else gets meanwhile.
+fn hangs_up() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    thread::spawn(move || listener.incoming().for_each(drop));
+    addr
+}
+
+/// The link falls silent in the first handshake, with no FIN and no RST, and after that the proxy is
+/// dead: the client says so in time, and the server has no connection of it.
+#[test]
+fn a_first_handshake_that_falls_silent_ends_in_time() {
+    let key = Key::generate();
+    // More than both sides need; only a link that is silent takes so long.
+    let patience = Duration::from_secs(1);
+    let client = || on(key.clone()).handshake_timeout(patience).connect_timeout(LONG);
+    // It notices silence before it takes it for a client that has nothing to say.
+    let server = || on(key.clone()).heartbeat(Duration::from_millis(20), Duration::from_millis(100));
+    // In each of the four messages: who has not proved the key yet is not asked again.
+    let proved = wire::SERVER_HELLO as u64;
+    let cuts = [[0, u64::MAX], [20, u64::MAX], [u64::MAX, 0], [u64::MAX, proved - 1]];
+    let later = [[wire::CLIENT_HELLO as u64 + 20, u64::MAX], [u64::MAX, proved], [u64::MAX, proved + 99]];
+    thread::scope(|scope| {
+        for cut in cuts.into_iter().chain(later) {
+            let (key, client, server) = (&key, &client, &server);
+            scope.spawn(move || {
+                let gone = hangs_up();
+                let listener =
+                    Listener::bind("127.0.0.1:0", server().handshake_timeout(patience / 2)).unwrap();
+                let chaos = Chaos::new(listener.local_addr());
+                chaos.plan_cuts(Cut::Silence, [cut]);
+                chaos.then_lead_to(gone);
+                let failed = Connection::connect(chaos.addr, client()).unwrap_err();
+                let expected = if cuts.contains(&cut) {
+                    HandshakeError::TimedOut
+                } else {
+                    // It has tried again, and met the end of the proxy.
+                    HandshakeError::Disconnected
+                };
+                assert!(
+                    matches!(failed, ConnectError::Handshake(error) if error == expected),
+                    "{cut:?}: {failed}"
+                );
+                // The first to be accepted is one that is there.
+                let real = Connection::connect(listener.local_addr(), on(key.clone())).unwrap();
+                real.sender(A).unwrap().send("real").unwrap();
+                let accepted = listener.accept().unwrap();
+                let heard = accepted.receiver(A).unwrap().recv_timeout(LONG);
+                assert_eq!(heard.as_deref(), Ok(&b"real"[..]), "{cut:?}");
+
+                // One that has time tries until the link is good.
+                let lazy = Chaos::new(listener.local_addr());
+                lazy.plan_cuts(Cut::Silence, [cut]);
+                let client = Connection::connect_lazily(lazy.addr, client()).unwrap();
+                client.sender(A).unwrap().send("at last").unwrap();
+                let accepted = listener.accept().unwrap();
+                let heard = accepted.receiver(A).unwrap().recv_timeout(LONG);
+                assert_eq!(heard.as_deref(), Ok(&b"at last"[..]), "{cut:?}");
+            });
+        }
+    });
+}
+
 /// The socket is lost around the CLOSE, at every offset: who closes hears that the peer has
 /// everything, and the peer hears of the close or, if the client's is lost for good, of an end.
 /// Nobody waits for the grace period, which has no end.
 #[test]
 fn a_close_that_is_cut_anywhere_ends_both_sides() {
-    for by_client in [true, false] {
+    let ways = [Cut::Reset, Cut::Fin].map(|kind| [true, false].map(|by_client| (kind, by_client)));
+    for (kind, by_client) in ways.concat() {
         for cut in (100..=260).step_by(3).flat_map(|at| [[at, u64::MAX], [u64::MAX, at + 60]]) {
             let key = Key::generate();
             let config = || on(key.clone()).resume_grace(Duration::MAX).linger(Duration::from_secs(3600));
             let listener = Listener::bind("127.0.0.1:0", config()).unwrap();
             let chaos = Chaos::new(listener.local_addr());
-            chaos.plan([cut]);
+            chaos.plan_cuts(kind, [cut]);
             let client = Connection::connect(chaos.addr, config()).unwrap();
             let server = listener.accept().unwrap();
             let (closing, other) = if by_client { (client, server) } else { (server, client) };
             closing.sender(A).unwrap().send("all").unwrap();
             assert_eq!(&*other.receiver(A).unwrap().recv_timeout(LONG).unwrap(), b"all");
             assert_eq!(closing.flush(LONG), Ok(()));
-            assert_eq!(closing.close(CloseCode::NORMAL, "bye"), Ok(()), "{cut:?}, {by_client}");
+            assert_eq!(closing.close(CloseCode::NORMAL, "bye"), Ok(()), "{kind:?} {cut:?}, {by_client}");
             eventually("the other side hears of it", || other.close_reason().is_some());
             let told = other.close_reason().unwrap();
-            assert!(matches!(&told, ConnectionError::ClosedByPeer { .. }), "{told:?}, {cut:?}, {by_client}");
+            assert!(
+                matches!(&told, ConnectionError::ClosedByPeer { .. }),
+                "{told:?}, {kind:?} {cut:?}, {by_client}"
+            );
         }
     }
 }

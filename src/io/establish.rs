@@ -136,3 +136,43 @@ pub(crate) fn first(mut addresses: Vec<SocketAddr>, answered: Option<SocketAddr>
 pub(crate) fn our_terms(config: &Config) -> Terms {
     Terms { session: SessionId::default(), offset: 0, window: config.window, max_message: config.max_message }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::key::Key;
+    use crate::proto::liveness::{Heartbeat, Liveness};
+
+    /// 1,000 connections that begin together and stay idle: their heartbeats are spread over a
+    /// quarter of the interval, and none comes late.
+    #[test]
+    fn a_thousand_connections_do_not_tick_together() {
+        const INTERVAL: Duration = Duration::from_secs(10);
+        let config = Config::new(Key::generate()).heartbeat(INTERVAL, INTERVAL * 3);
+        let start = Instant::now();
+        for beat in 1..=3u32 {
+            let mut together = HashMap::new();
+            for _ in 0..1000 {
+                let (interval, timeout) = settings(&config, &our_terms(&config)).heartbeat.unwrap();
+                assert_eq!(timeout, INTERVAL * 3);
+                let mut live = Liveness::new(start, Some(interval), timeout);
+                let mut at = start;
+                for number in 1..=beat {
+                    at = live.deadline().unwrap();
+                    assert_eq!(live.poll(at), Heartbeat::Ping(number.into()));
+                    live.handle_pong(at, number.into());
+                    live.handle_alive(at);
+                }
+                let after = at.duration_since(start);
+                assert!((INTERVAL * 3 / 4 * beat..=INTERVAL * beat).contains(&after), "{after:?}");
+                *together.entry(after.as_millis() / 100).or_insert(0) += 1;
+            }
+            // Of 25 tenths of a second, or more, about 40 of them in each.
+            let most = together.values().max().unwrap();
+            assert!(together.len() >= 25 && *most < 100, "{most} in the same tenth of a second");
+        }
+    }
+}

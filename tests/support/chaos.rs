@@ -50,7 +50,7 @@ struct State {
     /// At most so many bytes a second each way.
     rate: AtomicU64,
     noise: Mutex<Noise>,
-    planned: Mutex<std::collections::VecDeque<Budget>>,
+    planned: Mutex<std::collections::VecDeque<(Cut, Budget)>>,
     cuts: AtomicU64,
 }
 
@@ -113,8 +113,7 @@ impl Chaos {
                     let random = [random(), random()];
                     let planned = shared.planned.lock().unwrap().pop_front();
                     let kind = [Cut::Fin, Cut::Reset, Cut::Reset, Cut::Silence][noise.below(4)];
-                    let kind = if planned.is_some() { Cut::Reset } else { kind };
-                    (kind, planned.unwrap_or(random))
+                    planned.unwrap_or((kind, random))
                 };
                 let link = Arc::new(Link {
                     client,
@@ -153,9 +152,14 @@ impl Chaos {
         self.state.rough.store(false, SeqCst);
     }
 
-    /// The next links are cut after exactly so many bytes each way.
+    /// The next links are reset after exactly so many bytes each way.
     pub fn plan(&self, budgets: impl IntoIterator<Item = Budget>) {
-        self.state.planned.lock().unwrap().extend(budgets);
+        self.plan_cuts(Cut::Reset, budgets);
+    }
+
+    /// The next links are cut in this way after exactly so many bytes each way.
+    pub fn plan_cuts(&self, kind: Cut, budgets: impl IntoIterator<Item = Budget>) {
+        self.state.planned.lock().unwrap().extend(budgets.into_iter().map(|budget| (kind, budget)));
     }
 
     pub fn refuse(&self, refusing: bool) {

@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod chaos;
+pub mod heap;
 pub mod kernel;
 pub mod line;
 pub mod process;
