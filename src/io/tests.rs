@@ -242,3 +242,53 @@ fn a_panic_in_a_thread_that_leads_leaves_the_role_free() {
         ends.ask();
     }
 }
+
+/// A connection whose far end fills a window of 64 messages of 1 KiB and waits for credit; nobody
+/// runs the near loop. The third hears of the far `send` that had to wait.
+fn far_sender_waits(ends: &Ends) -> (Connection, Receiver, mpsc::Receiver<bool>) {
+    const WINDOW: usize = 64;
+    let (near, far) = ends.connect();
+    let receiver = near.receiver(OTHER).unwrap();
+    ends.take_role();
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        let sender = far.sender(OTHER).unwrap();
+        for _ in 0..WINDOW {
+            sender.send([0; 1024 - 32]).unwrap();
+        }
+        let sent = sender.send([0; 1024 - 32]).is_ok();
+        let _ = tell.send(sent);
+        // Until the test is over.
+        let _ = far.receiver(ANSWER).unwrap().recv();
+    });
+    let until = Instant::now() + LONG;
+    let mut driver = ends.core.driver.lock();
+    while receiver.len() < WINDOW {
+        assert!(Instant::now() < until, "the window is not used");
+        driver.as_mut().unwrap().turn(Some(Instant::now() + Duration::from_millis(5))).unwrap();
+    }
+    drop(driver);
+    ends.core.schedule.release(false, false);
+    (near, receiver, told)
+}
+
+#[test]
+fn credit_that_is_due_goes_out_with_nobody_in_the_loop() {
+    let ends = Ends::new(|config| config.window(64 * 1024));
+    let (_near, receiver, told) = far_sender_waits(&ends);
+    for _ in 0..32 {
+        receiver.try_recv().unwrap();
+    }
+    assert_eq!(told.recv_timeout(LONG), Ok(true));
+}
+
+#[test]
+fn a_stop_behind_a_report_that_can_wait_does_not_wait() {
+    let ends = Ends::new(|config| config.window(64 * 1024));
+    let (_near, receiver, told) = far_sender_waits(&ends);
+    for _ in 0..8 {
+        receiver.try_recv().unwrap();
+    }
+    receiver.stop(7);
+    assert_eq!(told.recv_timeout(LONG), Ok(false));
+}
