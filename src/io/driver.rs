@@ -16,19 +16,20 @@ use mio::{Events, Poll, Token};
 use super::accept::{Listening, Offered};
 use super::conn::{Conn, Next};
 use super::connect::{Attempt, Goal};
-use super::establish::{Link, establish, establish_lazily, our_terms};
-use super::pending::{NewSocket, Outcome, Pending, Resumed};
+use super::establish::{Link, establish, establish_lazily};
+use super::pending::{NewSocket, Outcome, Pending};
 use super::shared::{Core, Shared};
 use super::socket::Socket;
 use super::timer::Timers;
 use crate::config::Config;
-use crate::error::{ConnectError, HandshakeError};
+use crate::error::ConnectError;
 use crate::id::ChannelId;
-use crate::proto::handshake::{Status, Terms};
 use crate::proto::inbound::Taken;
 use crate::proto::session::Settings;
 use crate::queue::route::Staging;
 use crate::stats::Stats;
+
+mod sessions;
 
 /// Bytes of one read. More than the processor's nearest caches hold would be read twice from
 /// memory; less would cost calls.
@@ -469,122 +470,6 @@ impl Driver {
         // With it goes what it had not sent; see `serve_conn`.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(conn)));
         self.release(place);
-    }
-
-    // ---- what outlives its socket
-
-    /// A session of a listener's is without a socket: those that have been for longest make room.
-    fn make_room(&mut self, owner: Place, place: Place, held: usize) {
-        let Some(Source::Listening(mut listening)) = self.take(owner) else { return };
-        listening.sessions.suspended(place, held);
-        let (sessions, bytes) = (listening.config.max_suspended, listening.config.suspended_bytes);
-        let mut surplus = listening.sessions.surplus(sessions, bytes);
-        self.put(owner, Source::Listening(listening));
-        while let Some(oldest) = surplus.take() {
-            if let Some(Source::Conn(mut conn)) = self.take(oldest) {
-                conn.expire();
-                self.conn_over(oldest, conn);
-            }
-            if let Some(Source::Listening(mut listening)) = self.take(owner) {
-                listening.sessions.resumed(oldest);
-                surplus = listening.sessions.surplus(sessions, bytes);
-                self.put(owner, Source::Listening(listening));
-            }
-        }
-    }
-
-    /// A client's connection goes on.
-    fn resume(&mut self, resumed: Resumed) {
-        let Resumed { conn: place, terms, rights, mut new } = resumed;
-        let Some(source) = self.take(place) else { return };
-        let Source::Conn(mut conn) = source else { return self.put(place, source) };
-        if let Err(error) = new.socket.reregister(self.poll.registry(), place.token()) {
-            let next = conn.attempt_failed(&error.into(), self.ctx.now);
-            return self.after_attempt(place, conn, next);
-        }
-        if conn.is_lazy() {
-            conn.meet(new, &terms, &rights, &mut self.ctx);
-            self.serve_conn(place, conn, Why::Called);
-        } else if conn.session_id() == Some(terms.session) && conn.resume(new, terms.offset, &mut self.ctx) {
-            self.serve_conn(place, conn, Why::Called);
-        } else {
-            let error = HandshakeError::OffsetOutOfRange.into();
-            let next = conn.attempt_failed(&error, self.ctx.now);
-            self.after_attempt(place, conn, next);
-        }
-    }
-
-    /// A client has proved the key and asks for its connection.
-    fn claim(
-        &mut self,
-        owner: Place,
-        place: Place,
-        mut pending: Box<Pending>,
-        wanted: Place,
-        asked: Terms,
-        early: Vec<u8>,
-    ) {
-        let Some(Source::Listening(mut listening)) = self.take(owner) else { return self.release(place) };
-        let config = Arc::clone(&listening.config);
-        let (mut conn, admitted) = match self.take(wanted) {
-            Some(Source::Conn(mut conn)) => {
-                let admitted = conn.admit(asked.offset);
-                (Some(conn), admitted)
-            }
-            other => {
-                if let Some(other) = other {
-                    self.put(wanted, other);
-                }
-                (None, Err(Status::SessionUnknown))
-            }
-        };
-        let (status, offset) = match admitted {
-            Ok(received) => (Status::Ok, received),
-            Err(status) => (status, 0),
-        };
-        pending.answer(&config, status, &Terms { session: asked.session, offset, ..our_terms(&config) });
-        if status == Status::Ok
-            && let Some(mut conn) = conn.take()
-        {
-            listening.sessions.resumed(wanted);
-            self.put(owner, Source::Listening(listening));
-            self.release(place);
-            if let Some(mut new) = pending.new_socket()
-                && new.socket.reregister(self.poll.registry(), wanted.token()).is_ok()
-            {
-                new.early = early;
-                conn.resume(new, asked.offset, &mut self.ctx);
-            }
-            return self.serve_conn(wanted, conn, Why::Called);
-        }
-        if let Some(conn) = conn {
-            self.put(wanted, Source::Conn(conn));
-        }
-        listening.handshake_begun(place);
-        self.put(owner, Source::Listening(listening));
-        // It says so, and goes.
-        self.serve_pending(place, pending, Why::Called);
-    }
-
-    fn hear_of_failures(&mut self) {
-        while let Ok((place, error)) = self.failed.1.try_recv() {
-            match self.take(place) {
-                Some(Source::Conn(mut conn)) => {
-                    let next = conn.attempt_failed(&error, self.ctx.now);
-                    self.after_attempt(place, conn, next);
-                }
-                Some(other) => self.put(place, other),
-                None => {}
-            }
-        }
-    }
-
-    fn after_attempt(&mut self, place: Place, conn: Box<Conn>, next: Next) {
-        if next == Next::Done {
-            self.conn_over(place, conn);
-        } else {
-            self.serve_conn(place, conn, Why::Called);
-        }
     }
 
     // ---- where it is kept
