@@ -1,7 +1,7 @@
 //! The loop of the I/O thread, as a value: [`Driver::turn`] makes one pass. Nothing in it depends
 //! on which thread calls it.
 //!
-//! A pass: serve who called, serve who has more to do, see to what is due, sleep until something
+//! A pass: serve who called, serve who has more to do, see to what is due, wait until something
 //! happens, serve the sockets that are ready. No connection gets more than a fixed share of it.
 
 use std::io;
@@ -20,6 +20,7 @@ use super::establish::{Link, establish, establish_lazily};
 use super::pending::{NewSocket, Outcome, Pending};
 use super::shared::{Core, Shared};
 use super::socket::Socket;
+use super::spin::{SPIN, Spin};
 use super::timer::Timers;
 use crate::config::Config;
 use crate::error::ConnectError;
@@ -136,6 +137,7 @@ type Failed = (Place, ConnectError);
 pub(crate) struct Driver {
     poll: Poll,
     events: Events,
+    spin: Spin,
     ctx: Context,
     slots: Vec<Slot>,
     free: Vec<usize>,
@@ -155,6 +157,7 @@ impl Driver {
         Self {
             poll,
             events: Events::with_capacity(256),
+            spin: Spin::default(),
             ctx: Context {
                 now: Instant::now(),
                 timers: Timers::default(),
@@ -222,19 +225,7 @@ impl Driver {
             return Ok(false);
         }
 
-        let wait = if !self.busy.is_empty() || !self.ctx.core.schedule.may_sleep() {
-            Some(Duration::ZERO)
-        } else {
-            let next = [self.ctx.timers.next(), until].into_iter().flatten().min();
-            next.map(|at| at.saturating_duration_since(Instant::now()))
-        };
-        match self.poll.poll(&mut self.events, wait) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.events.clear(),
-            other => other?,
-        }
-        if wait != Some(Duration::ZERO) {
-            self.ctx.core.schedule.awake();
-        }
+        self.wait(until)?;
         self.ctx.now = Instant::now();
 
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
@@ -247,6 +238,57 @@ impl Driver {
         }
         self.events = events;
         Ok(true)
+    }
+
+    /// Waits until something happens or is due, unless there is more to do.
+    fn wait(&mut self, until: Option<Instant>) -> io::Result<()> {
+        if !self.busy.is_empty() {
+            return self.poll(Some(Duration::ZERO));
+        }
+        let at = [self.ctx.timers.next(), until].into_iter().flatten().min();
+        if self.spin.is_worth_it() && self.look(at)? {
+            return Ok(());
+        }
+        if !self.ctx.core.schedule.may_sleep() {
+            return self.poll(Some(Duration::ZERO));
+        }
+        let begin = Instant::now();
+        self.poll(at.map(|at| at.saturating_duration_since(begin)))?;
+        self.ctx.core.schedule.awake();
+        self.spin.slept(begin.elapsed());
+        Ok(())
+    }
+
+    /// Looks for a moment, without sleeping, whether anything happens; `false`: nothing did.
+    fn look(&mut self, at: Option<Instant>) -> io::Result<bool> {
+        let end = Instant::now() + SPIN;
+        loop {
+            self.poll(Some(Duration::ZERO))?;
+            if !self.events.is_empty() || self.ctx.core.schedule.is_called() {
+                self.spin.found();
+                return Ok(true);
+            }
+            let now = Instant::now();
+            if at.is_some_and(|at| now >= at) {
+                return Ok(true);
+            }
+            if now >= end {
+                self.spin.missed();
+                return Ok(false);
+            }
+            // Whoever else has something to do goes first.
+            std::thread::yield_now();
+        }
+    }
+
+    fn poll(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, wait) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.events.clear();
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     fn obey(&mut self) {

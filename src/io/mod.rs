@@ -10,6 +10,7 @@
 //! | `connect` | a client's attempts |
 //! | `pending`, `establish` | handshakes until there is a connection, and how it begins |
 //! | `socket`, `outbox`, `pace`, `timer` | reading and writing, what waits to be written, how fast it drains, deadlines |
+//! | `spin` | whether to look again for a moment before sleeping |
 
 pub(crate) mod accept;
 pub(crate) mod conn;
@@ -22,6 +23,7 @@ pub(crate) mod pending;
 pub(crate) mod resume;
 pub(crate) mod shared;
 pub(crate) mod socket;
+pub(crate) mod spin;
 pub(crate) mod thread;
 pub(crate) mod timer;
 

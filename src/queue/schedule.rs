@@ -52,6 +52,8 @@ struct State<T> {
     answering: bool,
     /// The I/O thread is there; else what is pushed is dropped.
     open: bool,
+    /// The holder is to look again before it sleeps.
+    poked: bool,
     wakes: u64,
     lease: Duration,
 }
@@ -73,6 +75,7 @@ impl<T, W: Wake> Schedule<T, W> {
             called: true,
             answering: false,
             open: true,
+            poked: false,
             wakes: 0,
             lease: LEASE,
         };
@@ -145,10 +148,15 @@ impl<T, W: Wake> Schedule<T, W> {
     /// Ends a sleep of the holder, so that it looks at what it waits for.
     pub(crate) fn poke(&self) {
         let mut state = self.state.lock();
-        if state.holder == Holder::Asleep {
-            state.holder = Holder::Awake;
-            drop(state);
-            self.wake.wake();
+        match state.holder {
+            Holder::Asleep => {
+                state.holder = Holder::Awake;
+                drop(state);
+                self.wake.wake();
+            }
+            // It may have looked already, and be about to sleep.
+            Holder::Awake => state.poked = true,
+            Holder::Nobody => {}
         }
     }
 
@@ -204,10 +212,16 @@ impl<T, W: Wake> Schedule<T, W> {
         std::mem::swap(&mut state.list, into);
     }
 
+    /// Whether the holder, which is awake, must not sleep: something is there.
+    pub(crate) fn is_called(&self) -> bool {
+        let state = self.state.lock();
+        state.poked || !state.list.is_empty()
+    }
+
     /// The holder is about to sleep; `false`: it must not, something is there.
     pub(crate) fn may_sleep(&self) -> bool {
         let mut state = self.state.lock();
-        let may = state.list.is_empty();
+        let may = state.list.is_empty() && !std::mem::take(&mut state.poked);
         if may {
             state.holder = Holder::Asleep;
         }
