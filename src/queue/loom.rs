@@ -88,6 +88,31 @@ fn what_can_wait_is_not_slept_through_either() {
     nothing_is_slept_through(|schedule| schedule.defer(()));
 }
 
+/// An interrupt of a reader that runs the loop itself, for one.
+#[test]
+fn what_the_holder_waits_for_besides_is_not_slept_through() {
+    model(|| {
+        let bell = Arc::new(Bell::default());
+        let schedule = Arc::new(Schedule::new(Arc::clone(&bell)));
+        let done = Arc::new(Mutex::new(false));
+        let other = {
+            let (schedule, done) = (Arc::clone(&schedule), Arc::clone(&done));
+            thread::spawn(move || {
+                *done.lock() = true;
+                schedule.poke();
+            })
+        };
+        schedule.collect(&mut Vec::<()>::new());
+        while !*done.lock() {
+            if !schedule.is_called() && schedule.may_sleep() {
+                bell.sleep();
+                schedule.awake();
+            }
+        }
+        other.join().unwrap();
+    });
+}
+
 /// Two callers, each by one of these: it is on the list when the I/O thread next looks, or ends its
 /// sleep.
 fn nothing_is_slept_through(put: fn(&Schedule<(), Arc<Bell>>)) {

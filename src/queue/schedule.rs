@@ -58,6 +58,12 @@ struct State<T> {
     lease: Duration,
 }
 
+impl<T> State<T> {
+    fn take_call(&mut self) -> bool {
+        std::mem::take(&mut self.poked) || !self.list.is_empty()
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Schedule<T, W> {
     state: Mutex<State<T>>,
@@ -212,16 +218,16 @@ impl<T, W: Wake> Schedule<T, W> {
         std::mem::swap(&mut state.list, into);
     }
 
-    /// Whether the holder, which is awake, must not sleep: something is there.
+    /// Whether the holder, which is awake, must look again: something is there, or it was poked
+    /// since it last asked.
     pub(crate) fn is_called(&self) -> bool {
-        let state = self.state.lock();
-        state.poked || !state.list.is_empty()
+        self.state.lock().take_call()
     }
 
-    /// The holder is about to sleep; `false`: it must not, something is there.
+    /// The holder is about to sleep; `false`: it must look again, as above.
     pub(crate) fn may_sleep(&self) -> bool {
         let mut state = self.state.lock();
-        let may = state.list.is_empty() && !std::mem::take(&mut state.poked);
+        let may = !state.take_call();
         if may {
             state.holder = Holder::Asleep;
         }
