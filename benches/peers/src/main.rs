@@ -30,10 +30,10 @@ use crate::child::Role;
 use crate::plan::{Mode, PeerName, Row, Workload};
 
 const USAGE: &str = "\
-usage: all                  every peer on every workload, at full size (about twenty minutes)
+usage: all                  every peer on every workload, at full size, and system calls (about twenty-two minutes)
        quick                the same in under three minutes, smaller and noisier
        one PEER WORKLOAD    a single cell: all variants of one peer on one workload
-       syscalls             system calls per message, by strace
+       syscalls             system calls per message alone, by strace
 
   --rounds N                instead of 5
 
@@ -70,9 +70,9 @@ fn command(arguments: &[String], rounds: usize) -> Result<()> {
         ["one", peer, workload] => one(peer, workload, rounds),
         ["syscalls"] => {
             let bar = rounds::bar(syscalls::runs() as u64);
-            let done = syscalls::print(congestion::choose().as_deref(), &bar);
+            let done = syscalls::count(congestion::choose().as_deref(), &bar);
             bar.finish_and_clear();
-            done
+            done.map(|_| ())
         }
         _ => bail!("{USAGE}"),
     }
@@ -90,7 +90,8 @@ fn compare(mode: Mode, rounds: usize) -> Result<()> {
     let congestion = congestion::choose();
     print_machine(congestion.as_deref());
     let runs: usize = Workload::ALL.iter().map(|workload| workload.rows().len() * rounds).sum();
-    let bar = rounds::bar(runs as u64);
+    let traced = if mode == Mode::Full { syscalls::runs() } else { 0 };
+    let bar = rounds::bar((runs + traced) as u64);
     let folder = results()?;
     let mut measured = Vec::new();
     for workload in Workload::ALL {
@@ -100,7 +101,13 @@ fn compare(mode: Mode, rounds: usize) -> Result<()> {
         chart::draw(&folder.join(format!("{}.svg", workload.name())), workload, mode, &cells)?;
         measured.push((workload, cells));
         // After each workload, so that a run that is broken off leaves what it has.
-        report::write_json(&folder.join("results.json"), &measured)?;
+        report::write_json(&folder.join("results.json"), &measured, &[])?;
+    }
+    if mode == Mode::Full {
+        match syscalls::count(congestion.as_deref(), &bar) {
+            Ok(counted) => report::write_json(&folder.join("results.json"), &measured, &counted)?,
+            Err(error) => bar.suspend(|| println!("\n{error:#}")),
+        }
     }
     bar.finish_and_clear();
     println!("\n{} and a chart for each workload beside it", folder.join("results.json").display());

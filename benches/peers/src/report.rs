@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::harness::Run;
 use crate::plan::{Mode, PeerName, Workload};
 use crate::rounds::Cell;
+use crate::syscalls::{Counted, PerMessage};
 
 /// A measured quantity: where its value is found in a run, and what it is called.
 pub struct Metric {
@@ -209,8 +210,8 @@ struct Record {
     failure: Option<String>,
 }
 
-pub fn write_json(path: &Path, measured: &[(Workload, Vec<Cell>)]) -> io::Result<()> {
-    let mut records = Vec::new();
+pub fn write_json(path: &Path, measured: &[(Workload, Vec<Cell>)], counted: &[Counted]) -> io::Result<()> {
+    let mut records = call_records(counted);
     for (workload, cells) in measured {
         let reference = cells.iter().find(|cell| cell.row == workload.reference());
         for cell in cells {
@@ -238,6 +239,34 @@ pub fn write_json(path: &Path, measured: &[(Workload, Vec<Cell>)]) -> io::Result
         }
     }
     fs::write(path, serde_json::to_string_pretty(&records)?)
+}
+
+/// System calls are counted once, so median, min and max are the same.
+fn call_records(counted: &[Counted]) -> Vec<Record> {
+    let client: fn(PerMessage) -> f64 = |calls| calls.client;
+    let sides = [("client system calls", client), ("server system calls", |calls| calls.server)];
+    let mut records = Vec::new();
+    for Counted { workload, row, calls } in counted {
+        let reference =
+            counted.iter().find(|other| other.workload == *workload && other.row == workload.reference());
+        for (metric, side) in sides {
+            let value = calls.as_ref().ok().map(|calls| side(*calls));
+            let raw = reference.and_then(|raw| raw.calls.as_ref().ok()).map(|calls| side(*calls));
+            records.push(Record {
+                workload: workload.name(),
+                peer: row.peer.name(),
+                variant: row.variant(*workload),
+                metric,
+                unit: "per message",
+                median: value,
+                min: value,
+                max: value,
+                ratio_to_raw: value.zip(raw).and_then(|(value, raw)| (raw > 0.0).then_some(value / raw)),
+                failure: calls.as_ref().err().cloned(),
+            });
+        }
+    }
+    records
 }
 
 /// Whether a row is the one that all this is about.

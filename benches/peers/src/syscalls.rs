@@ -13,30 +13,47 @@ use crate::plan::{Mode, Plan, Row, Workload};
 
 const WORKLOADS: [Workload; 3] = [Workload::Small, Workload::Large, Workload::Ping];
 
-pub fn print(congestion: Option<&str>, bar: &ProgressBar) -> Result<()> {
+/// What one row needs; or why that is not known.
+pub struct Counted {
+    pub workload: Workload,
+    pub row: Row,
+    pub calls: Result<PerMessage, String>,
+}
+
+#[derive(Clone, Copy)]
+pub struct PerMessage {
+    pub client: f64,
+    pub server: f64,
+}
+
+/// Counts and prints, row by row.
+pub fn count(congestion: Option<&str>, bar: &ProgressBar) -> Result<Vec<Counted>> {
     let strace = Command::new("strace").arg("-V").output();
-    ensure!(strace.is_ok_and(|out| out.status.success()), "this needs strace");
-    println!("\nsystem calls per message (a ping: per round trip), client + server");
+    ensure!(strace.is_ok_and(|out| out.status.success()), "to count system calls needs strace");
+    bar.suspend(|| println!("\nsystem calls per message (a ping: per round trip), client + server"));
+    let mut counted = Vec::new();
     for workload in WORKLOADS {
         for row in workload.rows() {
             bar.set_message(format!("strace {} {}", workload.name(), row.label(workload)));
-            let label = format!("  {:<14}{:<32}", workload.name(), row.label(workload));
-            let said = match per_message(workload, row, congestion) {
-                Ok((client, server)) => format!("{client:.3} + {server:.3}"),
-                Err(error) => format!("failed: {error:#}"),
+            let calls = per_message(workload, row, congestion).map_err(|error| format!("{error:#}"));
+            let said = match &calls {
+                Ok(calls) => format!("{:.3} + {:.3}", calls.client, calls.server),
+                Err(error) => format!("failed: {error}"),
             };
-            bar.suspend(|| println!("{label}{said}"));
+            let label = row.label(workload);
+            bar.suspend(|| println!("  {:<14}{label:<32}{said}", workload.name()));
             bar.inc(1);
+            counted.push(Counted { workload, row, calls });
         }
     }
-    Ok(())
+    Ok(counted)
 }
 
 pub fn runs() -> usize {
     WORKLOADS.iter().map(|workload| workload.rows().len()).sum()
 }
 
-fn per_message(workload: Workload, row: Row, congestion: Option<&str>) -> Result<(f64, f64)> {
+fn per_message(workload: Workload, row: Row, congestion: Option<&str>) -> Result<PerMessage> {
     let mut plan = workload.plan(row, Mode::Quick, congestion.map(str::to_owned));
     // Traced calls take many times as long.
     plan.patience = Duration::from_secs(10);
@@ -48,7 +65,10 @@ fn per_message(workload: Workload, row: Row, congestion: Option<&str>) -> Result
     let few = traced(&plan)?;
     let messages = many.messages - few.messages;
     ensure!(messages > 0.0, "no messages");
-    Ok(((many.client - few.client) / messages, (many.server - few.server) / messages))
+    Ok(PerMessage {
+        client: (many.client - few.client) / messages,
+        server: (many.server - few.server) / messages,
+    })
 }
 
 struct Counts {
