@@ -11,6 +11,7 @@ use crossbeam_channel::bounded;
 use crate::config::Config;
 use crate::error::{ChannelError, CloseCode, CloseError, ConnectError, ConnectionError, FlushError};
 use crate::event::Event;
+use crate::handle::Handle;
 use crate::id::{ChannelId, ChannelSet};
 use crate::io::IoThread;
 use crate::io::connect::{Attempt, Goal, no_address};
@@ -24,28 +25,6 @@ use crate::queue::send::Until;
 use crate::receiver::Receiver;
 use crate::sender::Sender;
 use crate::stats::Stats;
-
-/// What every handle of a connection holds; with the last one the connection is closed.
-pub(crate) struct Handle {
-    pub(crate) shared: Arc<Shared>,
-}
-
-impl Handle {
-    /// Closes, and waits until the peer has everything.
-    fn close(&self, code: CloseCode, reason: &str) {
-        let Shared { send, inbox, facts, .. } = &*self.shared;
-        send.close(code, reason);
-        inbox.end(&ConnectionError::Closed { code });
-        // The I/O thread ends the wait; the margin is for a machine that is busy.
-        send.wait_gone(Until::after(facts.linger.saturating_add(Duration::from_secs(1))));
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.close(CloseCode::NORMAL, "");
-    }
-}
 
 /// A connection to a peer: up to 128 channels each way.
 ///

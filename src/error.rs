@@ -10,13 +10,6 @@ use std::time::Duration;
 
 use crate::id::ChannelId;
 
-/// A number that is no channel's.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{number} is not a channel: channels are numbered 0 to 127")]
-pub struct ChannelIdError {
-    pub(crate) number: u8,
-}
-
 /// Why a key could not be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

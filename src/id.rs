@@ -3,8 +3,6 @@
 use std::fmt;
 use std::ops::{BitAnd, BitOr, BitOrAssign, Not, Sub};
 
-use crate::error::ChannelIdError;
-
 /// The number of a channel, 0 to 127.
 ///
 /// The two directions of a number are independent of each other. A number is checked once, here;
@@ -50,6 +48,13 @@ impl ChannelId {
     pub(crate) const fn from_low_bits(bits: u8) -> Self {
         Self(bits & 0x7f)
     }
+}
+
+/// A number that is no channel's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{number} is not a channel: channels are numbered 0 to 127")]
+pub struct ChannelIdError {
+    number: u8,
 }
 
 impl TryFrom<u8> for ChannelId {

@@ -13,6 +13,7 @@ mod event;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod handle;
 mod id;
 mod io;
 mod key;
@@ -30,7 +31,7 @@ pub use config::{Access, Config};
 pub use connection::Connection;
 pub use error::*;
 pub use event::Event;
-pub use id::{ChannelId, ChannelSet};
+pub use id::{ChannelId, ChannelIdError, ChannelSet};
 pub use io::IoThread;
 pub use key::Key;
 pub use listener::Listener;

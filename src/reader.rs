@@ -55,8 +55,16 @@ pub struct Reader {
     finished: bool,
 }
 
+impl Receiver {
+    /// What is received as a stream of bytes, to read from.
+    #[must_use]
+    pub fn reader(self) -> Reader {
+        Reader::new(self)
+    }
+}
+
 impl Reader {
-    pub(crate) fn new(receiver: Receiver) -> Self {
+    fn new(receiver: Receiver) -> Self {
         Self {
             receiver,
             gathered: Vec::new(),

@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::connection::Handle;
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
+use crate::handle::Handle;
 use crate::id::{ChannelId, ChannelSet};
 use crate::message::Message;
 use crate::proto::credit::cost;
@@ -15,7 +15,6 @@ use crate::proto::inbound::Taken;
 use crate::queue::batch::{Batch, Entry};
 use crate::queue::recv::{Claim, Nothing};
 use crate::queue::send::Until;
-use crate::reader::Reader;
 
 /// The receiving end of one channel, or of several merged in arrival order.
 ///
@@ -326,12 +325,6 @@ impl Receiver {
         let some_left = !local.batch.is_empty() || local.put_back.is_some();
         local.careful = true;
         local.ready.get_or_insert_with(|| self.handle.shared.inbox.ready(&self.claim, some_left)).clone()
-    }
-
-    /// What is received as a stream of bytes, to read from.
-    #[must_use]
-    pub fn reader(self) -> Reader {
-        Reader::new(self)
     }
 
     pub(crate) fn handle(&self) -> &Arc<Handle> {

@@ -6,13 +6,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::connection::Handle;
 use crate::error::{ConnectionError, Disconnect, SendError, SendTimeoutError, TrySendError};
+use crate::handle::Handle;
 use crate::id::ChannelId;
 use crate::proto::frame::{End, MAX_DATA};
 use crate::proto::outbound::Payload;
 use crate::queue::send::{Unsent, Until};
-use crate::writer::Writer;
 
 /// The sending end of a channel.
 ///
@@ -187,12 +186,6 @@ impl Sender {
     fn end(&self, end: End) -> Result<(), ConnectionError> {
         let shared = &self.handle.shared;
         shared.send.end_run(self.place, self.generation, end, shared.pool())
-    }
-
-    /// A [`std::io::Write`] that sends on this channel.
-    #[must_use]
-    pub fn writer(&self) -> Writer {
-        Writer::new(self.clone())
     }
 }
 

@@ -30,8 +30,16 @@ pub struct Writer {
     line: Vec<u8>,
 }
 
+impl Sender {
+    /// A [`std::io::Write`] that sends on this channel.
+    #[must_use]
+    pub fn writer(&self) -> Writer {
+        Writer::new(self.clone())
+    }
+}
+
 impl Writer {
-    pub(crate) fn new(sender: Sender) -> Self {
+    fn new(sender: Sender) -> Self {
         Self { sender, line: Vec::new() }
     }
 
