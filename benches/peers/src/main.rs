@@ -4,21 +4,13 @@
 //! cargo run --release --manifest-path benches/peers/Cargo.toml -- all
 //! ```
 
-mod asynchronous;
-mod blocking;
-mod chart;
 mod child;
-mod clock;
-mod congestion;
 mod harness;
-mod message;
 mod peers;
 mod plan;
-mod proxy;
 mod report;
-mod rounds;
-mod syscalls;
-mod usage;
+mod work;
+mod worlds;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,8 +18,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
-use crate::child::Role;
+use crate::child::{Role, congestion};
+use crate::harness::{rounds, syscalls};
 use crate::plan::{Mode, PeerName, Row, Workload};
+use crate::report::{chart, table};
 
 const USAGE: &str = "\
 usage: all                  every peer on every workload, at full size, and system calls (about twenty-two minutes)
@@ -97,15 +91,15 @@ fn compare(mode: Mode, rounds: usize) -> Result<()> {
     for workload in Workload::ALL {
         let rows = workload.rows();
         let cells = rounds::measure(workload, &rows, rounds, mode, congestion.as_deref(), &bar);
-        bar.suspend(|| report::print_table(workload, mode, &cells));
+        bar.suspend(|| table::print_table(workload, mode, &cells));
         chart::draw(&folder.join(format!("{}.svg", workload.name())), workload, mode, &cells)?;
         measured.push((workload, cells));
         // After each workload, so that a run that is broken off leaves what it has.
-        report::write_json(&folder.join("results.json"), &measured, &[])?;
+        table::write_json(&folder.join("results.json"), &measured, &[])?;
     }
     if mode == Mode::Full {
         match syscalls::count(congestion.as_deref(), &bar) {
-            Ok(counted) => report::write_json(&folder.join("results.json"), &measured, &counted)?,
+            Ok(counted) => table::write_json(&folder.join("results.json"), &measured, &counted)?,
             Err(error) => bar.suspend(|| println!("\n{error:#}")),
         }
     }
@@ -123,7 +117,7 @@ fn one(peer: &str, workload: &str, rounds: usize) -> Result<()> {
     let bar = rounds::bar((rows.len() * rounds) as u64);
     let cells = rounds::measure(workload, &rows, rounds, Mode::Full, congestion.as_deref(), &bar);
     bar.finish_and_clear();
-    report::print_table(workload, Mode::Full, &cells);
+    table::print_table(workload, Mode::Full, &cells);
     Ok(())
 }
 

@@ -8,8 +8,8 @@ use tokio::net::TcpStream;
 
 use super::byte_stream::ByteStream;
 use super::{accept_one, connect_one};
-use crate::asynchronous::{Open, Peer};
 use crate::plan::Plan;
+use crate::worlds::asynchronous::{Open, Peer};
 
 pub struct AsyncSmux;
 

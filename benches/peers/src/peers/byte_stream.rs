@@ -4,9 +4,9 @@ use anyhow::Result;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufStream};
 
 use super::BUFFER;
-use crate::asynchronous::Channel;
-use crate::message::Head;
 use crate::plan::{Plan, Way};
+use crate::work::message::Head;
+use crate::worlds::asynchronous::Channel;
 
 pub struct ByteStream<S> {
     stream: Stream<S>,

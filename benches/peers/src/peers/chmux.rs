@@ -11,9 +11,9 @@ use tokio::net::TcpStream;
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
 use super::{accept_one, connect_one};
-use crate::asynchronous::{self, Open, Peer};
-use crate::message::{HEAD, Head};
 use crate::plan::Plan;
+use crate::work::message::{HEAD, Head};
+use crate::worlds::asynchronous::{self, Open, Peer};
 
 pub struct Chmux;
 

@@ -18,9 +18,9 @@ use http::{Request, Response};
 use tokio::sync::mpsc;
 
 use super::{BUFFER, accept_one, connect_one};
-use crate::asynchronous::{Channel, Open, Peer};
-use crate::message::{HEAD, Head};
 use crate::plan::{Plan, Way};
+use crate::work::message::{HEAD, Head};
+use crate::worlds::asynchronous::{Channel, Open, Peer};
 
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 256 * STREAM_WINDOW;

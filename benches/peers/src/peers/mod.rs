@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::child::{self, Role};
 use crate::plan::{PeerName, Plan};
-use crate::{asynchronous, blocking};
+use crate::worlds::{asynchronous, blocking};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 

@@ -10,10 +10,10 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 
 use super::{BUFFER, LOOPBACK};
-use crate::blocking::{Channel, Fan, Peer};
 use crate::child;
-use crate::message::Head;
 use crate::plan::{Plan, Way, Workload};
+use crate::work::message::Head;
+use crate::worlds::blocking::{Channel, Fan, Peer};
 
 /// Eight large messages: what the writer hands over at once the reader takes at once.
 const BATCH: usize = 8;

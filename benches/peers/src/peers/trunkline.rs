@@ -9,10 +9,10 @@ use anyhow::{Result, anyhow, bail, ensure};
 use bytes::Bytes;
 
 use super::LOOPBACK;
-use crate::blocking::{Channel, Fan, Peer};
 use crate::child;
-use crate::message::Head;
 use crate::plan::{Plan, Way, Workload};
+use crate::work::message::Head;
+use crate::worlds::blocking::{Channel, Fan, Peer};
 
 pub struct Trunkline {
     connection: Connection,

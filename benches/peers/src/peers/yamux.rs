@@ -12,8 +12,8 @@ use yamux::{Config, Connection, Mode, Stream};
 
 use super::byte_stream::ByteStream;
 use super::{accept_one, connect_one};
-use crate::asynchronous::{Open, Peer};
 use crate::plan::Plan;
+use crate::worlds::asynchronous::{Open, Peer};
 
 pub struct Yamux;
 

@@ -9,10 +9,10 @@ use anyhow::{Context as _, Result, ensure};
 use zmq::{Context, Message, SNDMORE, Socket, SocketType};
 
 use super::LOOPBACK;
-use crate::blocking::{Channel, Fan, Peer};
 use crate::child;
-use crate::message::Head;
 use crate::plan::{Plan, Workload};
+use crate::work::message::Head;
+use crate::worlds::blocking::{Channel, Fan, Peer};
 
 pub struct Zmq {
     /// Ends the I/O thread when it is dropped.

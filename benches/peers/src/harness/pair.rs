@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use crate::child::usage::Usage;
 use crate::child::{STALLED, Values};
+use crate::harness::proxy;
 use crate::plan::{Plan, Workload};
-use crate::proxy;
-use crate::usage::Usage;
 
 /// What one run of one cell measured.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
 
-use crate::harness::{self, Traces};
+use crate::harness::pair::{self, Traces};
 use crate::plan::{Mode, Plan, Row, Workload};
 
 const WORKLOADS: [Workload; 3] = [Workload::Small, Workload::Large, Workload::Ping];
@@ -80,7 +80,7 @@ struct Counts {
 fn traced(plan: &Plan) -> Result<Counts> {
     let file = |side: &str| std::env::temp_dir().join(format!("peers-strace-{}-{side}", std::process::id()));
     let (client, server) = (file("client"), file("server"));
-    let run = harness::run(plan, Some(Traces { client: &client, server: &server }))?;
+    let run = pair::run(plan, Some(Traces { client: &client, server: &server }))?;
     let messages = run.values.get("messages").or(run.values.get("pings"));
     Ok(Counts {
         messages: *messages.context("no count of messages")?,

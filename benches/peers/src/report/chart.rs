@@ -7,9 +7,9 @@ use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use crate::harness::rounds::Cell;
 use crate::plan::{Mode, Workload};
-use crate::report::{Summary, is_ours, metrics, number, summarise};
-use crate::rounds::Cell;
+use crate::report::table::{Summary, is_ours, metrics, number, summarise};
 
 const WIDTH: i32 = 860;
 const LABELS: i32 = 270;

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 
+use crate::child::usage;
 use crate::child::{self, Role, Values};
-use crate::clock::{RoundTrips, Span};
-use crate::message::{FLOODED, HELLO, Head, LAST, Messages, is_large};
 use crate::plan::{PING_SIZE, Plan, Workload};
-use crate::usage;
+use crate::work::clock::{RoundTrips, Span};
+use crate::work::message::{FLOODED, HELLO, Head, LAST, Messages, is_large};
 
 /// A peer: one conversation of two processes.
 pub trait Peer: Sized {

@@ -2,6 +2,9 @@
 //! `listening ADDR,…` (the server), `result {…}` when its work is done, `usage {…}` when its
 //! standard input has ended, which it does when both are done.
 
+pub mod congestion;
+pub mod usage;
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -15,9 +18,9 @@ use anyhow::{Context, Result};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
+use crate::child::usage::Usage;
+use crate::peers;
 use crate::plan::Plan;
-use crate::usage::Usage;
-use crate::{congestion, peers};
 
 pub enum Role {
     Server,

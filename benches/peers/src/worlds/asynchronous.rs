@@ -12,12 +12,12 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use tokio::time::sleep;
 
-use crate::blocking::{FILL_AT_MOST, flood_values, unread_values};
+use crate::child::usage;
 use crate::child::{self, Role, Values};
-use crate::clock::{RoundTrips, Span};
-use crate::message::{FLOODED, HELLO, Head, LAST, Messages, is_large};
 use crate::plan::{PING_SIZE, Plan, Way, Workload};
-use crate::usage;
+use crate::work::clock::{RoundTrips, Span};
+use crate::work::message::{FLOODED, HELLO, Head, LAST, Messages, is_large};
+use crate::worlds::blocking::{FILL_AT_MOST, flood_values, unread_values};
 
 /// A peer: one conversation of two processes, with the plan's channels open.
 pub trait Peer: 'static {

@@ -5,7 +5,7 @@ use std::thread;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::harness::{self, Run};
+use crate::harness::pair::{self, Run};
 use crate::plan::{Mode, Row, Workload};
 
 /// One row of one workload: a run per round, or what went wrong.
@@ -29,7 +29,7 @@ pub fn measure(
     let mut cells: Vec<_> = rows.iter().map(|&row| Cell { row, rounds: Vec::new() }).collect();
     let once = &|row: Row| {
         let plan = workload.plan(row, mode, congestion.map(str::to_owned));
-        harness::run(&plan, None).map_err(|error| format!("{error:#}"))
+        pair::run(&plan, None).map_err(|error| format!("{error:#}"))
     };
     let say = |what: &str| bar.set_message(format!("{}: {what}", workload.name()));
     if workload == Workload::Slow {

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::harness::Run;
+use crate::harness::pair::Run;
+use crate::harness::rounds::Cell;
+use crate::harness::syscalls::{Counted, PerMessage};
 use crate::plan::{Mode, PeerName, Workload};
-use crate::rounds::Cell;
-use crate::syscalls::{Counted, PerMessage};
 
 /// A measured quantity: where its value is found in a run, and what it is called.
 pub struct Metric {

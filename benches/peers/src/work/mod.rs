@@ -1,0 +1,4 @@
+//! What the two processes of a run exchange and measure, whatever carries it.
+
+pub mod clock;
+pub mod message;
