@@ -20,8 +20,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::child::{Role, congestion};
 use crate::harness::{rounds, syscalls};
-use crate::plan::{Mode, PeerName, Row, Workload};
-use crate::report::{chart, table};
+use crate::plan::rows::{PeerName, Row};
+use crate::plan::workload::{Mode, Workload};
+use crate::report::{chart, json, table};
 
 const USAGE: &str = "\
 usage: all                  every peer on every workload, at full size, and system calls (about twenty-two minutes)
@@ -91,15 +92,15 @@ fn compare(mode: Mode, rounds: usize) -> Result<()> {
     for workload in Workload::ALL {
         let rows = workload.rows();
         let cells = rounds::measure(workload, &rows, rounds, mode, congestion.as_deref(), &bar);
-        bar.suspend(|| table::print_table(workload, mode, &cells));
+        bar.suspend(|| table::print(workload, mode, &cells));
         chart::draw(&folder.join(format!("{}.svg", workload.name())), workload, mode, &cells)?;
         measured.push((workload, cells));
         // After each workload, so that a run that is broken off leaves what it has.
-        table::write_json(&folder.join("results.json"), &measured, &[])?;
+        json::write(&folder.join("results.json"), &measured, &[])?;
     }
     if mode == Mode::Full {
         match syscalls::count(congestion.as_deref(), &bar) {
-            Ok(counted) => table::write_json(&folder.join("results.json"), &measured, &counted)?,
+            Ok(counted) => json::write(&folder.join("results.json"), &measured, &counted)?,
             Err(error) => bar.suspend(|| println!("\n{error:#}")),
         }
     }
@@ -117,7 +118,7 @@ fn one(peer: &str, workload: &str, rounds: usize) -> Result<()> {
     let bar = rounds::bar((rows.len() * rounds) as u64);
     let cells = rounds::measure(workload, &rows, rounds, Mode::Full, congestion.as_deref(), &bar);
     bar.finish_and_clear();
-    table::print_table(workload, Mode::Full, &cells);
+    table::print(workload, Mode::Full, &cells);
     Ok(())
 }
 

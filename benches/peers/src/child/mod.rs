@@ -4,15 +4,15 @@
 
 pub mod congestion;
 pub mod usage;
+pub mod watchdog;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::process;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -30,13 +30,6 @@ pub enum Role {
 /// Measured values by name; what they mean stands in `report`.
 pub type Values = BTreeMap<String, f64>;
 
-/// What the watchdog exits with.
-pub const STALLED: i32 = 3;
-
-static PROGRESS: AtomicU64 = AtomicU64::new(0);
-static BESIDE: AtomicU64 = AtomicU64::new(0);
-static WATCHED: AtomicBool = AtomicBool::new(true);
-static STAGE: Mutex<&str> = Mutex::new("setting up");
 static START: OnceLock<Usage> = OnceLock::new();
 
 pub fn run(role: Role, plan: Plan) -> Result<()> {
@@ -47,7 +40,7 @@ pub fn run(role: Role, plan: Plan) -> Result<()> {
     }
     // Earlier than the harness's own deadline, which ends us without a word.
     let (patience, deadline) = (plan.patience, plan.deadline - Duration::from_millis(500));
-    thread::spawn(move || watch(patience, deadline));
+    thread::spawn(move || watchdog::watch(patience, deadline));
     peers::run(role, &plan)
 }
 
@@ -66,27 +59,9 @@ pub fn connected(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// What is going on, for the watchdog's last words.
-pub fn stage(name: &'static str) {
-    *STAGE.lock().unwrap() = name;
-    PROGRESS.store(0, Relaxed);
-}
-
-/// How far the stage has come. When this stands still the run has stalled.
-#[inline]
-pub fn progress(to: u64) {
-    PROGRESS.store(to, Relaxed);
-}
-
-/// Bytes moved by whatever goes on beside the stage and does not count as its progress.
-#[inline]
-pub fn beside(bytes: u64) {
-    BESIDE.store(bytes, Relaxed);
-}
-
 /// The work of this side is done; the watchdog rests while the other side finishes.
 pub fn result(values: &Values) {
-    WATCHED.store(false, Relaxed);
+    watchdog::rest();
     say("result", &serde_json::to_string(values).unwrap());
 }
 
@@ -102,29 +77,4 @@ pub fn finish() -> ! {
 fn say(what: &str, text: &str) {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{what} {text}").and_then(|()| out.flush()).ok();
-}
-
-fn watch(patience: Duration, deadline: Duration) {
-    let start = Instant::now();
-    let mut last = (String::new(), u64::MAX);
-    let mut since = start;
-    while WATCHED.load(Relaxed) {
-        thread::sleep(Duration::from_millis(100));
-        let now = (STAGE.lock().unwrap().to_string(), PROGRESS.load(Relaxed));
-        if now != last {
-            last = now;
-            since = Instant::now();
-        }
-        let what = match () {
-            () if since.elapsed() > patience => format!("no progress for {patience:?}"),
-            () if start.elapsed() > deadline => format!("no end after {deadline:?}"),
-            () => continue,
-        };
-        if WATCHED.load(Relaxed) {
-            let beside = BESIDE.load(Relaxed) as f64 / 1e6;
-            let beside = if beside > 0.0 { format!(", {beside:.1} MB beside") } else { String::new() };
-            eprintln!("{what} while {} ({} so far{beside})", last.0, last.1);
-            process::exit(STALLED);
-        }
-    }
 }

@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use crate::child::Values;
 use crate::child::usage::Usage;
-use crate::child::{STALLED, Values};
+use crate::child::watchdog::STALLED;
 use crate::harness::proxy;
-use crate::plan::{Plan, Workload};
+use crate::plan::Plan;
+use crate::plan::workload::Workload;
 
 /// What one run of one cell measured.
 #[derive(Clone, Debug)]

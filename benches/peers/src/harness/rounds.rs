@@ -6,7 +6,8 @@ use std::thread;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::harness::pair::{self, Run};
-use crate::plan::{Mode, Row, Workload};
+use crate::plan::rows::Row;
+use crate::plan::workload::{Mode, Workload};
 
 /// One row of one workload: a run per round, or what went wrong.
 pub struct Cell {

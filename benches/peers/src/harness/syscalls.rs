@@ -9,7 +9,9 @@ use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
 
 use crate::harness::pair::{self, Traces};
-use crate::plan::{Mode, Plan, Row, Workload};
+use crate::plan::Plan;
+use crate::plan::rows::Row;
+use crate::plan::workload::{Mode, Workload};
 
 const WORKLOADS: [Workload; 3] = [Workload::Small, Workload::Large, Workload::Ping];
 

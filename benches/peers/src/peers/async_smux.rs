@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use tokio::net::TcpStream;
 
 use super::byte_stream::ByteStream;
-use super::{accept_one, connect_one};
 use crate::plan::Plan;
 use crate::worlds::asynchronous::{Open, Peer};
+use crate::worlds::sockets::{accept_one, connect_one};
 
 pub struct AsyncSmux;
 

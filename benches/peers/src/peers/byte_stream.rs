@@ -3,10 +3,11 @@
 use anyhow::Result;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufStream};
 
-use super::BUFFER;
-use crate::plan::{Plan, Way};
+use crate::plan::Plan;
+use crate::plan::rows::Way;
 use crate::work::message::Head;
 use crate::worlds::asynchronous::Channel;
+use crate::worlds::sockets::BUFFER;
 
 pub struct ByteStream<S> {
     stream: Stream<S>,

@@ -10,10 +10,10 @@ use remoc::chmux::{self, Cfg, ChMux, Client, Listener, Receiver, Sender};
 use tokio::net::TcpStream;
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
-use super::{accept_one, connect_one};
 use crate::plan::Plan;
 use crate::work::message::{HEAD, Head};
 use crate::worlds::asynchronous::{self, Open, Peer};
+use crate::worlds::sockets::{accept_one, connect_one};
 
 pub struct Chmux;
 

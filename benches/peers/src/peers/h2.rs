@@ -17,10 +17,11 @@ use h2::{RecvStream, SendStream, client, server};
 use http::{Request, Response};
 use tokio::sync::mpsc;
 
-use super::{BUFFER, accept_one, connect_one};
-use crate::plan::{Plan, Way};
+use crate::plan::Plan;
+use crate::plan::rows::Way;
 use crate::work::message::{HEAD, Head};
 use crate::worlds::asynchronous::{Channel, Open, Peer};
+use crate::worlds::sockets::{BUFFER, accept_one, connect_one};
 
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 256 * STREAM_WINDOW;

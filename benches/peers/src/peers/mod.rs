@@ -9,19 +9,12 @@ mod trunkline;
 mod yamux;
 mod zmq;
 
-use std::net::{Ipv4Addr, SocketAddr};
-
 use anyhow::Result;
-use tokio::net::{TcpListener, TcpStream};
 
-use crate::child::{self, Role};
-use crate::plan::{PeerName, Plan};
+use crate::child::Role;
+use crate::plan::Plan;
+use crate::plan::rows::PeerName;
 use crate::worlds::{asynchronous, blocking};
-
-const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-
-/// The application-side buffer of the rows that have one.
-const BUFFER: usize = 64 << 10;
 
 pub fn run(role: Role, plan: &Plan) -> Result<()> {
     match plan.peer {
@@ -46,19 +39,4 @@ pub fn versions() -> String {
     };
     let crates = ["yamux", "h2", "remoc", "async_smux", "trunkline"].map(of).join(", ");
     format!("libzmq {major}.{minor}.{patch}, {crates}")
-}
-
-/// The one socket of those that are handed theirs.
-async fn accept_one() -> Result<TcpStream> {
-    let listener = TcpListener::bind(LOOPBACK).await?;
-    child::announce(&[listener.local_addr()?]);
-    let (socket, _) = listener.accept().await?;
-    socket.set_nodelay(true)?;
-    Ok(socket)
-}
-
-async fn connect_one(to: SocketAddr) -> Result<TcpStream> {
-    let socket = TcpStream::connect(to).await?;
-    socket.set_nodelay(true)?;
-    Ok(socket)
 }

@@ -9,11 +9,13 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 
-use super::{BUFFER, LOOPBACK};
 use crate::child;
-use crate::plan::{Plan, Way, Workload};
+use crate::plan::Plan;
+use crate::plan::rows::Way;
+use crate::plan::workload::Workload;
 use crate::work::message::Head;
 use crate::worlds::blocking::{Channel, Fan, Peer};
+use crate::worlds::sockets::{BUFFER, LOOPBACK};
 
 /// Eight large messages: what the writer hands over at once the reader takes at once.
 const BATCH: usize = 8;

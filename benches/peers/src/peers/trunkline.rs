@@ -8,11 +8,13 @@ use ::trunkline::{ChannelId, ChannelSet, Config, Connection, Key, Listener, Prio
 use anyhow::{Result, anyhow, bail, ensure};
 use bytes::Bytes;
 
-use super::LOOPBACK;
 use crate::child;
-use crate::plan::{Plan, Way, Workload};
+use crate::plan::Plan;
+use crate::plan::rows::Way;
+use crate::plan::workload::Workload;
 use crate::work::message::Head;
 use crate::worlds::blocking::{Channel, Fan, Peer};
+use crate::worlds::sockets::LOOPBACK;
 
 pub struct Trunkline {
     connection: Connection,

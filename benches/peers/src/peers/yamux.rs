@@ -11,9 +11,9 @@ use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompat
 use yamux::{Config, Connection, Mode, Stream};
 
 use super::byte_stream::ByteStream;
-use super::{accept_one, connect_one};
 use crate::plan::Plan;
 use crate::worlds::asynchronous::{Open, Peer};
+use crate::worlds::sockets::{accept_one, connect_one};
 
 pub struct Yamux;
 

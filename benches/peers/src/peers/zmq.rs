@@ -8,11 +8,12 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, Result, ensure};
 use zmq::{Context, Message, SNDMORE, Socket, SocketType};
 
-use super::LOOPBACK;
 use crate::child;
-use crate::plan::{Plan, Workload};
+use crate::plan::Plan;
+use crate::plan::workload::Workload;
 use crate::work::message::Head;
 use crate::worlds::blocking::{Channel, Fan, Peer};
+use crate::worlds::sockets::LOOPBACK;
 
 pub struct Zmq {
     /// Ends the I/O thread when it is dropped.

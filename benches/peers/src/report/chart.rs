@@ -8,8 +8,9 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::harness::rounds::Cell;
-use crate::plan::{Mode, Workload};
-use crate::report::table::{Summary, is_ours, metrics, number, summarise};
+use crate::plan::workload::{Mode, Workload};
+use crate::report::metrics::metrics;
+use crate::report::summary::{Summary, is_ours, number, summarise};
 
 const WIDTH: i32 = 860;
 const LABELS: i32 = 270;

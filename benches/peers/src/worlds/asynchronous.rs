@@ -12,12 +12,14 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use tokio::time::sleep;
 
-use crate::child::usage;
 use crate::child::{self, Role, Values};
-use crate::plan::{PING_SIZE, Plan, Way, Workload};
+use crate::child::{usage, watchdog};
+use crate::plan::rows::Way;
+use crate::plan::workload::Workload;
+use crate::plan::{PING_SIZE, Plan};
+use crate::work::beside::{FILL_AT_MOST, flood_values, unread_values};
 use crate::work::clock::{RoundTrips, Span};
 use crate::work::message::{FLOODED, HELLO, Head, LAST, Messages, is_large};
-use crate::worlds::blocking::{FILL_AT_MOST, flood_values, unread_values};
 
 /// A peer: one conversation of two processes, with the plan's channels open.
 pub trait Peer: 'static {
@@ -104,7 +106,7 @@ async fn serve<C: Channel>(mut channels: Vec<C>, plan: Plan) -> Result<Values> {
     match plan.workload {
         Workload::Small | Workload::Large => take(next(), plan).await,
         Workload::Ping | Workload::PingOneCore => {
-            child::stage("answering pings");
+            watchdog::stage("answering pings");
             let mut channel = next();
             echo(&mut channel, |_| {}).await?;
             std::mem::forget(channel);
@@ -154,7 +156,7 @@ async fn say_hello(channel: &mut impl Channel, index: u32) -> Result<()> {
 }
 
 async fn send(channel: &mut impl Channel, plan: &Plan) -> Result<()> {
-    child::stage("sending");
+    watchdog::stage("sending");
     let mut messages = Messages::new(plan.size, 0);
     let start = Instant::now();
     for seq in 0.. {
@@ -165,7 +167,7 @@ async fn send(channel: &mut impl Channel, plan: &Plan) -> Result<()> {
         } else {
             channel.send(messages.small(seq, 0, if last { LAST } else { 0 })).await?;
         }
-        child::progress(seq + 1);
+        watchdog::progress(seq + 1);
         if last {
             break;
         }
@@ -174,7 +176,7 @@ async fn send(channel: &mut impl Channel, plan: &Plan) -> Result<()> {
 }
 
 async fn take(mut channel: impl Channel, plan: Plan) -> Result<Values> {
-    child::stage("receiving");
+    watchdog::stage("receiving");
     let span = receive(&mut channel, &plan).await?;
     std::mem::forget(channel);
     Ok(span.into_values(plan.size))
@@ -188,7 +190,7 @@ async fn receive(channel: &mut impl Channel, plan: &Plan) -> Result<Span> {
             span.first();
         }
         head.check(seq, plan.size)?;
-        child::progress(seq + 1);
+        watchdog::progress(seq + 1);
         if head.is(LAST) {
             span.last(seq + 1);
             break;
@@ -198,7 +200,7 @@ async fn receive(channel: &mut impl Channel, plan: &Plan) -> Result<Span> {
 }
 
 async fn send_many<C: Channel>(channels: &mut [C], plan: &Plan) -> Result<()> {
-    child::stage("sending round robin");
+    watchdog::stage("sending round robin");
     let mut messages = Messages::new(plan.size, 0);
     let start = Instant::now();
     for seq in 0.. {
@@ -206,7 +208,7 @@ async fn send_many<C: Channel>(channels: &mut [C], plan: &Plan) -> Result<()> {
         for (channel, index) in channels.iter_mut().zip(0..) {
             channel.send(messages.small(seq, index, if last { LAST } else { 0 })).await?;
         }
-        child::progress(seq + 1);
+        watchdog::progress(seq + 1);
         if last {
             break;
         }
@@ -218,7 +220,7 @@ async fn send_many<C: Channel>(channels: &mut [C], plan: &Plan) -> Result<()> {
 }
 
 async fn take_many<C: Channel>(channels: Vec<C>, plan: Plan) -> Result<Values> {
-    child::stage("receiving from all channels");
+    watchdog::stage("receiving from all channels");
     let taken = Arc::new(AtomicU64::new(0));
     let first = Arc::new(OnceLock::new());
     let mut tasks = tokio::task::JoinSet::new();
@@ -230,7 +232,7 @@ async fn take_many<C: Channel>(channels: Vec<C>, plan: Plan) -> Result<Values> {
                 first.get_or_init(Instant::now);
                 head.check(seq, size)?;
                 ensure!(head.channel == index, "a message of channel {}", head.channel);
-                child::progress(taken.fetch_add(1, Relaxed) + 1);
+                watchdog::progress(taken.fetch_add(1, Relaxed) + 1);
                 if head.is(LAST) {
                     break;
                 }
@@ -255,7 +257,7 @@ async fn echo(channel: &mut impl Channel, mut seen: impl FnMut(Head)) -> Result<
         seen(head);
         channel.send(messages.small(head.seq, head.channel, head.flags)).await?;
         channel.flush().await?;
-        child::progress(answered);
+        watchdog::progress(answered);
         if head.is(LAST) {
             break;
         }
@@ -282,13 +284,13 @@ impl<C: Channel> Pinger<C> {
         let time = start.elapsed();
         ensure!(head.seq == self.seq, "the answer to another ping");
         self.seq += 1;
-        child::progress(self.seq);
+        watchdog::progress(self.seq);
         Ok(time)
     }
 }
 
 async fn ping(channel: impl Channel, plan: Plan) -> Result<Values> {
-    child::stage("pinging");
+    watchdog::stage("pinging");
     let mut pinger = Pinger::new(channel);
     for _ in 0..plan.warm_up {
         pinger.ping(0).await?;
@@ -304,7 +306,7 @@ async fn ping(channel: impl Channel, plan: Plan) -> Result<Values> {
 }
 
 async fn flood_and_ping<C: Channel>(pings: C, mut flood: C, plan: Plan) -> Result<Values> {
-    child::stage("pinging before the flood");
+    watchdog::stage("pinging before the flood");
     let mut pinger = Pinger::new(pings);
     let (mut idle, mut flooded) = (RoundTrips::new(), RoundTrips::new());
     for _ in 0..plan.warm_up {
@@ -320,7 +322,7 @@ async fn flood_and_ping<C: Channel>(pings: C, mut flood: C, plan: Plan) -> Resul
             if flood.send_large(messages.large(seq, last)).await.is_err() {
                 return;
             }
-            child::beside((seq + 1) * size as u64);
+            watchdog::beside((seq + 1) * size as u64);
             if last {
                 break;
             }
@@ -329,7 +331,7 @@ async fn flood_and_ping<C: Channel>(pings: C, mut flood: C, plan: Plan) -> Resul
         std::mem::forget(flood);
     });
     sleep(plan.alone).await;
-    child::stage("pinging under the flood");
+    watchdog::stage("pinging under the flood");
     let start = Instant::now();
     let mut time = Duration::ZERO;
     // The last ping is the one that would outlast the time: where each takes seconds, a further
@@ -351,7 +353,7 @@ async fn flood_and_ping<C: Channel>(pings: C, mut flood: C, plan: Plan) -> Resul
 }
 
 async fn take_flood<C: Channel>(mut pings: C, mut flood: C) -> Result<Values> {
-    child::stage("answering pings beside the flood");
+    watchdog::stage("answering pings beside the flood");
     let size = 64 << 10;
     let taken = Arc::new(AtomicU64::new(0));
     let begin = Arc::new(OnceLock::new());
@@ -360,7 +362,7 @@ async fn take_flood<C: Channel>(mut pings: C, mut flood: C) -> Result<Values> {
         while let Ok(head) = flood.recv(size).await {
             began.get_or_init(Instant::now);
             let taken = count.fetch_add(1, Relaxed) + 1;
-            child::beside(taken * size as u64);
+            watchdog::beside(taken * size as u64);
             if head.is(LAST) {
                 break;
             }
@@ -384,7 +386,7 @@ async fn send_beside_unread<C: Channel>(mut moving: C, mut unread: C, plan: Plan
     // Twice: the first time warms up buffers and windows.
     send(&mut moving, &plan).await?;
     send(&mut moving, &plan).await?;
-    child::stage("filling the unread channel");
+    watchdog::stage("filling the unread channel");
     let size = plan.size;
     let filled = Arc::new(AtomicU64::new(0));
     let count = filled.clone();
@@ -395,7 +397,7 @@ async fn send_beside_unread<C: Channel>(mut moving: C, mut unread: C, plan: Plan
                 return;
             }
             count.store((seq + 1) * size as u64, Relaxed);
-            child::beside((seq + 1) * size as u64);
+            watchdog::beside((seq + 1) * size as u64);
         }
         unread.flush().await.ok();
         std::mem::forget(unread);
@@ -415,11 +417,11 @@ async fn send_beside_unread<C: Channel>(mut moving: C, mut unread: C, plan: Plan
 }
 
 async fn take_beside_unread<C: Channel>(mut moving: C, unread: C, plan: Plan) -> Result<Values> {
-    child::stage("receiving before the other channel is filled");
+    watchdog::stage("receiving before the other channel is filled");
     receive(&mut moving, &plan).await?;
     let alone = receive(&mut moving, &plan).await?;
     let before = usage::rss_mib();
-    child::stage("receiving beside the unread channel");
+    watchdog::stage("receiving beside the unread channel");
     let beside = receive(&mut moving, &plan).await?;
     std::mem::forget((moving, unread));
     Ok(unread_values(&alone, &beside, before, &plan))

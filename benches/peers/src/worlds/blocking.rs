@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 
-use crate::child::usage;
 use crate::child::{self, Role, Values};
-use crate::plan::{PING_SIZE, Plan, Workload};
+use crate::child::{usage, watchdog};
+use crate::plan::workload::Workload;
+use crate::plan::{PING_SIZE, Plan};
+use crate::work::beside::{FILL_AT_MOST, flood_values, unread_values};
 use crate::work::clock::{RoundTrips, Span};
 use crate::work::message::{FLOODED, HELLO, Head, LAST, Messages, is_large};
 
@@ -91,7 +93,7 @@ fn serve<P: Peer>(peer: &mut P, plan: &Plan) -> Result<Values> {
     match plan.workload {
         Workload::Small | Workload::Large => take(next(), plan),
         Workload::Ping | Workload::PingOneCore => {
-            child::stage("answering pings");
+            watchdog::stage("answering pings");
             let mut channel = next();
             echo(&mut channel, |_| {})?;
             std::mem::forget(channel);
@@ -147,7 +149,7 @@ fn say_hello(channel: &mut impl Channel, index: u32) -> Result<()> {
 }
 
 fn send(channel: &mut impl Channel, plan: &Plan) -> Result<()> {
-    child::stage("sending");
+    watchdog::stage("sending");
     let mut messages = Messages::new(plan.size, 0);
     let start = Instant::now();
     for seq in 0.. {
@@ -158,7 +160,7 @@ fn send(channel: &mut impl Channel, plan: &Plan) -> Result<()> {
         } else {
             channel.send(messages.small(seq, 0, if last { LAST } else { 0 }))?;
         }
-        child::progress(seq + 1);
+        watchdog::progress(seq + 1);
         if last {
             break;
         }
@@ -167,7 +169,7 @@ fn send(channel: &mut impl Channel, plan: &Plan) -> Result<()> {
 }
 
 fn take(mut channel: impl Channel, plan: &Plan) -> Result<Values> {
-    child::stage("receiving");
+    watchdog::stage("receiving");
     let span = receive(&mut channel, plan)?;
     std::mem::forget(channel);
     Ok(span.into_values(plan.size))
@@ -181,7 +183,7 @@ fn receive(channel: &mut impl Channel, plan: &Plan) -> Result<Span> {
             span.first();
         }
         head.check(seq, plan.size)?;
-        child::progress(seq + 1);
+        watchdog::progress(seq + 1);
         if head.is(LAST) {
             span.last(seq + 1);
             break;
@@ -191,7 +193,7 @@ fn receive(channel: &mut impl Channel, plan: &Plan) -> Result<Span> {
 }
 
 fn send_many(fan: &mut impl Fan, plan: &Plan) -> Result<()> {
-    child::stage("sending round robin");
+    watchdog::stage("sending round robin");
     let mut messages = Messages::new(plan.size, 0);
     let start = Instant::now();
     for seq in 0.. {
@@ -199,7 +201,7 @@ fn send_many(fan: &mut impl Fan, plan: &Plan) -> Result<()> {
         for channel in 0..plan.channels {
             fan.send_on(channel, messages.small(seq, channel, if last { LAST } else { 0 }))?;
         }
-        child::progress(seq + 1);
+        watchdog::progress(seq + 1);
         if last {
             break;
         }
@@ -208,7 +210,7 @@ fn send_many(fan: &mut impl Fan, plan: &Plan) -> Result<()> {
 }
 
 fn take_many(fan: &mut impl Fan, plan: &Plan) -> Result<Values> {
-    child::stage("receiving from all channels");
+    watchdog::stage("receiving from all channels");
     let mut span = Span::default();
     let mut due = vec![0; plan.channels as usize];
     let mut open = plan.channels;
@@ -220,7 +222,7 @@ fn take_many(fan: &mut impl Fan, plan: &Plan) -> Result<Values> {
         let due = &mut due[head.channel as usize];
         head.check(*due, plan.size)?;
         *due += 1;
-        child::progress(message);
+        watchdog::progress(message);
         open -= u32::from(head.is(LAST));
         if open == 0 {
             span.last(message);
@@ -238,7 +240,7 @@ fn echo(channel: &mut impl Channel, mut seen: impl FnMut(Head)) -> Result<()> {
         seen(head);
         channel.send(messages.small(head.seq, head.channel, head.flags))?;
         channel.flush()?;
-        child::progress(answered);
+        watchdog::progress(answered);
         if head.is(LAST) {
             break;
         }
@@ -265,13 +267,13 @@ impl<C: Channel> Pinger<C> {
         let time = start.elapsed();
         ensure!(head.seq == self.seq, "the answer to another ping");
         self.seq += 1;
-        child::progress(self.seq);
+        watchdog::progress(self.seq);
         Ok(time)
     }
 }
 
 fn ping(channel: impl Channel, plan: &Plan) -> Result<Values> {
-    child::stage("pinging");
+    watchdog::stage("pinging");
     let mut pinger = Pinger::new(channel);
     for _ in 0..plan.warm_up {
         pinger.ping(0)?;
@@ -287,7 +289,7 @@ fn ping(channel: impl Channel, plan: &Plan) -> Result<Values> {
 }
 
 fn flood_and_ping<C: Channel>(pings: C, mut flood: C, plan: &Plan) -> Result<Values> {
-    child::stage("pinging before the flood");
+    watchdog::stage("pinging before the flood");
     let mut pinger = Pinger::new(pings);
     let (mut idle, mut flooded) = (RoundTrips::new(), RoundTrips::new());
     for _ in 0..plan.warm_up {
@@ -304,7 +306,7 @@ fn flood_and_ping<C: Channel>(pings: C, mut flood: C, plan: &Plan) -> Result<Val
             if flood.send_large(messages.large(seq, last)).is_err() {
                 return;
             }
-            child::beside((seq + 1) * size as u64);
+            watchdog::beside((seq + 1) * size as u64);
             if last {
                 break;
             }
@@ -313,7 +315,7 @@ fn flood_and_ping<C: Channel>(pings: C, mut flood: C, plan: &Plan) -> Result<Val
         std::mem::forget(flood);
     });
     thread::sleep(plan.alone);
-    child::stage("pinging under the flood");
+    watchdog::stage("pinging under the flood");
     let start = Instant::now();
     let mut time = Duration::ZERO;
     // The last ping is the one that would outlast the time: where each takes seconds, a further
@@ -335,7 +337,7 @@ fn flood_and_ping<C: Channel>(pings: C, mut flood: C, plan: &Plan) -> Result<Val
 }
 
 fn take_flood<C: Channel>(mut pings: C, mut flood: C) -> Result<Values> {
-    child::stage("answering pings beside the flood");
+    watchdog::stage("answering pings beside the flood");
     let size = 64 << 10;
     let taken = Arc::new(AtomicU64::new(0));
     let count = taken.clone();
@@ -345,7 +347,7 @@ fn take_flood<C: Channel>(mut pings: C, mut flood: C) -> Result<Values> {
         while let Ok(head) = flood.recv(size) {
             began.get_or_init(Instant::now);
             let taken = count.fetch_add(1, Relaxed) + 1;
-            child::beside(taken * size as u64);
+            watchdog::beside(taken * size as u64);
             if head.is(LAST) {
                 break;
             }
@@ -364,27 +366,11 @@ fn take_flood<C: Channel>(mut pings: C, mut flood: C) -> Result<Values> {
     Ok(flood_values(begin.get().copied(), &marks, size))
 }
 
-/// The flood's rate before the first ping under it and from there to the last.
-pub fn flood_values(begin: Option<Instant>, marks: &[(Instant, u64)], size: usize) -> Values {
-    let mut values = Values::new();
-    let rate = |(from, before): (Instant, u64), (to, after): (Instant, u64)| {
-        (after - before) as f64 * size as f64 / (to - from).as_secs_f64()
-    };
-    if let (Some(begin), [first, .., last]) = (begin, marks) {
-        let alone = rate((begin, 1), *first);
-        let together = rate(*first, *last);
-        values.insert("alone".into(), alone);
-        values.insert("flood".into(), together);
-        values.insert("kept".into(), together / alone);
-    }
-    values
-}
-
 fn send_beside_unread<C: Channel>(mut moving: C, mut unread: C, plan: &Plan) -> Result<Values> {
     // Twice: the first time warms up buffers and windows.
     send(&mut moving, plan)?;
     send(&mut moving, plan)?;
-    child::stage("filling the unread channel");
+    watchdog::stage("filling the unread channel");
     let size = plan.size;
     let filled = Arc::new(AtomicU64::new(0));
     let count = filled.clone();
@@ -395,7 +381,7 @@ fn send_beside_unread<C: Channel>(mut moving: C, mut unread: C, plan: &Plan) -> 
                 return;
             }
             count.store((seq + 1) * size as u64, Relaxed);
-            child::beside((seq + 1) * size as u64);
+            watchdog::beside((seq + 1) * size as u64);
         }
         unread.flush().ok();
         std::mem::forget(unread);
@@ -418,27 +404,13 @@ fn wait_until_full(filled: &AtomicU64) {
     }
 }
 
-/// A peer that takes so much and asks for more has no bound worth the name.
-pub const FILL_AT_MOST: u64 = 512 << 20;
-
 fn take_beside_unread<C: Channel>(mut moving: C, unread: C, plan: &Plan) -> Result<Values> {
-    child::stage("receiving before the other channel is filled");
+    watchdog::stage("receiving before the other channel is filled");
     receive(&mut moving, plan)?;
     let alone = receive(&mut moving, plan)?;
     let before = usage::rss_mib();
-    child::stage("receiving beside the unread channel");
+    watchdog::stage("receiving beside the unread channel");
     let beside = receive(&mut moving, plan)?;
     std::mem::forget((moving, unread));
     Ok(unread_values(&alone, &beside, before, plan))
-}
-
-pub fn unread_values(alone: &Span, beside: &Span, before: f64, plan: &Plan) -> Values {
-    let mut values = Values::from([("growth".into(), usage::peak_mib() - before)]);
-    if let (Some(alone), Some(beside)) = (alone.per_second(), beside.per_second()) {
-        let size = plan.size as f64;
-        values.insert("alone".into(), alone * size);
-        values.insert("throughput".into(), beside * size);
-        values.insert("kept".into(), beside / alone);
-    }
-    values
 }

@@ -2,3 +2,4 @@
 
 pub mod asynchronous;
 pub mod blocking;
+pub mod sockets;
