@@ -58,7 +58,9 @@ fn command(arguments: &[String], rounds: usize) -> Result<()> {
                 "" => Role::Server,
                 to => Role::Client(to.split(',').map(str::parse).collect::<Result<_, _>>()?),
             };
-            child::run(role, serde_json::from_str(plan)?)
+            let plan = serde_json::from_str(plan)?;
+            child::begin(&plan)?;
+            peers::run(role, &plan)
         }
         ["all"] => compare(Mode::Full, rounds),
         ["quick"] => compare(Mode::Quick, rounds),

@@ -19,7 +19,6 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
 use crate::child::usage::Usage;
-use crate::peers;
 use crate::plan::Plan;
 
 pub enum Role {
@@ -32,7 +31,8 @@ pub type Values = BTreeMap<String, f64>;
 
 static START: OnceLock<Usage> = OnceLock::new();
 
-pub fn run(role: Role, plan: Plan) -> Result<()> {
+/// Comes before the peer is set up.
+pub fn begin(plan: &Plan) -> Result<()> {
     if let Some(core) = plan.core {
         let mut cores = CpuSet::new();
         cores.set(core)?;
@@ -41,7 +41,7 @@ pub fn run(role: Role, plan: Plan) -> Result<()> {
     // Earlier than the harness's own deadline, which ends us without a word.
     let (patience, deadline) = (plan.patience, plan.deadline - Duration::from_millis(500));
     thread::spawn(move || watchdog::watch(patience, deadline));
-    peers::run(role, &plan)
+    Ok(())
 }
 
 /// The server's addresses, for the harness to hand to the client or to a proxy.
