@@ -86,13 +86,13 @@ fn option(arguments: &mut Vec<String>, name: &str) -> Result<usize> {
 fn compare(mode: Mode, rounds: usize) -> Result<()> {
     let congestion = congestion::choose();
     print_machine(congestion.as_deref());
-    let runs: usize = Workload::ALL.iter().map(|workload| workload.rows().len() * rounds).sum();
+    let runs: usize = Workload::ALL.iter().map(|&workload| Row::all(workload).len() * rounds).sum();
     let traced = if mode == Mode::Full { syscalls::runs() } else { 0 };
     let bar = rounds::bar((runs + traced) as u64);
     let folder = results()?;
     let mut measured = Vec::new();
     for workload in Workload::ALL {
-        let rows = workload.rows();
+        let rows = Row::all(workload);
         let cells = rounds::measure(workload, &rows, rounds, mode, congestion.as_deref(), &bar);
         bar.suspend(|| table::print(workload, mode, &cells));
         chart::draw(&folder.join(format!("{}.svg", workload.name())), workload, mode, &cells)?;
@@ -114,7 +114,7 @@ fn compare(mode: Mode, rounds: usize) -> Result<()> {
 fn one(peer: &str, workload: &str, rounds: usize) -> Result<()> {
     let peer = PeerName::ALL.into_iter().find(|known| known.name() == peer).context(USAGE)?;
     let workload = Workload::ALL.into_iter().find(|known| known.name() == workload).context(USAGE)?;
-    let rows: Vec<Row> = workload.rows().into_iter().filter(|row| row.peer == peer).collect();
+    let rows: Vec<Row> = Row::of(peer, workload).collect();
     let congestion = congestion::choose();
     print_machine(congestion.as_deref());
     let bar = rounds::bar((rows.len() * rounds) as u64);

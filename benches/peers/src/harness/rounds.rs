@@ -6,6 +6,7 @@ use std::thread;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::harness::pair::{self, Run};
+use crate::plan::Plan;
 use crate::plan::rows::Row;
 use crate::plan::workload::{Mode, Workload};
 
@@ -29,7 +30,7 @@ pub fn measure(
 ) -> Vec<Cell> {
     let mut cells: Vec<_> = rows.iter().map(|&row| Cell { row, rounds: Vec::new() }).collect();
     let once = &|row: Row| {
-        let plan = workload.plan(row, mode, congestion.map(str::to_owned));
+        let plan = Plan::new(workload, row, mode, congestion.map(str::to_owned));
         pair::run(&plan, None).map_err(|error| format!("{error:#}"))
     };
     let say = |what: &str| bar.set_message(format!("{}: {what}", workload.name()));
@@ -58,7 +59,7 @@ pub fn measure(
     }
     for round in 1..=rounds {
         for cell in &mut cells {
-            say(&format!("{}, round {round} of {rounds}", cell.row.label(workload)));
+            say(&format!("{}, round {round} of {rounds}", cell.row.label()));
             let outcome = (!cell.is_hopeless()).then(|| once(cell.row));
             cell.rounds.push(outcome);
             bar.inc(1);

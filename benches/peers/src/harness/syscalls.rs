@@ -35,14 +35,14 @@ pub fn count(congestion: Option<&str>, bar: &ProgressBar) -> Result<Vec<Counted>
     bar.suspend(|| println!("\nsystem calls per message (a ping: per round trip), client + server"));
     let mut counted = Vec::new();
     for workload in WORKLOADS {
-        for row in workload.rows() {
-            bar.set_message(format!("strace {} {}", workload.name(), row.label(workload)));
+        for row in Row::all(workload) {
+            bar.set_message(format!("strace {} {}", workload.name(), row.label()));
             let calls = per_message(workload, row, congestion).map_err(|error| format!("{error:#}"));
             let said = match &calls {
                 Ok(calls) => format!("{:.3} + {:.3}", calls.client, calls.server),
                 Err(error) => format!("failed: {error}"),
             };
-            let label = row.label(workload);
+            let label = row.label();
             bar.suspend(|| println!("  {:<14}{label:<32}{said}", workload.name()));
             bar.inc(1);
             counted.push(Counted { workload, row, calls });
@@ -52,11 +52,11 @@ pub fn count(congestion: Option<&str>, bar: &ProgressBar) -> Result<Vec<Counted>
 }
 
 pub fn runs() -> usize {
-    WORKLOADS.iter().map(|workload| workload.rows().len()).sum()
+    WORKLOADS.iter().map(|&workload| Row::all(workload).len()).sum()
 }
 
 fn per_message(workload: Workload, row: Row, congestion: Option<&str>) -> Result<PerMessage> {
-    let mut plan = workload.plan(row, Mode::Quick, congestion.map(str::to_owned));
+    let mut plan = Plan::new(workload, row, Mode::Quick, congestion.map(str::to_owned));
     // Traced calls take many times as long.
     plan.patience = Duration::from_secs(10);
     plan.deadline = Duration::from_secs(30);

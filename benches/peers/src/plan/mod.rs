@@ -37,15 +37,15 @@ pub struct Plan {
 pub const PING_SIZE: usize = 16;
 pub const MIB: u64 = 1 << 20;
 
-impl Workload {
-    pub fn plan(self, row: Row, mode: Mode, congestion: Option<String>) -> Plan {
+impl Plan {
+    pub fn new(workload: Workload, row: Row, mode: Mode, congestion: Option<String>) -> Self {
         let full = mode == Mode::Full;
         let ms = Duration::from_millis;
         let either = |f, q| if full { f } else { q };
-        let mut plan = Plan {
+        let mut plan = Self {
             peer: row.peer,
             way: row.way,
-            workload: self,
+            workload,
             size: PING_SIZE,
             count: u64::MAX,
             limit: Duration::from_secs(60),
@@ -58,40 +58,40 @@ impl Workload {
             core: None,
             congestion,
         };
-        match self {
-            Self::Small => plan.limit = ms(either(1_000, 200)),
-            Self::Large => {
+        match workload {
+            Workload::Small => plan.limit = ms(either(1_000, 200)),
+            Workload::Large => {
                 plan.size = 64 << 10;
                 plan.count = (2 << 30) / plan.size as u64;
                 plan.limit = ms(either(60_000, 200));
             }
-            Self::Ping | Self::PingOneCore => {
+            Workload::Ping | Workload::PingOneCore => {
                 plan.warm_up = either(2_000, 200);
                 plan.count = either(50_000, 2_000);
-                if self == Self::PingOneCore {
+                if workload == Workload::PingOneCore {
                     plan.core = Some(last_core());
                     plan.count = either(50_000, 3_000);
                 }
             }
-            Self::Many => {
+            Workload::Many => {
                 plan.size = 256;
                 plan.channels = 128;
                 plan.count = 8_000;
                 plan.limit = ms(either(60_000, 200));
             }
-            Self::Flood => {
+            Workload::Flood => {
                 plan.size = 64 << 10;
                 plan.channels = 2;
                 plan.warm_up = either(5_000, 500);
                 plan.alone = ms(either(1_000, 100));
                 plan.together = ms(either(3_000, 250));
             }
-            Self::Unread => {
+            Workload::Unread => {
                 plan.size = 64 << 10;
                 plan.channels = 2;
                 plan.count = either(256, 64) * MIB / plan.size as u64;
             }
-            Self::Slow => {
+            Workload::Slow => {
                 plan.size = 64 << 10;
                 plan.channels = 2;
                 plan.warm_up = either(20, 5);
@@ -103,9 +103,7 @@ impl Workload {
         }
         plan
     }
-}
 
-impl Plan {
     /// Channels that carry a reply to each message; the others are one-way.
     pub fn is_duplex(&self, channel: u32) -> bool {
         match self.workload {

@@ -38,43 +38,36 @@ pub enum Way {
     ResumeOff,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// One line of a workload's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
     pub peer: PeerName,
     pub way: Way,
+    /// What the table calls the way.
+    pub variant: &'static str,
 }
 
-impl Workload {
+impl Row {
+    pub fn all(workload: Workload) -> Vec<Self> {
+        PeerName::ALL.into_iter().flat_map(|peer| Self::of(peer, workload)).collect()
+    }
+
+    pub fn of(peer: PeerName, workload: Workload) -> impl Iterator<Item = Self> {
+        peer.ways(workload).iter().map(move |&(way, variant)| Self { peer, way, variant })
+    }
+
     /// What `ratio_to_raw` is the ratio to: the fastest way of using the socket alone.
-    pub fn reference(self) -> Row {
-        let way = match self {
-            Self::Small | Self::Many => Way::Buffered,
-            Self::Large => Way::Vectored,
+    pub fn reference(workload: Workload) -> Self {
+        let fastest = match workload {
+            Workload::Small | Workload::Many => Way::Buffered,
+            Workload::Large => Way::Vectored,
             _ => Way::Natural,
         };
-        Row { peer: PeerName::Raw, way }
+        Self::of(PeerName::Raw, workload).find(|row| row.way == fastest).expect("one of the rows of raw")
     }
 
-    /// The natural way first, then those that change what a reader would conclude. (A second
-    /// runtime thread changes nothing on one core, on a slow link, or for chmux's small messages.)
-    fn ways(self, peer: PeerName) -> &'static [Way] {
-        use PeerName::*;
-        use Way::*;
-        match (self, peer) {
-            (Self::Small | Self::Many, Raw) => &[Natural, Buffered],
-            (Self::Small | Self::Many, Yamux | H2 | AsyncSmux) => &[Natural, OneThread, Buffered],
-            (Self::Large, Raw) => &[Natural, Vectored],
-            (Self::Small, Trunkline) => &[Natural, ResumeOn, ResumeOff],
-            (Self::Large, Trunkline) => &[Natural, Copied, ResumeOn, ResumeOff],
-            (Self::Flood | Self::Slow, Trunkline) => &[Natural, SameClass],
-            (Self::Large | Self::Ping | Self::Flood, Yamux | H2 | Chmux | AsyncSmux) => &[Natural, OneThread],
-            _ => &[Natural],
-        }
-    }
-
-    pub fn rows(self) -> Vec<Row> {
-        let of = |peer| self.ways(peer).iter().map(move |&way| Row { peer, way });
-        PeerName::ALL.into_iter().flat_map(of).collect()
+    pub fn label(self) -> String {
+        format!("{} ({})", self.peer.name(), self.variant)
     }
 }
 
@@ -93,43 +86,74 @@ impl PeerName {
             Self::Trunkline => "trunkline",
         }
     }
-}
 
-impl Row {
-    /// The row's `variant`.
-    pub fn variant(self, workload: Workload) -> &'static str {
-        use PeerName::*;
-        match (self.way, self.peer) {
-            (Way::OneThread, _) => "one runtime thread",
-            (Way::Buffered, _) => "64 KiB buffer",
-            (Way::Vectored, _) => "eight to a writev",
-            (Way::Copied, _) => "send",
-            (Way::SameClass, _) => "same class",
-            (Way::ResumeOn, _) if workload == Workload::Large => "send_bytes, resume on",
-            (Way::ResumeOff, _) if workload == Workload::Large => "send_bytes, resume off",
-            (Way::ResumeOn, _) => "send, resume on",
-            (Way::ResumeOff, _) => "send, resume off",
-            (Way::Natural, Raw) => match workload {
-                Workload::Flood | Workload::Unread | Workload::Slow => "a socket per channel",
-                _ => "one write each",
-            },
-            (Way::Natural, Zmq) => match workload {
-                Workload::Flood | Workload::Unread | Workload::Slow => "a socket per channel",
-                Workload::Many => "one socket, envelopes",
-                Workload::Ping | Workload::PingOneCore => "REQ/REP",
-                _ => "PUSH/PULL",
-            },
-            (Way::Natural, Trunkline) => match workload {
-                Workload::Large => "send_bytes",
-                Workload::Flood | Workload::Slow => "urgent",
-                Workload::Many => "one receiver for all",
-                _ => "send",
-            },
-            (Way::Natural, _) => "tokio default",
+    /// The natural way first, then those that change what a reader would conclude.
+    fn ways(self, workload: Workload) -> &'static [(Way, &'static str)] {
+        match self {
+            Self::Raw => raw(workload),
+            Self::Zmq => zmq(workload),
+            Self::Chmux => chmux(workload),
+            Self::Yamux | Self::H2 | Self::AsyncSmux => streams(workload),
+            Self::Trunkline => trunkline(workload),
         }
     }
+}
 
-    pub fn label(self, workload: Workload) -> String {
-        format!("{} ({})", self.peer.name(), self.variant(workload))
+const TOKIO_DEFAULT: (Way, &str) = (Way::Natural, "tokio default");
+const ONE_THREAD: (Way, &str) = (Way::OneThread, "one runtime thread");
+const BUFFERED: (Way, &str) = (Way::Buffered, "64 KiB buffer");
+
+fn raw(workload: Workload) -> &'static [(Way, &'static str)] {
+    match workload {
+        Workload::Small | Workload::Many => &[(Way::Natural, "one write each"), BUFFERED],
+        Workload::Large => &[(Way::Natural, "one write each"), (Way::Vectored, "eight to a writev")],
+        Workload::Ping | Workload::PingOneCore => &[(Way::Natural, "one write each")],
+        Workload::Flood | Workload::Unread | Workload::Slow => &[(Way::Natural, "a socket per channel")],
+    }
+}
+
+fn zmq(workload: Workload) -> &'static [(Way, &'static str)] {
+    match workload {
+        Workload::Small | Workload::Large => &[(Way::Natural, "PUSH/PULL")],
+        Workload::Ping | Workload::PingOneCore => &[(Way::Natural, "REQ/REP")],
+        Workload::Many => &[(Way::Natural, "one socket, envelopes")],
+        Workload::Flood | Workload::Unread | Workload::Slow => &[(Way::Natural, "a socket per channel")],
+    }
+}
+
+/// A second runtime thread changes nothing for its small messages.
+fn chmux(workload: Workload) -> &'static [(Way, &'static str)] {
+    match workload {
+        Workload::Large | Workload::Ping | Workload::Flood => &[TOKIO_DEFAULT, ONE_THREAD],
+        _ => &[TOKIO_DEFAULT],
+    }
+}
+
+/// The peers on tokio whose channels are streams. A second runtime thread changes nothing on one
+/// core or on a slow link.
+fn streams(workload: Workload) -> &'static [(Way, &'static str)] {
+    match workload {
+        Workload::Small | Workload::Many => &[TOKIO_DEFAULT, ONE_THREAD, BUFFERED],
+        Workload::Large | Workload::Ping | Workload::Flood => &[TOKIO_DEFAULT, ONE_THREAD],
+        Workload::PingOneCore | Workload::Unread | Workload::Slow => &[TOKIO_DEFAULT],
+    }
+}
+
+fn trunkline(workload: Workload) -> &'static [(Way, &'static str)] {
+    match workload {
+        Workload::Small => &[
+            (Way::Natural, "send"),
+            (Way::ResumeOn, "send, resume on"),
+            (Way::ResumeOff, "send, resume off"),
+        ],
+        Workload::Large => &[
+            (Way::Natural, "send_bytes"),
+            (Way::Copied, "send"),
+            (Way::ResumeOn, "send_bytes, resume on"),
+            (Way::ResumeOff, "send_bytes, resume off"),
+        ],
+        Workload::Many => &[(Way::Natural, "one receiver for all")],
+        Workload::Flood | Workload::Slow => &[(Way::Natural, "urgent"), (Way::SameClass, "same class")],
+        Workload::Ping | Workload::PingOneCore | Workload::Unread => &[(Way::Natural, "send")],
     }
 }

@@ -48,7 +48,7 @@ pub fn draw(path: &Path, workload: Workload, mode: Mode, cells: &[Cell]) -> Resu
     for ((cell, summary), index) in cells.iter().zip(&summaries).zip(0..) {
         let y = TOP + ROW * index + ROW / 2;
         let color = if is_ours(cell) { OURS } else { OTHERS };
-        put(cell.row.label(workload), (LABELS - 12, y), text(16, &color, HPos::Right, VPos::Center))?;
+        put(cell.row.label(), (LABELS - 12, y), text(16, &color, HPos::Right, VPos::Center))?;
         let Some(summary) = summary else {
             put("stalled or failed".into(), (LABELS + 6, y), text(16, &RED, HPos::Left, VPos::Center))?;
             continue;

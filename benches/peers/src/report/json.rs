@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::harness::rounds::Cell;
 use crate::harness::syscalls::{Counted, PerMessage};
+use crate::plan::rows::Row;
 use crate::plan::workload::Workload;
 use crate::report::metrics::{costs, metrics};
 use crate::report::summary::summarise;
@@ -32,7 +33,7 @@ struct Record {
 pub fn write(path: &Path, measured: &[(Workload, Vec<Cell>)], counted: &[Counted]) -> io::Result<()> {
     let mut records = call_records(counted);
     for (workload, cells) in measured {
-        let reference = cells.iter().find(|cell| cell.row == workload.reference());
+        let reference = cells.iter().find(|cell| cell.row == Row::reference(*workload));
         for cell in cells {
             let failure = cell.failures();
             let failure =
@@ -45,7 +46,7 @@ pub fn write(path: &Path, measured: &[(Workload, Vec<Cell>)], counted: &[Counted
                 records.push(Record {
                     workload: workload.name(),
                     peer: cell.row.peer.name(),
-                    variant: cell.row.variant(*workload),
+                    variant: cell.row.variant,
                     metric: metric.name,
                     unit: metric.unit,
                     median: summary.map(|s| s.median),
@@ -66,15 +67,16 @@ fn call_records(counted: &[Counted]) -> Vec<Record> {
     let sides = [("client system calls", client), ("server system calls", |calls| calls.server)];
     let mut records = Vec::new();
     for Counted { workload, row, calls } in counted {
-        let reference =
-            counted.iter().find(|other| other.workload == *workload && other.row == workload.reference());
+        let reference = counted
+            .iter()
+            .find(|other| other.workload == *workload && other.row == Row::reference(*workload));
         for (metric, side) in sides {
             let value = calls.as_ref().ok().map(|calls| side(*calls));
             let raw = reference.and_then(|raw| raw.calls.as_ref().ok()).map(|calls| side(*calls));
             records.push(Record {
                 workload: workload.name(),
                 peer: row.peer.name(),
-                variant: row.variant(*workload),
+                variant: row.variant,
                 metric,
                 unit: "per message",
                 median: value,

@@ -1,14 +1,15 @@
 //! The table of a workload, for a terminal.
 
 use crate::harness::rounds::Cell;
+use crate::plan::rows::Row;
 use crate::plan::workload::{Mode, Workload};
 use crate::report::metrics::{costs, metrics};
 use crate::report::summary::{number, summarise};
 
 pub fn print(workload: Workload, mode: Mode, cells: &[Cell]) {
-    let reference = cells.iter().find(|cell| cell.row == workload.reference());
+    let reference = cells.iter().find(|cell| cell.row == Row::reference(workload));
     let (metrics, costs) = (metrics(workload), costs());
-    let raw = workload.reference().variant(workload);
+    let raw = Row::reference(workload).variant;
     println!("\n{}: {} (x raw: beside \"{raw}\")", workload.name(), workload.what(mode));
     let mut header = vec!["peer".to_owned(), "variant".into()];
     for (metric, first) in metrics.iter().zip(std::iter::once(true).chain(std::iter::repeat(false))) {
@@ -21,12 +22,9 @@ pub fn print(workload: Workload, mode: Mode, cells: &[Cell]) {
     let mut lines = vec![header];
     let mut notes = Vec::new();
     for cell in cells {
-        let mut line = vec![cell.row.peer.name().to_owned(), cell.row.variant(workload).to_owned()];
+        let mut line = vec![cell.row.peer.name().to_owned(), cell.row.variant.to_owned()];
         if let Some((tried, failed, said)) = cell.failures() {
-            notes.push(format!(
-                "  {}: failed in {failed} of {tried} rounds: {said}",
-                cell.row.label(workload)
-            ));
+            notes.push(format!("  {}: failed in {failed} of {tried} rounds: {said}", cell.row.label()));
         }
         for (index, metric) in metrics.iter().enumerate() {
             let summary = summarise(metric, cell, reference);
