@@ -112,11 +112,6 @@ impl Plan {
             _ => false,
         }
     }
-
-    /// Reading the clock costs more than sending a small message does.
-    pub fn clock_due(&self, seq: u64) -> bool {
-        self.size > 4096 || seq.is_multiple_of(256)
-    }
 }
 
 fn last_core() -> usize {

@@ -9,7 +9,7 @@ pub const HEAD: usize = 16;
 /// The last message of a run.
 pub const LAST: u32 = 1;
 /// Sent once on each channel before the clocks start.
-pub const HELLO: u32 = 2;
+const HELLO: u32 = 2;
 /// A ping sent while the flood runs.
 pub const FLOODED: u32 = 4;
 
@@ -49,6 +49,12 @@ impl Head {
         self.flags & flag != 0
     }
 
+    /// Takes the hello of a channel, whose number it is.
+    pub fn hello(self) -> Result<u32> {
+        ensure!(self.is(HELLO), "{self:?} is no hello");
+        Ok(self.channel)
+    }
+
     /// Large messages come from a ring, so only so much of their number is known.
     #[inline]
     pub fn check(self, seq: u64, len: usize) -> Result<()> {
@@ -56,6 +62,12 @@ impl Head {
         ensure!(same, "message {} arrived where {seq} was due", self.seq);
         Ok(())
     }
+}
+
+pub fn hello(channel: u32, size: usize) -> Vec<u8> {
+    let mut message = vec![0; size];
+    Head { seq: 0, channel, flags: HELLO }.write(&mut message);
+    message
 }
 
 /// Large messages are shared buffers, as a program has that sends what it already holds; small

@@ -1,5 +1,9 @@
-//! What the two processes of a run exchange and measure, whatever carries it.
+//! The two halves of each workload, without what carries them: what is to be sent next, and what
+//! an arriving message means. The worlds move the messages.
 
-pub mod beside;
 pub mod clock;
+pub mod flood;
 pub mod message;
+pub mod pinging;
+pub mod receiving;
+pub mod sending;

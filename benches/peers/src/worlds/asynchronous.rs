@@ -3,23 +3,23 @@
 
 use std::any::Any;
 use std::future::Future;
+use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use bytes::Bytes;
 use tokio::time::sleep;
 
-use crate::child::{self, Role, Values};
-use crate::child::{usage, watchdog};
+use crate::child::{self, Role, Values, usage};
 use crate::plan::rows::Way;
 use crate::plan::workload::Workload;
 use crate::plan::{PING_SIZE, Plan};
-use crate::work::beside::{FILL_AT_MOST, flood_values, unread_values};
-use crate::work::clock::{RoundTrips, Span};
-use crate::work::message::{FLOODED, HELLO, Head, LAST, Messages, is_large};
+use crate::work::clock::Span;
+use crate::work::flood::{self, Flood, LOOK, LOOKS, Marks, Taken};
+use crate::work::message::{Head, hello, is_large};
+use crate::work::pinging::{Answers, Pings};
+use crate::work::receiving::{InManyHands, Receiving};
+use crate::work::sending::{RoundRobin, Sending};
 
 /// A peer: one conversation of two processes, with the plan's channels open.
 pub trait Peer: 'static {
@@ -83,135 +83,99 @@ async fn spawn<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send +
     tokio::spawn(work).await.context("a task panicked")?
 }
 
-async fn serve<C: Channel>(mut channels: Vec<C>, plan: Plan) -> Result<Values> {
+async fn serve<C: Channel>(channels: Vec<C>, plan: Plan) -> Result<Values> {
     // Channels are known by their hellos, in whatever order they were opened.
     let mut known = Vec::new();
-    for mut channel in channels.drain(..) {
-        let head = channel.recv(PING_SIZE).await?;
-        ensure!(head.is(HELLO), "{head:?} is no hello");
-        known.push((head.channel, channel));
+    for channel in channels {
+        let mut channel = ManuallyDrop::new(channel);
+        known.push((channel.recv(PING_SIZE).await?.hello()?, channel));
     }
     known.sort_by_key(|&(index, _)| index);
     for (index, channel) in &mut known {
         if plan.is_duplex(*index) {
-            say_hello(channel, *index).await?;
+            say_hello(&mut **channel, *index).await?;
         }
     }
     child::connected(&plan)?;
     let mut channels = known.into_iter().map(|(_, channel)| channel);
     if plan.workload == Workload::Many {
-        return take_many(channels.collect(), plan).await;
+        return take_many(channels.collect(), &plan).await;
     }
     let mut next = || channels.next().expect("as many channels as planned");
+    let mut first = next();
     match plan.workload {
-        Workload::Small | Workload::Large => take(next(), plan).await,
+        Workload::Small | Workload::Large => {
+            Ok(receive(&mut *first, "receiving", &plan).await?.into_values(plan.size))
+        }
         Workload::Ping | Workload::PingOneCore => {
-            watchdog::stage("answering pings");
-            let mut channel = next();
-            echo(&mut channel, |_| {}).await?;
-            std::mem::forget(channel);
+            answer(&mut *first, Answers::start("answering pings"), |_| {}).await?;
             Ok(Values::new())
         }
-        Workload::Flood | Workload::Slow => take_flood(next(), next()).await,
-        Workload::Unread => take_beside_unread(next(), next(), plan).await,
+        Workload::Flood | Workload::Slow => take_flood(&mut *first, next(), &plan).await,
+        Workload::Unread => take_beside_unread(&mut *first, &plan).await,
         Workload::Many => unreachable!("above"),
     }
 }
 
-async fn drive<C: Channel>(mut channels: Vec<C>, plan: Plan) -> Result<Values> {
+async fn drive<C: Channel>(channels: Vec<C>, plan: Plan) -> Result<Values> {
+    let mut channels: Vec<_> = channels.into_iter().map(ManuallyDrop::new).collect();
     for (channel, index) in channels.iter_mut().zip(0..) {
-        say_hello(channel, index).await?;
+        say_hello(&mut **channel, index).await?;
     }
     for (channel, index) in channels.iter_mut().zip(0..) {
         if plan.is_duplex(index) {
-            ensure!(channel.recv(PING_SIZE).await?.is(HELLO), "no hello came back");
+            channel.recv(PING_SIZE).await?.hello()?;
         }
     }
     child::connected(&plan)?;
     if plan.workload == Workload::Many {
         send_many(&mut channels, &plan).await?;
-        std::mem::forget(channels);
         return Ok(Values::new());
     }
     let mut channels = channels.into_iter();
     let mut next = || channels.next().expect("as many channels as planned");
+    let mut first = next();
     match plan.workload {
         Workload::Small | Workload::Large => {
-            let mut channel = next();
-            send(&mut channel, &plan).await?;
-            std::mem::forget(channel);
+            send(&mut *first, &plan).await?;
             Ok(Values::new())
         }
-        Workload::Ping | Workload::PingOneCore => ping(next(), plan).await,
-        Workload::Flood | Workload::Slow => flood_and_ping(next(), next(), plan).await,
-        Workload::Unread => send_beside_unread(next(), next(), plan).await,
+        Workload::Ping | Workload::PingOneCore => ping(&mut *first, &plan).await,
+        Workload::Flood | Workload::Slow => flood_and_ping(&mut *first, next(), &plan).await,
+        Workload::Unread => send_beside_unread(&mut *first, next(), &plan).await,
         Workload::Many => unreachable!("above"),
     }
 }
 
 async fn say_hello(channel: &mut impl Channel, index: u32) -> Result<()> {
-    let mut messages = Messages::new(PING_SIZE, index);
-    channel.send(messages.small(0, index, HELLO)).await?;
+    channel.send(&hello(index, PING_SIZE)).await?;
     channel.flush().await
 }
 
 async fn send(channel: &mut impl Channel, plan: &Plan) -> Result<()> {
-    watchdog::stage("sending");
-    let mut messages = Messages::new(plan.size, 0);
-    let start = Instant::now();
-    for seq in 0.. {
-        let late = plan.clock_due(seq) && start.elapsed() > plan.limit;
-        let last = seq + 1 >= plan.count || late;
-        if is_large(plan.size) {
-            channel.send_large(messages.large(seq, last)).await?;
-        } else {
-            channel.send(messages.small(seq, 0, if last { LAST } else { 0 })).await?;
+    let mut sending = Sending::start(plan);
+    if is_large(plan.size) {
+        while let Some(message) = sending.next_large() {
+            channel.send_large(message).await?;
         }
-        watchdog::progress(seq + 1);
-        if last {
-            break;
+    } else {
+        while let Some(message) = sending.next_small() {
+            channel.send(message).await?;
         }
     }
     channel.flush().await
 }
 
-async fn take(mut channel: impl Channel, plan: Plan) -> Result<Values> {
-    watchdog::stage("receiving");
-    let span = receive(&mut channel, &plan).await?;
-    std::mem::forget(channel);
-    Ok(span.into_values(plan.size))
+async fn receive(channel: &mut impl Channel, stage: &'static str, plan: &Plan) -> Result<Span> {
+    let mut receiving = Receiving::start(stage, plan);
+    while !receiving.take(channel.recv(plan.size).await?)? {}
+    Ok(receiving.into_span())
 }
 
-async fn receive(channel: &mut impl Channel, plan: &Plan) -> Result<Span> {
-    let mut span = Span::default();
-    for seq in 0.. {
-        let head = channel.recv(plan.size).await?;
-        if seq == 0 {
-            span.first();
-        }
-        head.check(seq, plan.size)?;
-        watchdog::progress(seq + 1);
-        if head.is(LAST) {
-            span.last(seq + 1);
-            break;
-        }
-    }
-    Ok(span)
-}
-
-async fn send_many<C: Channel>(channels: &mut [C], plan: &Plan) -> Result<()> {
-    watchdog::stage("sending round robin");
-    let mut messages = Messages::new(plan.size, 0);
-    let start = Instant::now();
-    for seq in 0.. {
-        let last = seq + 1 >= plan.count || start.elapsed() > plan.limit;
-        for (channel, index) in channels.iter_mut().zip(0..) {
-            channel.send(messages.small(seq, index, if last { LAST } else { 0 })).await?;
-        }
-        watchdog::progress(seq + 1);
-        if last {
-            break;
-        }
+async fn send_many<C: Channel>(channels: &mut [ManuallyDrop<C>], plan: &Plan) -> Result<()> {
+    let mut sending = RoundRobin::start(plan);
+    while let Some((channel, message)) = sending.next() {
+        channels[channel as usize].send(message).await?;
     }
     for channel in channels {
         channel.flush().await?;
@@ -219,210 +183,108 @@ async fn send_many<C: Channel>(channels: &mut [C], plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-async fn take_many<C: Channel>(channels: Vec<C>, plan: Plan) -> Result<Values> {
-    watchdog::stage("receiving from all channels");
-    let taken = Arc::new(AtomicU64::new(0));
-    let first = Arc::new(OnceLock::new());
+async fn take_many<C: Channel>(channels: Vec<ManuallyDrop<C>>, plan: &Plan) -> Result<Values> {
+    let receiving = InManyHands::start(plan);
+    let size = plan.size;
     let mut tasks = tokio::task::JoinSet::new();
     for (mut channel, index) in channels.into_iter().zip(0..) {
-        let (taken, first, size) = (taken.clone(), first.clone(), plan.size);
+        let mut hand = receiving.hand(index);
         tasks.spawn(async move {
-            for seq in 0.. {
-                let head = channel.recv(size).await?;
-                first.get_or_init(Instant::now);
-                head.check(seq, size)?;
-                ensure!(head.channel == index, "a message of channel {}", head.channel);
-                watchdog::progress(taken.fetch_add(1, Relaxed) + 1);
-                if head.is(LAST) {
-                    break;
-                }
-            }
-            std::mem::forget(channel);
+            while !hand.take(channel.recv(size).await?)? {}
             anyhow::Ok(())
         });
     }
     while let Some(done) = tasks.join_next().await {
         done.context("a task panicked")??;
     }
-    let mut span = Span::since(*first.get().context("no message")?);
-    span.last(taken.load(Relaxed));
-    Ok(span.into_values(plan.size))
+    receiving.into_values()
 }
 
-/// Answers until the last ping; `seen` looks at each before it is answered.
-async fn echo(channel: &mut impl Channel, mut seen: impl FnMut(Head)) -> Result<()> {
-    let mut messages = Messages::new(PING_SIZE, 0);
-    for answered in 1.. {
-        let head = channel.recv(PING_SIZE).await?;
-        seen(head);
-        channel.send(messages.small(head.seq, head.channel, head.flags)).await?;
+async fn exchange(channel: &mut impl Channel, pings: &mut Pings) -> Result<()> {
+    while let Some(ping) = pings.next() {
+        channel.send(ping).await?;
         channel.flush().await?;
-        watchdog::progress(answered);
-        if head.is(LAST) {
-            break;
-        }
+        pings.take(channel.recv(PING_SIZE).await?)?;
     }
     Ok(())
 }
 
-struct Pinger<C> {
-    channel: C,
-    messages: Messages,
-    seq: u64,
-}
-
-impl<C: Channel> Pinger<C> {
-    fn new(channel: C) -> Self {
-        Self { channel, messages: Messages::new(PING_SIZE, 0), seq: 0 }
-    }
-
-    async fn ping(&mut self, flags: u32) -> Result<Duration> {
-        let start = Instant::now();
-        self.channel.send(self.messages.small(self.seq, 0, flags)).await?;
-        self.channel.flush().await?;
-        let head = self.channel.recv(PING_SIZE).await?;
-        let time = start.elapsed();
-        ensure!(head.seq == self.seq, "the answer to another ping");
-        self.seq += 1;
-        watchdog::progress(self.seq);
-        Ok(time)
-    }
-}
-
-async fn ping(channel: impl Channel, plan: Plan) -> Result<Values> {
-    watchdog::stage("pinging");
-    let mut pinger = Pinger::new(channel);
-    for _ in 0..plan.warm_up {
-        pinger.ping(0).await?;
-    }
-    let mut times = RoundTrips::new();
-    for left in (0..plan.count).rev() {
-        times.record(pinger.ping(if left == 0 { LAST } else { 0 }).await?);
-    }
-    std::mem::forget(pinger);
-    let mut values = Values::new();
-    times.report("", &mut values)?;
-    Ok(values)
-}
-
-async fn flood_and_ping<C: Channel>(pings: C, mut flood: C, plan: Plan) -> Result<Values> {
-    watchdog::stage("pinging before the flood");
-    let mut pinger = Pinger::new(pings);
-    let (mut idle, mut flooded) = (RoundTrips::new(), RoundTrips::new());
-    for _ in 0..plan.warm_up {
-        idle.record(pinger.ping(0).await?);
-    }
-    let stop = Arc::new(AtomicBool::new(false));
-    let stopped = stop.clone();
-    let size = plan.size;
-    tokio::spawn(async move {
-        let messages = Messages::new(size, 1);
-        for seq in 0.. {
-            let last = stopped.load(Relaxed);
-            if flood.send_large(messages.large(seq, last)).await.is_err() {
-                return;
-            }
-            watchdog::beside((seq + 1) * size as u64);
-            if last {
-                break;
-            }
-        }
-        flood.flush().await.ok();
-        std::mem::forget(flood);
-    });
-    sleep(plan.alone).await;
-    watchdog::stage("pinging under the flood");
-    let start = Instant::now();
-    let mut time = Duration::ZERO;
-    // The last ping is the one that would outlast the time: where each takes seconds, a further
-    // one would double the wait.
+/// `seen` looks at each ping before it is answered.
+async fn answer(channel: &mut impl Channel, mut answers: Answers, mut seen: impl FnMut(Head)) -> Result<()> {
     loop {
-        let last = start.elapsed() + time >= plan.together;
-        time = pinger.ping(if last { FLOODED | LAST } else { FLOODED }).await?;
-        flooded.record(time);
-        if last {
-            break;
+        let ping = channel.recv(PING_SIZE).await?;
+        seen(ping);
+        channel.send(answers.to(ping)).await?;
+        channel.flush().await?;
+        if answers.sent() {
+            return Ok(());
         }
     }
-    stop.store(true, Relaxed);
-    std::mem::forget(pinger);
-    let mut values = Values::new();
-    idle.report("idle_", &mut values)?;
-    flooded.report("", &mut values)?;
-    Ok(values)
 }
 
-async fn take_flood<C: Channel>(mut pings: C, mut flood: C) -> Result<Values> {
-    watchdog::stage("answering pings beside the flood");
-    let size = 64 << 10;
-    let taken = Arc::new(AtomicU64::new(0));
-    let begin = Arc::new(OnceLock::new());
-    let (count, began) = (taken.clone(), begin.clone());
-    tokio::spawn(async move {
-        while let Ok(head) = flood.recv(size).await {
-            began.get_or_init(Instant::now);
-            let taken = count.fetch_add(1, Relaxed) + 1;
-            watchdog::beside(taken * size as u64);
-            if head.is(LAST) {
-                break;
-            }
-        }
-        std::mem::forget(flood);
-    });
-    let mut marks: Vec<(Instant, u64)> = Vec::new();
-    echo(&mut pings, |head| {
-        if head.is(FLOODED) {
-            // The first and the newest.
-            marks.truncate(1);
-            marks.push((Instant::now(), taken.load(Relaxed)));
-        }
-    })
-    .await?;
-    std::mem::forget(pings);
-    Ok(flood_values(begin.get().copied(), &marks, size))
+async fn ping(channel: &mut impl Channel, plan: &Plan) -> Result<Values> {
+    let mut pings = Pings::alone(plan);
+    exchange(channel, &mut pings).await?;
+    pings.into_values()
 }
 
-async fn send_beside_unread<C: Channel>(mut moving: C, mut unread: C, plan: Plan) -> Result<Values> {
+async fn flood_and_ping<C: Channel>(pinged: &mut C, flooded: ManuallyDrop<C>, plan: &Plan) -> Result<Values> {
+    let mut idle = Pings::before_flood(plan);
+    exchange(pinged, &mut idle).await?;
+    let flood = Flood::until_stopped(plan);
+    let gauge = flood.gauge();
+    tokio::spawn(pour(flooded, flood));
+    sleep(plan.alone).await;
+    let mut together = Pings::under_flood(plan);
+    exchange(pinged, &mut together).await?;
+    gauge.stop();
+    together.into_values_beside(&idle)
+}
+
+async fn pour<C: Channel>(mut channel: ManuallyDrop<C>, mut flood: Flood) {
+    while let Some(message) = flood.next() {
+        if channel.send_large(message).await.is_err() {
+            return;
+        }
+    }
+    channel.flush().await.ok();
+}
+
+async fn take_flood<C: Channel>(pinged: &mut C, mut flooded: ManuallyDrop<C>, plan: &Plan) -> Result<Values> {
+    let taken = Taken::new(plan);
+    let (count, size) = (taken.clone(), plan.size);
+    tokio::spawn(async move { while flooded.recv(size).await.is_ok_and(|head| !count.take(head)) {} });
+    let mut marks = Marks::new(taken);
+    answer(pinged, Answers::start("answering pings beside the flood"), |ping| marks.see(ping)).await?;
+    Ok(marks.into_values())
+}
+
+async fn send_beside_unread<C: Channel>(
+    moving: &mut C,
+    unread: ManuallyDrop<C>,
+    plan: &Plan,
+) -> Result<Values> {
     // Twice: the first time warms up buffers and windows.
-    send(&mut moving, &plan).await?;
-    send(&mut moving, &plan).await?;
-    watchdog::stage("filling the unread channel");
-    let size = plan.size;
-    let filled = Arc::new(AtomicU64::new(0));
-    let count = filled.clone();
-    tokio::spawn(async move {
-        let messages = Messages::new(size, 1);
-        for seq in 0..FILL_AT_MOST / size as u64 {
-            if unread.send_large(messages.large(seq, false)).await.is_err() {
-                return;
-            }
-            count.store((seq + 1) * size as u64, Relaxed);
-            watchdog::beside((seq + 1) * size as u64);
-        }
-        unread.flush().await.ok();
-        std::mem::forget(unread);
-    });
-    let mut before = u64::MAX;
-    for _ in 0..20 {
-        sleep(Duration::from_millis(50)).await;
-        let now = filled.load(Relaxed);
-        if now == before {
+    send(moving, plan).await?;
+    send(moving, plan).await?;
+    let flood = Flood::until_full(plan);
+    let gauge = flood.gauge();
+    tokio::spawn(pour(unread, flood));
+    for _ in 0..LOOKS {
+        sleep(LOOK).await;
+        if gauge.stands_still() {
             break;
         }
-        before = now;
     }
-    send(&mut moving, &plan).await?;
-    std::mem::forget(moving);
-    Ok(Values::from([("filled".into(), filled.load(Relaxed) as f64)]))
+    send(moving, plan).await?;
+    Ok(gauge.filled())
 }
 
-async fn take_beside_unread<C: Channel>(mut moving: C, unread: C, plan: Plan) -> Result<Values> {
-    watchdog::stage("receiving before the other channel is filled");
-    receive(&mut moving, &plan).await?;
-    let alone = receive(&mut moving, &plan).await?;
-    let before = usage::rss_mib();
-    watchdog::stage("receiving beside the unread channel");
-    let beside = receive(&mut moving, &plan).await?;
-    std::mem::forget((moving, unread));
-    Ok(unread_values(&alone, &beside, before, &plan))
+async fn take_beside_unread(moving: &mut impl Channel, plan: &Plan) -> Result<Values> {
+    let before_it = "receiving before the other channel is filled";
+    receive(moving, before_it, plan).await?;
+    let alone = receive(moving, before_it, plan).await?;
+    let rss = usage::rss_mib();
+    let beside = receive(moving, "receiving beside the unread channel", plan).await?;
+    Ok(flood::unread_values(&alone, &beside, rss, plan))
 }
