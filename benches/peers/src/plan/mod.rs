@@ -35,6 +35,7 @@ pub struct Plan {
 }
 
 pub const PING_SIZE: usize = 16;
+const SMALL_MESSAGES: u64 = 40_000_000;
 pub const MIB: u64 = 1 << 20;
 
 impl Plan {
@@ -59,7 +60,10 @@ impl Plan {
             congestion,
         };
         match workload {
-            Workload::Small => plan.limit = ms(either(1_000, 200)),
+            Workload::Small => {
+                plan.count = small_count(row) / either(1, 5);
+                plan.limit = ms(either(60_000, 4_000));
+            }
             Workload::Large => {
                 plan.size = 64 << 10;
                 plan.count = (2 << 30) / plan.size as u64;
@@ -112,6 +116,17 @@ impl Plan {
             _ => false,
         }
     }
+}
+
+/// What trunkline sends in about a second, and for rows that send far fewer a second so much less
+/// that a round of theirs takes no more than a few.
+fn small_count(row: Row) -> u64 {
+    SMALL_MESSAGES
+        / match (row.peer, row.way) {
+            (PeerName::Trunkline, _) | (_, Way::Buffered) => 1,
+            (PeerName::Zmq | PeerName::H2 | PeerName::AsyncSmux, _) => 10,
+            (PeerName::Raw | PeerName::Yamux | PeerName::Chmux, _) => 100,
+        }
 }
 
 fn last_core() -> usize {

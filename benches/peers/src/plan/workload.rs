@@ -50,8 +50,8 @@ impl Workload {
         let full = mode == Mode::Full;
         match self {
             Self::Small => format!(
-                "16-byte messages one way, one API call each, for {} s",
-                if full { "1" } else { "0.2" }
+                "16-byte messages one way, one API call each, {}",
+                if full { "40 million (slow rows 4 or 0.4)" } else { "8 million (slow rows 0.8 or 0.08)" }
             ),
             Self::Large => format!("64 KiB messages one way, {}", if full { "2 GiB" } else { "at most 0.2 s" }),
             Self::Ping => format!("16-byte request and reply, {} of them", if full { 50_000 } else { 2_000 }),
