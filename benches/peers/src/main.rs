@@ -3,6 +3,20 @@
 //! ```text
 //! cargo run --release --manifest-path benches/peers/Cargo.toml -- all
 //! ```
+//!
+//! Imports run downwards: `main`, then `peers`, `worlds`, `work` for the two processes of a run,
+//! `report`, `harness` for the one that starts them, and `child` and `plan` under both.
+//!
+//! A further variant of a peer, such as a sealed trunkline: a `Way`, its line
+//! among the peer's rows in `plan/rows.rs`, and what it does in the peer's file.
+//!
+//! A further peer, such as TLS over a raw socket: a `PeerName` with its rows, a file in `peers/`
+//! that implements `Peer` and `Channel` of one world (and `Fan` where calls block), and its line in
+//! `peers/mod.rs`.
+//!
+//! A further workload: its words in `plan/workload.rs`, rows and sizes beside them, its quantities
+//! in `report/metrics.rs`, its two halves in `work`, and in each world the loops that move them.
+//! The compiler names each place but `ALL`, and USAGE below.
 
 mod child;
 mod harness;
