@@ -124,6 +124,8 @@ fn large_between(mut here: End, mut there: End, count: u64) {
         while there.take().is_some() {}
         there.drain();
         there.write_to(&mut here, &zeros);
+        // The credit acts.
+        here.drain();
     }
 }
 

@@ -10,18 +10,20 @@ use bytes::Bytes;
 use crate::id::{ChannelId, ChannelSet};
 use crate::message::Message;
 use crate::proto::credit::cost;
+use crate::proto::handshake::{Grace, Terms};
+use crate::proto::inbound::Budget;
 use crate::proto::outbound::Payload;
 use crate::proto::replay::Replay;
-use crate::proto::session::{Session, Settings};
+use crate::proto::session::{Exchange, Output, Room, Session, Settings, Wishes};
 use crate::queue::Attend;
 use crate::queue::batch::{Batch, Entry};
 use crate::queue::pool::Pool;
-use crate::queue::recv::{Claim, Inbox, Routes};
-use crate::queue::route::Staging;
-use crate::queue::send::{SendQueue, Until};
+use crate::queue::receive::{Claim, ReceiveQueues, Routes};
+use crate::queue::send::{Comes, SendQueue, Until};
+use crate::queue::staging::Staging;
 
 const CHANNEL: ChannelId = ChannelId::new(1);
-const WINDOW: u32 = 1 << 20;
+const WINDOW: u32 = 896 << 10;
 /// What is taken at once for the socket.
 const BITE: usize = 1 << 20;
 /// Bytes of one read.
@@ -31,7 +33,7 @@ const READ: usize = 256 << 10;
 pub struct End {
     session: Session,
     send: SendQueue,
-    inbox: Inbox,
+    receive: ReceiveQueues,
     replay: Replay,
     staging: Staging,
     routes: Routes,
@@ -40,9 +42,8 @@ pub struct End {
     sender: (usize, u32),
     claim: Claim,
     batch: Batch,
-    taken: Vec<crate::proto::inbound::Taken>,
-    reports: Vec<crate::proto::inbound::Taken>,
-    stops: Vec<(ChannelId, u32)>,
+    wishes: Wishes,
+    output: Output,
 }
 
 /// There is no I/O thread to call.
@@ -57,30 +58,31 @@ impl End {
     /// their socket.
     #[must_use]
     pub fn new(keep: bool) -> Self {
+        let terms = Terms { window: WINDOW, max_message: 16 << 20, grace: Grace(60_000) };
         let settings = Settings {
-            our_window: WINDOW,
-            our_max_message: 16 << 20,
-            peer_window: WINDOW,
-            peer_max_message: 16 << 20,
+            ours: terms,
+            theirs: terms,
             we_may_send: ChannelSet::ALL,
             peer_may_send: ChannelSet::ALL,
-            we_may_interrupt: true,
             peer_may_interrupt: true,
             send_queue: 4 << 20,
+            reserves: 16 << 20,
+            excess: 256 << 20,
             heartbeat: Some((Duration::from_secs(10), Duration::from_secs(30))),
+            replay_limit: 4 << 20,
             resumable: keep,
         };
         let now = Instant::now();
         let (session, outbound) = Session::new(now, &settings);
         let pool = Arc::new(Pool::default());
         let send = SendQueue::new(outbound, Arc::new(Nobody));
-        let inbox = Inbox::new(Arc::new(Nobody));
+        let receive = ReceiveQueues::new(WINDOW, Arc::new(Nobody), Arc::default());
         let sender = send.claim(CHANNEL, None).unwrap();
-        let claim = inbox.claim(CHANNEL.into(), &pool).expect("a fresh connection");
+        let claim = receive.claim(CHANNEL.into(), &pool).expect("a fresh connection");
         Self {
             session,
             send,
-            inbox,
+            receive,
             replay: Replay::new(keep),
             staging: Staging::new(Arc::clone(&pool)),
             routes: Routes::default(),
@@ -89,9 +91,8 @@ impl End {
             sender,
             claim,
             batch: Batch::default(),
-            taken: Vec::new(),
-            reports: Vec::new(),
-            stops: Vec::new(),
+            wishes: Wishes::default(),
+            output: Output::default(),
         }
     }
 
@@ -111,33 +112,31 @@ impl End {
 
     fn offer(&self, payload: Payload<'_>) {
         let (place, generation) = self.sender;
-        self.send.send(place, generation, payload, Until::Now, &self.pool).expect("room and credit");
+        self.send.send(place, generation, payload, Until::Now, false, &self.pool).expect("room and credit");
     }
 
     /// Credit for so many bytes, as a peer gives it that takes all at once.
     pub fn grant(&self, bytes: u32) {
-        self.send.exchange(|outbound, _, _| {
+        self.send.read(|outbound| {
             outbound.handle_credit(CHANNEL, bytes, &mut &*self.pool).expect("no more than a window");
-            false
         });
     }
 
     /// What the I/O thread takes out of the queues for the socket: how many bytes wait to be
     /// written. What the receiver took becomes credit for the peer here.
     pub fn drain(&mut self) -> usize {
-        let Self { session, send, inbox, replay, pool, now, taken, stops, .. } = self;
-        send.exchange(|outbound, _, woken| {
-            inbox.collect(taken, stops);
-            taken.drain(..).for_each(|taken| session.handle_taken(taken));
-            session.apply(*now, outbound, &mut &**pool, woken);
+        let Self { session, send, receive, replay, pool, now, wishes, output, .. } = self;
+        send.exchange(wishes, output, |wishes, outbound, flushes, output| {
+            receive.collect(wishes);
+            let room = if replay.is_written() { Room::Bytes(BITE) } else { Room::None };
+            replay.extend(|segments| {
+                let (now, spare) = (*now, &mut &**pool);
+                session.exchange(wishes, Exchange { now, outbound, flushes, room, spare, segments, output });
+                session.sent()
+            });
+            receive.publish(&mut output.reports);
             replay.acknowledge(session.peer_has(), &mut &**pool);
-            if replay.is_written() {
-                replay.extend(|segments| {
-                    session.poll_transmit(*now, outbound, BITE, &mut &**pool, segments);
-                    session.sent()
-                });
-            }
-            false
+            Comes::WhenCalled
         });
         self.replay.unwritten().map(<[u8]>::len).sum()
     }
@@ -178,14 +177,14 @@ impl End {
 
     /// Takes apart what one read brought.
     pub fn parse(&mut self, read: &[u8]) {
-        self.inbox.route(&mut self.staging, &mut self.routes);
-        self.session.handle_input(self.now, read, &mut self.staging);
+        self.receive.route(&mut self.staging, &mut self.routes);
+        self.session.handle_input(self.now, &mut &read[..], &mut Budget::pass(), &mut self.staging);
     }
 
     /// Puts what was taken apart into the receiver's queue.
     pub fn hand_over(&mut self) {
-        let open = self.session.open_runs();
-        self.inbox.hand_over(&mut self.staging, &mut self.routes, open, &self.pool);
+        let runs = self.session.take_runs();
+        self.receive.hand_over(&mut self.staging, &mut self.routes, runs, &self.pool);
     }
 
     /// All of a stream: reads of the usual size, each parsed and handed over.
@@ -203,9 +202,8 @@ impl End {
             Some(message) => message,
             None => self.take_slowly()?,
         };
-        if self.claim.unreported.add(CHANNEL, cost(message.len())) >= WINDOW / 8 {
-            self.reports.push(self.claim.unreported.take(CHANNEL));
-            self.inbox.deposit(&mut self.reports, false);
+        if self.claim.counts.add(CHANNEL, cost(message.len())) {
+            self.receive.report(CHANNEL);
         }
         Some(message)
     }
@@ -215,8 +213,8 @@ impl End {
         loop {
             match self.batch.next(&mut &*self.pool) {
                 Some(Entry::Message(message)) => return Some(message),
-                Some(Entry::End(..)) => {}
-                None => self.inbox.take(&self.claim, &mut self.batch, Until::Now).ok()?,
+                Some(Entry::End { .. } | Entry::Gap { .. }) => {}
+                None => self.receive.take(&self.claim, &mut self.batch, Until::Now).ok()?,
             }
         }
     }

@@ -4,65 +4,12 @@ use std::time::Duration;
 
 use subtle::ConstantTimeEq;
 
+use crate::access::Access;
 use crate::error::ConfigError;
-use crate::id::ChannelSet;
 use crate::io::IoThread;
 use crate::key::Key;
+use crate::options::Options;
 use crate::proto::credit::Credit;
-
-/// What a client that holds a certain key may do. The server decides and tells the client, which
-/// refuses at once what the server would.
-///
-/// ```
-/// use trunkline::{Access, ChannelId, Config, Key};
-///
-/// const STDIN: ChannelId = ChannelId::new(0);
-/// // A monitor sees everything and changes nothing.
-/// let monitor = Key::generate();
-/// let config = Config::new(Key::generate()).with_key(monitor, Access::read_only());
-/// # let _ = config;
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Access {
-    pub(crate) send: ChannelSet,
-    pub(crate) receive: ChannelSet,
-    pub(crate) interrupt: bool,
-}
-
-impl Access {
-    /// All channels both ways, and interrupts.
-    #[must_use]
-    pub const fn full() -> Self {
-        Self { send: ChannelSet::ALL, receive: ChannelSet::ALL, interrupt: true }
-    }
-
-    /// Receives on all channels and sends on none.
-    #[must_use]
-    pub const fn read_only() -> Self {
-        Self { send: ChannelSet::EMPTY, receive: ChannelSet::ALL, interrupt: false }
-    }
-
-    /// The channels that the client may send on.
-    #[must_use]
-    pub fn send(mut self, channels: impl Into<ChannelSet>) -> Self {
-        self.send = channels.into();
-        self
-    }
-
-    /// The channels that the client may receive.
-    #[must_use]
-    pub fn receive(mut self, channels: impl Into<ChannelSet>) -> Self {
-        self.receive = channels.into();
-        self
-    }
-
-    /// Whether the client may interrupt what the server computes (the protocol's INTERRUPT).
-    #[must_use]
-    pub const fn interrupt(mut self, may: bool) -> Self {
-        self.interrupt = may;
-        self
-    }
-}
 
 /// The settings of a listener or a connection. They are checked once, at `bind`, `connect` or
 /// `pair`.
@@ -80,51 +27,43 @@ impl Access {
 #[derive(Clone, Debug)]
 pub struct Config {
     pub(crate) keys: Vec<(Key, Access)>,
-    pub(crate) window: u32,
-    pub(crate) max_message: u32,
-    pub(crate) send_queue: u32,
-    pub(crate) handshake_timeout: Duration,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) pending_handshakes: usize,
-    pub(crate) max_connections: usize,
-    pub(crate) heartbeat: Option<(Duration, Duration)>,
-    pub(crate) linger: Duration,
-    pub(crate) resume_grace: Duration,
-    pub(crate) replay_limit: u32,
-    pub(crate) max_suspended: usize,
-    pub(crate) suspended_bytes: usize,
+    pub(crate) options: Options,
     pub(crate) allow_plaintext: bool,
     pub(crate) io_thread: Option<IoThread>,
 }
 
 impl Config {
-    /// The default settings with this key. On a listener, who has the key may do everything.
+    /// The default settings with this key. On a listener, a client that has the key may do
+    /// everything.
     #[must_use]
     pub fn new(key: Key) -> Self {
         Self::with_access(key, Access::full())
     }
 
-    /// The default settings with this key; on a listener, who has it may do what `access` says.
+    /// The default settings with this key; on a listener, a client that has it may do what `access`
+    /// says.
     #[must_use]
     pub fn with_access(key: Key, access: Access) -> Self {
-        Self {
-            keys: vec![(key, access)],
-            window: 1 << 20,
+        let options = Options {
+            window: 896 << 10,
             max_message: 16 << 20,
+            max_assembly: 128 << 20,
+            max_unread: 256 << 20,
             send_queue: 4 << 20,
             handshake_timeout: Duration::from_secs(3),
             connect_timeout: Duration::from_secs(10),
-            pending_handshakes: 64,
+            pending_handshakes: 1024,
+            backlog: 128,
             max_connections: 4096,
             heartbeat: Some((Duration::from_secs(10), Duration::from_secs(30))),
             linger: Duration::from_secs(5),
             resume_grace: Duration::from_secs(60),
+            local_grace: Duration::from_secs(1),
             replay_limit: 4 << 20,
             max_suspended: 1024,
             suspended_bytes: 64 << 20,
-            allow_plaintext: false,
-            io_thread: None,
-        }
+        };
+        Self { keys: vec![(key, access)], options, allow_plaintext: false, io_thread: None }
     }
 
     /// One more key that a listener accepts, and what its holder may do. A client uses only the
@@ -137,11 +76,11 @@ impl Config {
 
     /// The credit that this side grants on each channel that it receives, in bytes; a message
     /// costs its length + 32. It bounds what waits unread on a channel and what a channel can
-    /// carry per round trip. Default 1 MiB: a gigabyte a second at a round trip of a millisecond.
-    /// 1 KiB to 1 GiB.
+    /// carry per round trip. Default 896 KiB: nearly a gigabyte a second at a round trip of a
+    /// millisecond, and 112 MiB if the peer fills all 128 channels. 1 KiB to 1 GiB.
     #[must_use]
     pub const fn window(mut self, bytes: u32) -> Self {
-        self.window = bytes;
+        self.options.window = bytes;
         self
     }
 
@@ -149,7 +88,26 @@ impl Config {
     /// be larger than the window.
     #[must_use]
     pub const fn max_message(mut self, bytes: u32) -> Self {
-        self.max_message = bytes;
+        self.options.max_message = bytes;
+        self
+    }
+
+    /// How many bytes all messages of a connection that have not arrived whole may hold together.
+    /// Default 128 MiB; at least what the windows of the channels that the peer may send on hold, and
+    /// one largest message. Where that is used up, messages larger than the window arrive one after
+    /// the other.
+    #[must_use]
+    pub const fn max_assembly(mut self, bytes: usize) -> Self {
+        self.options.max_assembly = bytes;
+        self
+    }
+
+    /// How many bytes the whole messages of a connection that are not read may hold together, above
+    /// the windows of their channels. Only messages larger than the window can. Above it no further
+    /// such message is let in on any channel, until enough was read. Default 256 MiB.
+    #[must_use]
+    pub const fn max_unread(mut self, bytes: usize) -> Self {
+        self.options.max_unread = bytes;
         self
     }
 
@@ -158,7 +116,7 @@ impl Config {
     /// 1 GiB.
     #[must_use]
     pub const fn send_queue(mut self, bytes: u32) -> Self {
-        self.send_queue = bytes;
+        self.options.send_queue = bytes;
         self
     }
 
@@ -166,31 +124,41 @@ impl Config {
     /// trickle in do not extend it.
     #[must_use]
     pub const fn handshake_timeout(mut self, time: Duration) -> Self {
-        self.handshake_timeout = time;
+        self.options.handshake_timeout = time;
         self
     }
 
-    /// How long a client waits for the server to take the TCP connection; and how long after its
-    /// first attempt it begins another if the link is cut in the middle of the handshake. Default
-    /// 10 s.
+    /// How long an attempt to connect may take in all: looking the name up, all of its addresses, and
+    /// further rounds if a handshake is cut in the middle. Default 10 s.
     #[must_use]
     pub const fn connect_timeout(mut self, time: Duration) -> Self {
-        self.connect_timeout = time;
+        self.options.connect_timeout = time;
         self
     }
 
-    /// How many unproved peers a listener deals with at once. With one more, the oldest of them
-    /// is dropped, so that silent peers keep nobody out. Default 64; 1 to 65,536.
+    /// How many peers that have proved nothing a listener deals with at once: so many that have said
+    /// nothing, and as many that have named a known key. With one more of a kind, one of them is
+    /// dropped by chance, so that silent peers keep no other out. Each takes a file descriptor and some
+    /// hundred bytes. Default 1024, and never more than a quarter of the process's limit of file
+    /// descriptors; 1 to 65,536.
     #[must_use]
     pub const fn pending_handshakes(mut self, peers: usize) -> Self {
-        self.pending_handshakes = peers;
+        self.options.pending_handshakes = peers;
+        self
+    }
+
+    /// How many connections may wait to be accepted; a client that comes when there are as many is
+    /// told "too busy". Default 128; 1 to 65,536.
+    #[must_use]
+    pub const fn backlog(mut self, connections: usize) -> Self {
+        self.options.backlog = connections;
         self
     }
 
     /// How many connections a listener keeps at once; one more is told "too busy". Default 4096.
     #[must_use]
     pub const fn max_connections(mut self, connections: usize) -> Self {
-        self.max_connections = connections;
+        self.options.max_connections = connections;
         self
     }
 
@@ -198,7 +166,7 @@ impl Config {
     /// given up. Default 10 s and 30 s. The timeout must be at least twice the interval.
     #[must_use]
     pub const fn heartbeat(mut self, interval: Duration, timeout: Duration) -> Self {
-        self.heartbeat = Some((interval, timeout));
+        self.options.heartbeat = Some((interval, timeout));
         self
     }
 
@@ -206,7 +174,7 @@ impl Config {
     /// at once, from the socket.
     #[must_use]
     pub const fn no_heartbeat(mut self) -> Self {
-        self.heartbeat = None;
+        self.options.heartbeat = None;
         self
     }
 
@@ -214,7 +182,7 @@ impl Config {
     /// Default 5 s.
     #[must_use]
     pub const fn linger(mut self, time: Duration) -> Self {
-        self.linger = time;
+        self.options.linger = time;
         self
     }
 
@@ -225,26 +193,37 @@ impl Config {
     /// [sessions](crate::docs::sessions).
     #[must_use]
     pub const fn resume_grace(mut self, time: Duration) -> Self {
-        self.resume_grace = time;
+        self.options.resume_grace = time;
+        self
+    }
+
+    /// How long a client whose server is on this machine goes on trying while nothing listens there.
+    /// There a refused connection means that the server's process is gone, so it is not worth
+    /// [`resume_grace`](Config::resume_grace). Default 1 s. Raise it where the other end of a loopback
+    /// port is a tunnel's, which comes back. Elsewhere a refusal says little, and this does not apply.
+    #[must_use]
+    pub const fn local_grace(mut self, time: Duration) -> Self {
+        self.options.local_grace = time;
         self
     }
 
     /// How many bytes that the peer has not acknowledged are kept, in case its socket is lost;
     /// above that a sender waits, as it does for credit. Default 4 MiB: what a fast network has
-    /// under way. 4 KiB to 1 GiB; a peer acknowledges every 128 KiB, so less than that is slow.
+    /// under way. 256 KiB to 1 GiB (protocol, section 6). A peer that goes on sending and lets 1 MiB
+    /// more go unacknowledged breaks the protocol.
     #[must_use]
     pub const fn replay_limit(mut self, bytes: u32) -> Self {
-        self.replay_limit = bytes;
+        self.options.replay_limit = bytes;
         self
     }
 
-    /// How many sessions without a socket a listener keeps, and how many bytes they may hold for
-    /// replay and in their send queues together; what is above either limit expires, the one that
+    /// How many sessions without a socket a listener keeps, and how many bytes they may hold together,
+    /// with everything that is in their account; what is above either limit expires, the one that
     /// has been without for longest first. Default 1024 sessions and 64 MiB.
     #[must_use]
     pub const fn max_suspended(mut self, sessions: usize, bytes: usize) -> Self {
-        self.max_suspended = sessions;
-        self.suspended_bytes = bytes;
+        self.options.max_suspended = sessions;
+        self.options.suspended_bytes = bytes;
         self
     }
 
@@ -273,19 +252,20 @@ impl Config {
         };
         const GIB: u64 = 1 << 30;
         const _: () = assert!(GIB <= Credit::MAX as u64);
-        range("window", self.window.into(), 1024, GIB)?;
-        range("max_message", self.max_message.into(), 1, GIB)?;
-        range("send_queue", self.send_queue.into(), 4096, GIB)?;
-        range("replay_limit", self.replay_limit.into(), 4096, GIB)?;
-        range("pending_handshakes", self.pending_handshakes as u64, 1, 65_536)?;
-        range("max_connections", self.max_connections as u64, 1, 1 << 20)?;
+        range("window", self.options.window.into(), 1024, GIB)?;
+        range("max_message", self.options.max_message.into(), 1, GIB)?;
+        range("send_queue", self.options.send_queue.into(), 4096, GIB)?;
+        range("replay_limit", self.options.replay_limit.into(), 256 << 10, GIB)?;
+        range("backlog", self.options.backlog as u64, 1, 65_536)?;
+        range("pending_handshakes", self.options.pending_handshakes as u64, 1, 65_536)?;
+        range("max_connections", self.options.max_connections as u64, 1, 1 << 20)?;
         for (knob, time) in [
-            ("handshake_timeout, in ms", self.handshake_timeout),
-            ("connect_timeout, in ms", self.connect_timeout),
+            ("handshake_timeout, in ms", self.options.handshake_timeout),
+            ("connect_timeout, in ms", self.options.connect_timeout),
         ] {
             range(knob, time.as_millis().try_into().unwrap_or(u64::MAX), 1, 3_600_000)?;
         }
-        if let Some((interval, timeout)) = self.heartbeat {
+        if let Some((interval, timeout)) = self.options.heartbeat {
             range(
                 "heartbeat interval, in ms",
                 interval.as_millis().try_into().unwrap_or(u64::MAX),

@@ -2,25 +2,28 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
+use crate::access::Access;
+use crate::address::Address;
 use crate::config::Config;
 use crate::error::{ChannelError, CloseCode, CloseError, ConnectError, ConnectionError, FlushError};
-use crate::event::Event;
+use crate::events::{Events, Interrupts};
+use crate::flushing::{Flushing, unflushed};
 use crate::handle::Handle;
 use crate::id::{ChannelId, ChannelSet};
 use crate::io::IoThread;
-use crate::io::connect::{Attempt, Goal, no_address};
-use crate::io::driver::{Adoption, Command, Lazily};
-use crate::io::establish::{our_terms, settings};
+use crate::io::command::{Adopt, Command, Connect, ConnectLazily};
+use crate::io::establish::pair_settings;
 use crate::io::shared::Shared;
 use crate::io::socket::Socket;
 use crate::proto::outbound::Priority;
-use crate::proto::session::Settings;
+use crate::queue::events::Wants;
 use crate::queue::send::Until;
 use crate::receiver::Receiver;
 use crate::sender::Sender;
@@ -31,7 +34,9 @@ use crate::stats::Stats;
 /// Clones are handles of the same connection, and so are its senders and receivers. Dropping the
 /// last of them closes it as [`close`](Connection::close) does: what was sent is flushed, and the
 /// drop waits for the peer to have it, at most [`Config::linger`]. So a program that sends and
-/// returns from `main` loses nothing (one that calls `std::process::exit` does).
+/// returns from `main` loses nothing; one that calls [`std::process::exit`] calls
+/// [`shutdown`](crate::shutdown) first. If the last handle is dropped while its thread panics, the
+/// peer hears [`CloseCode::PANICKED`] instead of an orderly end.
 ///
 /// ```
 /// use trunkline::{ChannelId, Config, Connection, Key, Listener};
@@ -54,27 +59,29 @@ pub struct Connection {
 
 impl Connection {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { handle: Arc::new(Handle { shared }) }
+        Self { handle: Arc::new(Handle::new(shared)) }
     }
 
     /// Connects to a listener and proves the key to each other.
     ///
-    /// A name that stands for several addresses is tried at each in turn. If the link is cut in the
-    /// middle of the handshake, it is tried again while [`Config::connect_timeout`] lasts; three times
-    /// where the listener has not proved the key yet.
+    /// A name that stands for several addresses is tried at all of them, the families in turns, each a
+    /// quarter of a second after the one before or as soon as that has failed. If the link is cut in
+    /// the middle of the handshake, it is tried again. All of that takes
+    /// [`Config::connect_timeout`] at most.
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Config`] if a setting cannot work, [`ConnectError::Io`] if nobody answers
-    /// within [`Config::connect_timeout`], [`ConnectError::Handshake`] if who answers speaks
+    /// [`ConnectError::Config`] if a setting cannot work, [`ConnectError::Io`] if nothing answers
+    /// within [`Config::connect_timeout`], [`ConnectError::Handshake`] if what answers speaks
     /// something else, has another key, or has no room.
-    pub fn connect(address: impl ToSocketAddrs, config: Config) -> Result<Self, ConnectError> {
+    pub fn connect(address: impl Into<Address>, config: Config) -> Result<Self, ConnectError> {
         config.check()?;
         let thread = io_thread(&config)?;
-        let addresses = address.to_socket_addrs()?.collect();
+        let key = client_key(&config)?;
         let (reply, answer) = bounded(1);
-        let attempt = Attempt::new(addresses, config, Goal::New(reply));
-        thread.core().push(Command::Connect(attempt));
+        let connect = Connect { address: address.into(), key, options: config.options, reply };
+        thread.core().push(Command::Connect(Box::new(connect)));
+        thread.core().schedule.call();
         let shared = answer.recv().map_err(|_| stopped())??;
         Ok(Self::new(shared))
     }
@@ -94,7 +101,7 @@ impl Connection {
     ///   follows as it grants more; what it does not take at all ends the connection;
     /// - [`interrupt`](Connection::interrupt) is refused: there is nothing to interrupt;
     /// - [`is_suspended`](Connection::is_suspended) is true, [`local_addr`](Connection::local_addr)
-    ///   and [`peer_addr`](Connection::peer_addr) are none. [`Event::Resumed`] tells that it came;
+    ///   and [`peer_addr`](Connection::peer_addr) are none. [`Event::Resumed`](crate::Event::Resumed) tells that it came;
     /// - [`close`](Connection::close), and dropping the last handle, wait for it at most
     ///   [`Config::linger`] if something was sent.
     ///
@@ -119,21 +126,21 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Config`] if a setting cannot work, [`ConnectError::Io`] if the name stands
-    /// for no address. All else comes from the handles:
+    /// [`ConnectError::Config`] if a setting cannot work, [`ConnectError::Io`] if the address cannot be
+    /// one or the system gives no thread. All else comes from the handles:
     /// [`ConnectionError::PeerUnreachable`](crate::ConnectionError::PeerUnreachable) after the grace
     /// period, [`ConnectionError::Refused`](crate::ConnectionError::Refused) as soon as who answers
     /// speaks something else, has another key, or allows less than was used.
-    pub fn connect_lazily(address: impl ToSocketAddrs, config: Config) -> Result<Self, ConnectError> {
+    pub fn connect_lazily(address: impl Into<Address>, config: Config) -> Result<Self, ConnectError> {
         config.check()?;
         let thread = io_thread(&config)?;
-        let addresses: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
-        if addresses.is_empty() {
-            return Err(no_address().into());
-        }
+        let key = client_key(&config)?;
+        let address = address.into();
+        address.check()?;
         let (reply, answer) = bounded(1);
-        let lazily = Lazily { config, addresses, reply };
-        thread.core().push(Command::ConnectLazily(Box::new(lazily)));
+        let connect = ConnectLazily { address, key, options: config.options, reply };
+        thread.core().push(Command::ConnectLazily(Box::new(connect)));
+        thread.core().schedule.call();
         Ok(Self::new(answer.recv().map_err(|_| stopped())?))
     }
 
@@ -157,17 +164,12 @@ impl Connection {
         config.check()?;
         let thread = io_thread(&config)?;
         let (a, b) = socket_pair()?;
-        let settings = Settings {
-            we_may_send: ChannelSet::ALL,
-            peer_may_send: ChannelSet::ALL,
-            we_may_interrupt: true,
-            peer_may_interrupt: true,
-            ..settings(&config, &our_terms(&config))
-        };
         let adopt = |socket| {
             let (reply, answer) = bounded(1);
-            let adoption = Adoption { socket, config: config.clone(), settings: settings.clone(), reply };
-            thread.core().push(Command::Adopt(Box::new(adoption)));
+            let options = config.options.clone();
+            let adopt = Adopt { socket, settings: pair_settings(&options), options, reply };
+            thread.core().push(Command::Adopt(Box::new(adopt)));
+            thread.core().schedule.call();
             Ok::<_, ConnectError>(Self::new(answer.recv().map_err(|_| stopped())??))
         };
         Ok((adopt(a)?, adopt(b)?))
@@ -199,6 +201,7 @@ impl Connection {
     }
 
     fn claim_sender(&self, channel: ChannelId, priority: Option<Priority>) -> Result<Sender, ChannelError> {
+        self.check_fork()?;
         let (place, generation) = self.shared().send.claim(channel, priority)?;
         Ok(Sender::new(Arc::clone(&self.handle), channel, place, generation))
     }
@@ -229,6 +232,7 @@ impl Connection {
     /// [`ChannelError::InUse`] if one has a receiver, [`ChannelError::NoChannel`] for the empty
     /// set. Not if the connection is over: what had arrived can still be read.
     pub fn receiver(&self, channels: impl Into<ChannelSet>) -> Result<Receiver, ChannelError> {
+        self.check_fork()?;
         let channels = channels.into();
         let check = || match (channels - self.may_receive()).iter().next() {
             Some(channel) => Err(ChannelError::NotPermitted { channel, sending: false }),
@@ -238,16 +242,18 @@ impl Connection {
         if channels.is_empty() {
             return Err(ChannelError::NoChannel);
         }
-        let claim = self.shared().inbox.claim(channels, self.shared().pool()).map_err(ChannelError::InUse)?;
+        let claim =
+            self.shared().receive.claim(channels, &self.shared().pool).map_err(ChannelError::InUse)?;
+        self.shared().events.claimed(channels);
         let receiver = Receiver::new(Arc::clone(&self.handle), claim);
         // A peer that comes at this moment has looked at the claims, or is seen here.
         check()?;
         Ok(receiver)
     }
 
-    /// What happens on the connection outside its channels, from now on. Each call gives a stream
-    /// of its own; one that nobody reads loses what comes above 1024 events. It ends when the
-    /// connection does.
+    /// What happens on the connection outside its channels, from now on, and what is true now: channels
+    /// that the peer has opened, and an interrupt that nothing has taken. Each call gives a stream of
+    /// its own. It ends when the connection does.
     ///
     /// ```
     /// use trunkline::{ChannelId, Config, Connection, Event, Key};
@@ -259,30 +265,74 @@ impl Connection {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn events(&self) -> crossbeam_channel::Receiver<Event> {
-        self.shared().inbox.listen()
+    pub fn events(&self) -> Events {
+        Events::new(&self.handle, Wants::All)
     }
 
-    /// Asks the peer to interrupt what it computes: it gets [`Event::Interrupt`].
+    /// The peer's interrupts alone; see [`Event::Interrupt`](crate::Event::Interrupt).
+    ///
+    /// ```
+    /// use trunkline::{Config, Connection, Key};
+    ///
+    /// # let (here, there) = Connection::pair(Config::new(Key::generate()))?;
+    /// here.interrupt()?;
+    /// // Nothing listened yet: it was kept.
+    /// assert!(there.interrupts().wait());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn interrupts(&self) -> Interrupts {
+        Interrupts::new(&self.handle)
+    }
+
+    /// Asks the peer to interrupt what it computes: it gets
+    /// [`Event::Interrupt`](crate::Event::Interrupt).
     ///
     /// # Errors
     ///
     /// [`ChannelError::InterruptNotPermitted`] if the server does not allow it or was never there,
     /// [`ChannelError::ConnectionLost`] if the connection is over.
     pub fn interrupt(&self) -> Result<(), ChannelError> {
+        self.check_fork()?;
         if !self.shared().agreed().may_interrupt {
             return Err(ChannelError::InterruptNotPermitted);
         }
         Ok(self.shared().send.interrupt()?)
     }
 
+    fn check_fork(&self) -> Result<(), ConnectionError> {
+        if self.shared().is_forked() { Err(ConnectionError::Forked) } else { Ok(()) }
+    }
+
     /// Counts, asked of the I/O thread: exact as of the call. After the end, those at the end.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let shared = self.shared();
-        let (reply, answer) = bounded(1);
-        shared.core.push(Command::Stats(shared.place, reply));
-        answer.recv().ok().or_else(|| shared.last_stats.lock().clone()).unwrap_or_default()
+        if shared.is_forked() {
+            return Stats::default();
+        }
+        let stats = shared.io.stats().or_else(|| shared.last_stats.lock().clone()).unwrap_or_default();
+        Stats { wakes: shared.io.wakes(), ..stats }
+    }
+
+    /// What the listener says of the key that the peer has proved: which client it is, and what it may
+    /// do. `None` on the side that connected, and on a pair.
+    ///
+    /// ```
+    /// use trunkline::{Access, Config, Connection, Key, Listener};
+    ///
+    /// let (desk, wall) = (Key::generate(), Key::generate());
+    /// let config = Config::with_access(desk, Access::full().named("desk"))
+    ///     .with_key(wall.clone(), Access::read_only().named("wall"));
+    /// let listener = Listener::bind("127.0.0.1:0", config)?;
+    /// let _client = Connection::connect(listener.local_addr(), Config::new(wall))?;
+    /// let server = listener.accept()?;
+    /// assert_eq!(server.access().and_then(|access| access.name()), Some("wall"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn access(&self) -> Option<&Access> {
+        self.shared().facts.access.as_ref()
     }
 
     /// The last measured round trip; the first is measured in the handshake, later ones by
@@ -321,36 +371,108 @@ impl Connection {
     ///
     /// [`CloseError`] if the peer did not confirm that it has everything: it may not have.
     pub fn close(&self, code: CloseCode, reason: &str) -> Result<(), CloseError> {
-        self.handle.close(code, reason);
+        self.close_timeout(code, reason, self.shared().facts.linger)
+    }
+
+    /// Closes the connection as [`close`](Connection::close) does, and waits at most so long.
+    ///
+    /// # Errors
+    ///
+    /// As [`close`](Connection::close).
+    pub fn close_timeout(&self, code: CloseCode, reason: &str, timeout: Duration) -> Result<(), CloseError> {
+        if let Err(cause) = self.check_fork() {
+            return Err(CloseError { cause: Some(cause) });
+        }
+        self.handle.begin_close(code, reason, timeout);
+        self.handle.wait_gone(timeout);
         self.shared().send.delivered()
+    }
+
+    /// Lets go of the connection at once. The peer is told, with [`CloseCode::SHUTTING_DOWN`], if there
+    /// is a socket; what is not sent yet is dropped. Nothing is waited for, now or when the handles
+    /// are dropped.
+    pub fn abandon(self) {
+        if !self.shared().is_forked() {
+            self.handle.abandon();
+            self.handle.leave();
+        }
+    }
+
+    /// Lets go of the connection without waiting: the I/O thread sends what was sent, closes, and waits
+    /// for the peer, at most [`Config::linger`], while the program does something else. Nothing tells
+    /// whether the peer got everything. A program that may end before that calls
+    /// [`shutdown`](crate::shutdown).
+    pub fn detach(self) {
+        if !self.shared().is_forked() {
+            self.handle.begin_close(CloseCode::NORMAL, "", self.shared().facts.linger);
+            self.handle.leave();
+        }
     }
 
     /// Waits until the peer has everything that was sent before the call, as far as its library:
     /// its application may not have read it yet.
     ///
     /// ```
-    /// # use std::time::Duration;
     /// # use trunkline::{ChannelId, Config, Connection, Key};
     /// # let (here, there) = Connection::pair(Config::new(Key::generate()))?;
     /// here.sender(ChannelId::new(1))?.send("the results")?;
-    /// here.flush(Duration::from_secs(10))?;
+    /// here.flush()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// [`FlushError::TimedOut`] if the peer does not confirm it in time: during an outage, or
-    /// because a channel has no credit. [`FlushError::ConnectionLost`] if the connection is over.
-    pub fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
-        self.shared().send.flush(Until::after(timeout))
+    /// [`FlushError::Suspended`] if the socket is lost and does not come back within
+    /// [`Config::linger`]. [`FlushError::ConnectionLost`] if the connection is over. It waits as long
+    /// as it takes while there is a socket: a channel without credit can make that for ever, so a
+    /// caller that cannot be sure of the peer calls [`flush_timeout`](Connection::flush_timeout).
+    pub fn flush(&self) -> Result<(), FlushError> {
+        let round = self.shared().facts.linger.max(Duration::from_millis(100));
+        let mut was_away = false;
+        loop {
+            match self.flush_timeout(round) {
+                Err(FlushError::TimedOut) => was_away = false,
+                // It may have been lost at the end of this round.
+                Err(FlushError::Suspended) if !was_away => was_away = true,
+                other => return other,
+            }
+        }
     }
 
-    /// Whether there is no socket at the moment, and another is waited for, or the first after
+    /// Waits as [`flush`](Connection::flush) does, at most so long.
+    ///
+    /// # Errors
+    ///
+    /// [`FlushError::Suspended`] if there is no socket when the time is over, else
+    /// [`FlushError::TimedOut`]: the peer is slow, or a channel has no credit. In both cases what was
+    /// sent may still arrive. [`FlushError::ConnectionLost`] if the connection is over.
+    pub fn flush_timeout(&self, timeout: Duration) -> Result<(), FlushError> {
+        self.check_fork()?;
+        self.shared().send.flush(Until::after(timeout)).map_err(|why| unflushed(self.shared(), why))
+    }
+
+    /// Begins a [`flush`](Connection::flush) and returns a future of its end, for an executor. It waits
+    /// as long as it takes, outages included; dropping it forgets it.
+    pub fn flushing(&self) -> Flushing {
+        Flushing::new(self.shared())
+    }
+
+    /// Returns `true` if there is no socket at the moment, and another is waited for, or the first after
     /// [`connect_lazily`](Connection::connect_lazily). Nothing needs to be done about it: calls stay
-    /// blocked, and what is sent waits.
+    /// blocked, and what is sent waits, within the limits of the send queue.
     #[must_use]
     pub fn is_suspended(&self) -> bool {
-        self.shared().suspended.load(std::sync::atomic::Ordering::Relaxed)
+        !self.shared().is_forked() && self.shared().agreed().suspended
+    }
+
+    /// Returns `Ready` once the connection is over and its peer has confirmed the end, or is waited for
+    /// no longer; for an executor.
+    pub fn poll_closed(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.shared().is_forked() || self.shared().send.poll_gone(context.waker()) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 
     /// Why the connection is over; `None` while it is not.
@@ -388,10 +510,16 @@ pub(crate) fn stopped() -> io::Error {
     ConnectionError::IoThreadStopped.into()
 }
 
+/// The key of a client: the first.
+fn client_key(config: &Config) -> io::Result<crate::key::Key> {
+    let first = config.keys.first().map(|(key, _)| key.clone());
+    first.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a client needs a key"))
+}
+
 #[cfg(unix)]
 fn socket_pair() -> io::Result<(Socket, Socket)> {
     let (a, b) = mio::net::UnixStream::pair()?;
-    Ok((Socket::Unix(a), Socket::Unix(b)))
+    Ok((Socket::unix(a), Socket::unix(b)))
 }
 
 /// Where there is no socket pair: two ends on the loopback.

@@ -19,19 +19,15 @@ pub enum Event {
         channel: ChannelId,
         /// Whether it waits.
         waiting: bool,
-    },
-    /// The peer left something out of a channel (the protocol's GAP).
-    Gap {
-        /// The channel.
-        channel: ChannelId,
-        /// How many messages.
-        messages: u64,
-        /// How many bytes.
-        bytes: u64,
+        /// How many messages of the channel the peer had received by then, modulo 2³².
+        taken: u32,
     },
     /// The socket was lost; the connection waits for another. Calls stay blocked and what is sent
     /// waits. [`Resumed`](Event::Resumed) or [`Closed`](Event::Closed) follows.
-    Suspended,
+    Suspended {
+        /// Why the socket was given up.
+        cause: ConnectionError,
+    },
     /// There is a socket again, and everything goes on where it was; or there is the first, after
     /// [`Connection::connect_lazily`](crate::Connection::connect_lazily).
     Resumed {

@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod access;
+mod address;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod bench;
@@ -10,6 +12,8 @@ mod connection;
 pub mod docs;
 mod error;
 mod event;
+mod events;
+mod flushing;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -19,6 +23,7 @@ mod io;
 mod key;
 mod listener;
 mod message;
+mod options;
 mod proto;
 mod queue;
 mod reader;
@@ -27,20 +32,25 @@ mod sender;
 mod stats;
 mod writer;
 
-pub use config::{Access, Config};
+pub use access::Access;
+pub use address::Address;
+pub use config::Config;
 pub use connection::Connection;
 pub use error::*;
 pub use event::Event;
+pub use events::{EventError, Events, Interrupts};
+pub use flushing::Flushing;
 pub use id::{ChannelId, ChannelIdError, ChannelSet};
 pub use io::IoThread;
+pub use io::thread::shutdown;
 pub use key::Key;
 pub use listener::Listener;
 pub use message::Message;
 pub use proto::outbound::Priority;
 pub use reader::{Interrupter, Reader};
-pub use receiver::Receiver;
+pub use receiver::{Messages, Received, Receiver};
 pub use sender::Sender;
-pub use stats::{ChannelStats, Stats};
+pub use stats::{ChannelStats, Held, Stats};
 pub use writer::Writer;
 
 /// The README's programs compile.

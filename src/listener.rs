@@ -3,23 +3,30 @@
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{bounded, unbounded};
+use crossbeam_channel::bounded;
 
+use crate::access::Access;
 use crate::config::Config;
 use crate::connection::{Connection, io_thread, stopped};
-use crate::error::{BindError, ConfigError, ConnectionError};
-use crate::io::accept::Offered;
-use crate::io::driver::{Command, Listen, Place};
-use crate::io::shared::Core;
+use crate::error::{AcceptError, BindError, ConfigError};
+use crate::io::IoThread;
+use crate::io::accepted::Accepted;
+use crate::io::command::{Command, Listen};
+use crate::io::place::Place;
+use crate::key::Key;
+use crate::queue::accept::{AcceptQueue, NotAccepted};
+use crate::queue::send::Until;
 
 /// A socket that clients connect to.
 ///
-/// Handshakes are made in the background, several at a time: a client that connects and says
-/// nothing keeps nobody waiting. Dropping the listener stops listening; accepted connections go
-/// on, and those that nobody has accepted are closed. A client whose socket is lost comes back to
-/// its listener: without it, a lost socket is the end of a connection, and sessions that wait for
-/// their clients expire at once.
+/// Handshakes are made in the background, many at a time: a client that connects and says nothing
+/// keeps no other waiting. Dropping the listener stops listening; accepted connections go on, and
+/// those that were not accepted are closed. A client whose socket is lost comes back to its
+/// listener: without it, a lost socket is the end of a connection, and sessions that wait for their
+/// clients expire at once.
 ///
 /// ```
 /// use trunkline::{Config, Key, Listener};
@@ -29,12 +36,11 @@ use crate::io::shared::Core;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Listener {
-    accepted: crossbeam_channel::Receiver<Offered>,
+    accepted: Arc<AcceptQueue<Accepted>>,
     local_addr: SocketAddr,
-    core: Arc<Core>,
     place: Place,
     /// Keeps an I/O thread of the caller's own alive.
-    _thread: crate::io::IoThread,
+    thread: IoThread,
 }
 
 impl Listener {
@@ -54,38 +60,92 @@ impl Listener {
         }
         let thread = io_thread(&config)?;
         let socket = std::net::TcpListener::bind(&addresses[..])?;
+        // A herd of clients that comes at once must not wait for the system to ask again. Without it,
+        // they only come later.
+        let _ = socket2::SockRef::from(&socket).listen(4096);
         socket.set_nonblocking(true)?;
         let socket = mio::net::TcpListener::from_std(socket);
-        // It holds no more than the connections that `max_connections` allows.
-        let (accepting, accepted) = unbounded();
+        let accepted = AcceptQueue::new(config.options.backlog);
         let (reply, answer) = bounded(1);
-        let core = Arc::clone(thread.core());
-        let listen = Listen { socket, config: Arc::new(config), accepted: accepting, reply };
-        core.push(Command::Listen(Box::new(listen)));
+        let Config { keys, options, .. } = config;
+        let listen = Listen { socket, keys, options, accepted: Arc::clone(&accepted), reply };
+        thread.core().push(Command::Listen(Box::new(listen)));
+        thread.core().schedule.call();
         let (local_addr, place) = answer.recv().map_err(|_| stopped())??;
-        Ok(Self { accepted, local_addr, core, place, _thread: thread })
+        Ok(Self { accepted, local_addr, place, thread })
+    }
+
+    fn next(&self, until: Until) -> Result<Connection, AcceptError> {
+        if self.thread.core().is_forked() {
+            return Err(AcceptError::Closed);
+        }
+        self.thread.core().schedule.call();
+        connection(self.accepted.accept(until))
     }
 
     /// The next client that has proved its key; waits for one.
     ///
     /// # Errors
     ///
-    /// [`ConnectionError::IoThreadStopped`] if the I/O thread is gone; nothing that a client does
-    /// makes this fail.
-    pub fn accept(&self) -> Result<Connection, ConnectionError> {
-        loop {
-            let offered = self.accepted.recv().map_err(|_| ConnectionError::IoThreadStopped)?;
-            let shared = offered.accept().ok_or(ConnectionError::IoThreadStopped)?;
-            // A client that never said a word and is gone may not even know that it was accepted.
-            if !shared.ghost.load(std::sync::atomic::Ordering::Relaxed) {
-                return Ok(Connection::new(shared));
-            }
+    /// [`AcceptError::Closed`] once the listener was closed, by [`close`](Listener::close) or because
+    /// its I/O thread has ended; nothing that a client does makes this fail.
+    pub fn accept(&self) -> Result<Connection, AcceptError> {
+        self.next(Until::Forever)
+    }
+
+    /// The next client, if one waits.
+    ///
+    /// # Errors
+    ///
+    /// [`AcceptError::Empty`] if none does, else as [`accept`](Listener::accept).
+    pub fn try_accept(&self) -> Result<Connection, AcceptError> {
+        self.next(Until::Now)
+    }
+
+    /// The next client; waits at most so long.
+    ///
+    /// # Errors
+    ///
+    /// [`AcceptError::Empty`] if none came in time, else as [`accept`](Listener::accept).
+    pub fn accept_timeout(&self, timeout: Duration) -> Result<Connection, AcceptError> {
+        self.next(Until::after(timeout))
+    }
+
+    /// The next client; waits until then at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`accept_timeout`](Listener::accept_timeout).
+    pub fn accept_deadline(&self, deadline: Instant) -> Result<Connection, AcceptError> {
+        self.next(Until::At(deadline))
+    }
+
+    /// The next client, for an executor: the task is woken when there is one.
+    pub fn poll_accept(&self, context: &mut Context<'_>) -> Poll<Result<Connection, AcceptError>> {
+        if self.thread.core().is_forked() {
+            return Poll::Ready(Err(AcceptError::Closed));
+        }
+        self.thread.core().schedule.call();
+        match self.accepted.poll_accept(context.waker()) {
+            Some(result) => Poll::Ready(connection(result)),
+            None => Poll::Pending,
         }
     }
 
-    /// The clients, one after the other: what [`accept`](Listener::accept) returns.
-    pub fn incoming(&self) -> impl Iterator<Item = Result<Connection, ConnectionError>> {
-        std::iter::repeat_with(|| self.accept())
+    /// A crossbeam channel to `select!` on: it has a token while a client waits, and is disconnected
+    /// once the listener is closed. After it fires, call [`try_accept`](Listener::try_accept).
+    #[must_use]
+    pub fn ready(&self) -> crossbeam_channel::Receiver<()> {
+        if self.thread.core().is_forked() { crossbeam_channel::never() } else { self.accepted.ready() }
+    }
+
+    /// The clients, one after the other: what [`accept`](Listener::accept) returns, until the listener
+    /// is closed.
+    pub fn incoming(&self) -> impl Iterator<Item = Result<Connection, AcceptError>> {
+        std::iter::from_fn(|| match self.accept() {
+            Err(AcceptError::Closed) => None,
+            accepted => Some(accepted),
+        })
     }
 
     /// The address that it listens on, with the port that the system chose.
@@ -93,11 +153,45 @@ impl Listener {
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
+
+    /// Stops listening: a call that waits in [`accept`](Listener::accept) returns. What dropping the
+    /// listener does, for a thread that has only a reference to it.
+    pub fn close(&self) {
+        if !self.thread.core().is_forked() {
+            drop(self.accepted.close());
+            self.thread.core().push(Command::Unlisten(self.place));
+        }
+    }
+
+    /// Accepts one more key from now on, and what its holder may do. A key that was accepted already
+    /// gets the new access; the connections that it has end, as with
+    /// [`remove_key`](Listener::remove_key).
+    pub fn add_key(&self, key: Key, access: Access) {
+        if !self.thread.core().is_forked() {
+            self.thread.core().push(Command::AddKey(self.place, key, access));
+        }
+    }
+
+    /// Accepts a key no longer. The connections of clients that have proved it end, with
+    /// [`CloseCode::NOT_PERMITTED`](crate::CloseCode::NOT_PERMITTED).
+    pub fn remove_key(&self, key: &Key) {
+        if !self.thread.core().is_forked() {
+            self.thread.core().push(Command::RemoveKey(self.place, key.clone()));
+        }
+    }
+}
+
+fn connection(accepted: Result<Accepted, NotAccepted>) -> Result<Connection, AcceptError> {
+    match accepted {
+        Ok(accepted) => accepted.accept().map(Connection::new).ok_or(AcceptError::Closed),
+        Err(NotAccepted::Yet) => Err(AcceptError::Empty),
+        Err(NotAccepted::Ever) => Err(AcceptError::Closed),
+    }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.core.push(Command::Unlisten(self.place));
+        self.close();
     }
 }
 

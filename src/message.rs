@@ -1,6 +1,7 @@
 //! What one `send` carries and one `recv` returns.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 
 use bytes::Bytes;
@@ -113,11 +114,73 @@ impl From<Message> for Bytes {
     }
 }
 
+impl PartialEq for Message {
+    /// The same bytes on the same channel.
+    fn eq(&self, other: &Self) -> bool {
+        self.channel == other.channel && **self == **other
+    }
+}
+
+impl Eq for Message {}
+
+impl Hash for Message {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.channel.hash(state);
+        (**self).hash(state);
+    }
+}
+
+impl PartialEq<[u8]> for Message {
+    fn eq(&self, bytes: &[u8]) -> bool {
+        **self == *bytes
+    }
+}
+
+impl<const N: usize> PartialEq<[u8; N]> for Message {
+    fn eq(&self, bytes: &[u8; N]) -> bool {
+        **self == *bytes
+    }
+}
+
+impl PartialEq<str> for Message {
+    fn eq(&self, text: &str) -> bool {
+        **self == *text.as_bytes()
+    }
+}
+
+impl PartialEq<&str> for Message {
+    fn eq(&self, text: &&str) -> bool {
+        **self == *text.as_bytes()
+    }
+}
+
+/// How much of a message its `Debug` shows.
+const SHOWN: usize = 32;
+
 impl fmt::Debug for Message {
+    /// The channel, the length, and a short beginning.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = &self[..self.len().min(SHOWN)];
+        let more = if shown.len() < self.len() { ".." } else { "" };
         f.debug_struct("Message")
             .field("channel", &self.channel.get())
-            .field("bytes", &format_args!("{:?}", Bytes::copy_from_slice(self)))
+            .field("len", &self.len())
+            .field("bytes", &format_args!("b\"{}\"{more}", shown.escape_ascii()))
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_of_a_large_message_is_short() {
+        let message = Message::shared(ChannelId::new(3), Bytes::from(vec![0; 1 << 20]));
+        let text = format!("{message:?}");
+        assert!(text.len() < 250, "{}", text.len());
+        assert!(text.contains("len: 1048576") && text.ends_with(".. }"), "{text}");
+        let short = Message::inline(ChannelId::new(3), b"o\"k\n").unwrap();
+        assert_eq!(format!("{short:?}"), r#"Message { channel: 3, len: 4, bytes: b"o\"k\n" }"#);
     }
 }

@@ -3,17 +3,17 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
+use crate::error::{ConnectionError, RecvError, RecvTimeoutError, TryRecvError};
 use crate::handle::Handle;
 use crate::id::{ChannelId, ChannelSet};
 use crate::message::Message;
 use crate::proto::credit::cost;
 use crate::proto::frame::End;
-use crate::proto::inbound::Taken;
 use crate::queue::batch::{Batch, Entry};
-use crate::queue::recv::{Claim, Nothing};
+use crate::queue::receive::{Claim, Nothing};
 use crate::queue::send::Until;
 
 /// The receiving end of one channel, or of several merged in arrival order.
@@ -23,7 +23,8 @@ use crate::queue::send::Until;
 ///
 /// `recv` and its like return messages until the peer's run of the channel ends, then once an
 /// error that says how it ended; what comes after belongs to the next run. A receiver of several
-/// channels is finished once all of them are. When it is dropped, the peer's `send` fails.
+/// channels is finished once all of them are; [`recv_any`](Receiver::recv_any) tells each end. When
+/// a receiver is dropped, the peer's `send` fails.
 ///
 /// ```
 /// # use trunkline::{ChannelId, Config, Connection, Key, TryRecvError};
@@ -57,38 +58,72 @@ use crate::queue::send::Until;
 pub struct Receiver {
     handle: Arc<Handle>,
     claim: Claim,
-    /// Report what was taken of a channel when so much has gathered.
-    report_at: u32,
     local: RefCell<Local>,
+}
+
+/// What a [`Receiver`] gets, ends included; see [`Receiver::recv_any`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Received {
+    /// A message.
+    Message(Message),
+    /// The peer left out so much of a channel here.
+    Gap {
+        /// The channel.
+        channel: ChannelId,
+        /// How many messages.
+        messages: u64,
+        /// How many bytes.
+        bytes: u64,
+    },
+    /// The peer has finished a run of this channel.
+    Finished(ChannelId),
+    /// The peer abandoned a run of a channel.
+    Reset {
+        /// The channel.
+        channel: ChannelId,
+        /// The peer's code.
+        code: u32,
+    },
+}
+
+/// What comes next.
+enum Next {
+    Received(Received),
+    /// The runs of all channels have ended.
+    AllOver,
 }
 
 #[derive(Default)]
 struct Local {
     batch: Batch,
     /// Channels whose run has ended and that sent nothing after it.
-    finished: ChannelSet,
-    /// An end that came behind a message that was given out first.
-    put_back: Option<RecvError>,
-    reports: Vec<Taken>,
-    /// The cost of what was reported since the peer was due credit.
-    gathered: u32,
+    over: ChannelSet,
+    /// That is all of them, which was not told yet.
+    all_over: bool,
+    /// Something that was looked at and not given out.
+    put_back: Option<Next>,
     /// Something of the above is set, or `ready` is, so that `next_quickly` will not do.
     careful: bool,
     ready: Option<crossbeam_channel::Receiver<()>>,
 }
 
-/// Why there is no message.
-enum No {
+/// Why there is nothing.
+pub(crate) enum No {
     Empty,
     Interrupted,
-    Ended(RecvError),
+    Lost(ConnectionError),
+}
+
+/// How long to wait for more: as a thread, or as a task that is woken.
+enum Wait<'a> {
+    Thread(Until),
+    Task(&'a Waker),
 }
 
 impl Receiver {
     pub(crate) fn new(handle: Arc<Handle>, claim: Claim) -> Self {
-        // A peer waits for credit only when half a window is gone; an eighth is reported in time.
-        let report_at = handle.shared.facts.window / 8;
-        Self { handle, claim, report_at, local: RefCell::default() }
+        Self { handle, claim, local: RefCell::default() }
     }
 
     /// The channels that it receives.
@@ -101,86 +136,115 @@ impl Receiver {
     #[inline(always)]
     fn next_quickly(&self) -> Option<Message> {
         let local = &mut *self.local.borrow_mut();
-        if local.careful {
+        if local.careful || self.handle.shared.is_forked() {
             return None;
         }
         let message = local.batch.next_quickly()?;
-        if self.claim.unreported.add(message.channel(), cost(message.len())) >= self.report_at {
-            self.report(message.channel(), local);
+        if self.claim.counts.add(message.channel(), cost(message.len())) {
+            self.report(message.channel());
         }
         Some(message)
     }
 
     #[cold]
-    fn report(&self, channel: ChannelId, local: &mut Local) {
-        let taken = self.claim.unreported.take(channel);
-        local.gathered += taken.cost;
-        // Half a window, which is what the peer gets back at once.
-        let due = local.gathered >= 4 * self.report_at;
-        if due {
-            local.gathered = 0;
-        }
-        local.reports.push(taken);
-        self.handle.shared.inbox.deposit(&mut local.reports, due);
+    fn report(&self, channel: ChannelId) {
+        self.handle.shared.receive.report(channel);
     }
 
-    fn next(&self, until: Until) -> Result<Message, No> {
-        let local = &mut *self.local.borrow_mut();
+    fn next(&self, wait: &Wait<'_>) -> Result<Next, No> {
         let shared = &self.handle.shared;
-        if let Some(end) = local.put_back.take() {
-            return Err(No::Ended(end));
+        if shared.is_forked() {
+            return Err(No::Lost(ConnectionError::Forked));
         }
-        local.careful = !local.finished.is_empty() || local.ready.is_some();
+        let local = &mut *self.local.borrow_mut();
+        let next = self.next_of(local, wait);
+        local.careful =
+            !local.over.is_empty() || local.all_over || local.put_back.is_some() || local.ready.is_some();
+        // Lets a `select!` on `ready` fire again if there is more.
+        if local.ready.is_some() && next.is_ok() {
+            shared.receive.rearm(&self.claim, local.has_some());
+        }
+        next
+    }
+
+    fn next_of(&self, local: &mut Local, wait: &Wait<'_>) -> Result<Next, No> {
+        let shared = &self.handle.shared;
+        if let Some(next) = local.put_back.take() {
+            return Ok(next);
+        }
+        if std::mem::take(&mut local.all_over) {
+            return Ok(Next::AllOver);
+        }
         loop {
-            match local.batch.next(&mut shared.pool()) {
+            let received = match local.batch.next(&mut &*shared.pool) {
                 Some(Entry::Message(message)) => {
-                    self.taken(&message, local);
-                    return Ok(message);
-                }
-                Some(Entry::End(channel, end)) => {
-                    local.reports.push(Taken { ends: 1, ..Taken::none(channel) });
-                    shared.inbox.deposit(&mut local.reports, false);
-                    local.finished.insert(channel);
-                    local.careful = true;
-                    let all = local.finished == self.channels();
-                    if all {
-                        local.finished = ChannelSet::EMPTY;
+                    let channel = message.channel();
+                    local.over.remove(channel);
+                    if self.claim.counts.add(channel, cost(message.len())) {
+                        self.report(channel);
                     }
-                    self.rearm(local);
+                    Received::Message(message)
+                }
+                Some(Entry::Gap { channel, messages, bytes, free_notes }) => {
+                    shared.receive.report_notes(channel, free_notes);
+                    Received::Gap { channel, messages, bytes }
+                }
+                Some(Entry::End { channel, end, free_notes }) => {
+                    shared.receive.report_notes(channel, free_notes);
+                    local.over.insert(channel);
+                    if local.over == self.channels() {
+                        local.over = ChannelSet::EMPTY;
+                        local.all_over = true;
+                    }
                     match end {
-                        End::Reset(code) => return Err(No::Ended(RecvError::Reset { channel, code })),
-                        End::Finish if all => return Err(No::Ended(RecvError::Finished)),
-                        End::Finish => {}
+                        End::Finish => Received::Finished(channel),
+                        End::Reset(code) => Received::Reset { channel, code },
                     }
                 }
                 None => {
-                    shared.inbox.take(&self.claim, &mut local.batch, until).map_err(
-                        |nothing| match nothing {
-                            Nothing::Empty => No::Empty,
-                            Nothing::Interrupted => No::Interrupted,
-                            Nothing::Ended(cause) => No::Ended(cause.into()),
-                        },
-                    )?
+                    let taken = match wait {
+                        Wait::Thread(until) => shared.receive.take(&self.claim, &mut local.batch, *until),
+                        Wait::Task(waker) => shared.receive.poll_take(&self.claim, &mut local.batch, waker),
+                    };
+                    taken.map_err(|nothing| match nothing {
+                        Nothing::Empty => No::Empty,
+                        Nothing::Interrupted => No::Interrupted,
+                        Nothing::Ended(cause) => No::Lost(cause),
+                    })?;
+                    continue;
                 }
-            }
+            };
+            return Ok(Next::Received(received));
         }
     }
 
-    fn taken(&self, message: &Message, local: &mut Local) {
-        let channel = message.channel();
-        if !local.finished.is_empty() {
-            local.finished.remove(channel);
-        }
-        if self.claim.unreported.add(channel, cost(message.len())) >= self.report_at {
-            self.report(channel, local);
-        }
-        self.rearm(local);
-    }
-
-    /// Lets a `select!` on `ready` fire again if there is more.
-    fn rearm(&self, local: &Local) {
-        if local.ready.is_some() {
-            self.handle.shared.inbox.rearm(&self.claim, !local.batch.is_empty());
+    /// What comes next for a caller that wants messages: an end of one channel of several is passed
+    /// over.
+    fn next_message(&self, wait: &Wait<'_>) -> Result<Result<Message, RecvError>, No> {
+        let single = self.channels().len() == 1;
+        loop {
+            let next = self.next(wait)?;
+            let local = &mut *self.local.borrow_mut();
+            return Ok(Err(match next {
+                Next::Received(Received::Message(message)) => return Ok(Ok(message)),
+                Next::Received(Received::Gap { channel, messages, bytes }) => {
+                    RecvError::Gap { channel, messages, bytes }
+                }
+                Next::Received(Received::Finished(_)) => {
+                    // The last end is the end of all.
+                    if !std::mem::take(&mut local.all_over) {
+                        continue;
+                    }
+                    RecvError::Finished
+                }
+                Next::Received(Received::Reset { channel, code }) => {
+                    if single {
+                        local.all_over = false;
+                    }
+                    RecvError::Reset { channel, code }
+                }
+                Next::AllOver => RecvError::Finished,
+            }));
         }
     }
 
@@ -188,8 +252,10 @@ impl Receiver {
     ///
     /// # Errors
     ///
-    /// [`RecvError::Finished`] and [`RecvError::Reset`] once for each run that ends,
-    /// [`RecvError::ConnectionLost`] once everything that had arrived is read.
+    /// [`RecvError::Finished`] and [`RecvError::Reset`] once for each run that ends; on a receiver of
+    /// several channels, each reset, and `Finished` once the runs of all have ended.
+    /// [`RecvError::Gap`] where the peer left something out. [`RecvError::ConnectionLost`] once
+    /// everything that had arrived is read.
     #[inline]
     pub fn recv(&self) -> Result<Message, RecvError> {
         match self.next_quickly() {
@@ -202,9 +268,9 @@ impl Receiver {
     #[inline(never)]
     fn recv_slowly(&self) -> Result<Message, RecvError> {
         loop {
-            match self.next(Until::Forever) {
-                Ok(message) => return Ok(message),
-                Err(No::Ended(end)) => return Err(end),
+            match self.next_message(&Wait::Thread(Until::Forever)) {
+                Ok(result) => return result,
+                Err(No::Lost(cause)) => return Err(cause.into()),
                 // An interrupt is for a reader; there is none.
                 Err(No::Empty | No::Interrupted) => {}
             }
@@ -217,10 +283,11 @@ impl Receiver {
     ///
     /// [`TryRecvError::Empty`] if nothing is there now, else as [`recv`](Receiver::recv).
     pub fn try_recv(&self) -> Result<Message, TryRecvError> {
-        self.next(Until::Now).map_err(|no| match no {
-            No::Empty | No::Interrupted => TryRecvError::Empty,
-            No::Ended(end) => TryRecvError::Disconnected(end),
-        })
+        match self.next_message(&Wait::Thread(Until::Now)) {
+            Ok(result) => Ok(result?),
+            Err(No::Empty | No::Interrupted) => Err(TryRecvError::Empty),
+            Err(No::Lost(cause)) => Err(RecvError::from(cause).into()),
+        }
     }
 
     /// The next message; waits at most so long.
@@ -243,77 +310,230 @@ impl Receiver {
 
     fn recv_until(&self, until: Until) -> Result<Message, RecvTimeoutError> {
         loop {
-            match self.next(until) {
-                Ok(message) => return Ok(message),
+            match self.next_message(&Wait::Thread(until)) {
+                Ok(result) => return Ok(result?),
                 Err(No::Empty) => return Err(RecvTimeoutError::Timeout),
                 Err(No::Interrupted) => {}
-                Err(No::Ended(end)) => return Err(RecvTimeoutError::Disconnected(end)),
+                Err(No::Lost(cause)) => return Err(RecvError::from(cause).into()),
             }
         }
     }
 
-    /// The newest message that is there, for who wants the state and not its history; older ones
-    /// are dropped. Waits if there is none.
+    /// The next message, for an executor: the task is woken when there is one.
+    pub fn poll_recv(&self, context: &mut Context<'_>) -> Poll<Result<Message, RecvError>> {
+        match self.next_message(&Wait::Task(context.waker())) {
+            Ok(result) => Poll::Ready(result),
+            Err(No::Empty | No::Interrupted) => Poll::Pending,
+            Err(No::Lost(cause)) => Poll::Ready(Err(cause.into())),
+        }
+    }
+
+    /// The next thing that came, whatever it is, in the order in which it came; waits for it. So the
+    /// end of each of several channels is told, by its channel.
+    ///
+    /// ```
+    /// # use trunkline::{ChannelId, Config, Connection, Key, Received, RecvError};
+    /// # let (here, there) = Connection::pair(Config::new(Key::generate()))?;
+    /// const OUT: ChannelId = ChannelId::new(1);
+    /// const ERR: ChannelId = ChannelId::new(2);
+    /// let output = there.receiver(OUT | ERR)?;
+    /// here.sender(ERR)?.reset(7)?;
+    /// here.sender(OUT)?.finish()?;
+    /// assert_eq!(output.recv_any()?, Received::Reset { channel: ERR, code: 7 });
+    /// assert_eq!(output.recv_any()?, Received::Finished(OUT));
+    /// assert_eq!(output.recv_any(), Err(RecvError::Finished));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError::Finished`] once after the runs of all channels have ended, and
+    /// [`RecvError::ConnectionLost`] once everything that had arrived is read; no other.
+    pub fn recv_any(&self) -> Result<Received, RecvError> {
+        loop {
+            match self.next(&Wait::Thread(Until::Forever)) {
+                Ok(Next::Received(received)) => return Ok(received),
+                Ok(Next::AllOver) => return Err(RecvError::Finished),
+                Err(No::Lost(cause)) => return Err(cause.into()),
+                Err(No::Empty | No::Interrupted) => {}
+            }
+        }
+    }
+
+    /// What [`recv_any`](Receiver::recv_any) returns, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// [`TryRecvError::Empty`] if nothing is there now, else as [`recv_any`](Receiver::recv_any).
+    pub fn try_recv_any(&self) -> Result<Received, TryRecvError> {
+        match self.next(&Wait::Thread(Until::Now)) {
+            Ok(Next::Received(received)) => Ok(received),
+            Ok(Next::AllOver) => Err(RecvError::Finished.into()),
+            Err(No::Lost(cause)) => Err(RecvError::from(cause).into()),
+            Err(No::Empty | No::Interrupted) => Err(TryRecvError::Empty),
+        }
+    }
+
+    /// What [`recv_any`](Receiver::recv_any) returns, for an executor.
+    pub fn poll_recv_any(&self, context: &mut Context<'_>) -> Poll<Result<Received, RecvError>> {
+        match self.next(&Wait::Task(context.waker())) {
+            Ok(Next::Received(received)) => Poll::Ready(Ok(received)),
+            Ok(Next::AllOver) => Poll::Ready(Err(RecvError::Finished)),
+            Err(No::Lost(cause)) => Poll::Ready(Err(cause.into())),
+            Err(No::Empty | No::Interrupted) => Poll::Pending,
+        }
+    }
+
+    /// The newest message that was there when the call began, for a caller that wants the state and
+    /// not its history; older ones are dropped. Waits if there is none.
     ///
     /// # Errors
     ///
     /// As [`recv`](Receiver::recv).
     pub fn recv_latest(&self) -> Result<Message, RecvError> {
+        let there = self.len();
         let mut latest = self.recv()?;
-        loop {
-            match self.next(Until::Now) {
-                Ok(message) => latest = message,
-                Err(No::Ended(end)) => {
-                    let local = &mut *self.local.borrow_mut();
-                    local.put_back = Some(end);
-                    local.careful = true;
-                    return Ok(latest);
+        for _ in 1..there {
+            match self.next(&Wait::Thread(Until::Now)) {
+                Ok(Next::Received(Received::Message(message))) => latest = message,
+                Ok(next) => {
+                    self.put_back(next);
+                    break;
                 }
-                Err(No::Empty | No::Interrupted) => return Ok(latest),
+                Err(_) => break,
+            }
+        }
+        Ok(latest)
+    }
+
+    fn put_back(&self, next: Next) {
+        let local = &mut *self.local.borrow_mut();
+        local.put_back = Some(next);
+        local.careful = true;
+    }
+
+    /// What comes next for a reader.
+    pub(crate) fn next_for_reader(&self, until: Until) -> Result<Result<Message, RecvError>, No> {
+        self.next_message(&Wait::Thread(until))
+    }
+
+    /// The same for a task.
+    pub(crate) fn poll_for_reader(&self, waker: &Waker) -> Result<Result<Message, RecvError>, No> {
+        self.next_message(&Wait::Task(waker))
+    }
+
+    /// Returns `true` if a reader of bytes would not wait: something is there that is no empty
+    /// message. Those are taken.
+    pub(crate) fn has_bytes_or_end(&self) -> bool {
+        if self.handle.shared.is_forked() {
+            return true;
+        }
+        loop {
+            let local = &mut *self.local.borrow_mut();
+            if local.put_back.is_some() || local.all_over {
+                return true;
+            }
+            match local.batch.is_next_empty() {
+                Some(false) => return true,
+                Some(true) => drop(self.next_of(local, &Wait::Thread(Until::Now))),
+                None => {
+                    let receive = &self.handle.shared.receive;
+                    match receive.take(&self.claim, &mut local.batch, Until::Now) {
+                        Ok(()) => {}
+                        Err(Nothing::Ended(_)) => return true,
+                        Err(Nothing::Empty | Nothing::Interrupted) => return false,
+                    }
+                }
             }
         }
     }
 
-    pub(crate) fn next_for_reader(&self, until: Until) -> Result<Option<Message>, ReaderError> {
-        match self.next(until) {
-            Ok(message) => Ok(Some(message)),
-            Err(No::Empty) => Ok(None),
-            Err(No::Interrupted) => Err(ReaderError::Interrupted),
-            Err(No::Ended(end)) => Err(ReaderError::Ended(end)),
+    /// Puts the token of [`ready`](Receiver::ready) back, if there is something.
+    pub(crate) fn rearm(&self, some_left: bool) {
+        let local = &mut *self.local.borrow_mut();
+        if local.ready.is_some() && !self.handle.shared.is_forked() {
+            self.handle.shared.receive.rearm(&self.claim, some_left || local.has_some());
         }
     }
 
-    /// The messages, until something else than a message comes.
+    /// The messages. It ends before whatever is no message (the end of a run, a gap, a lost
+    /// connection); [`recv`](Receiver::recv) then tells what that is.
     pub fn iter(&self) -> impl Iterator<Item = Message> {
-        std::iter::from_fn(|| self.recv().ok())
+        std::iter::from_fn(|| self.next_quickly().or_else(|| self.iterate(Until::Forever)))
     }
 
-    /// The messages that are there now.
+    /// The messages that are there now; otherwise as [`iter`](Receiver::iter).
     pub fn try_iter(&self) -> impl Iterator<Item = Message> {
-        std::iter::from_fn(|| self.try_recv().ok())
+        std::iter::from_fn(|| self.iterate(Until::Now))
+    }
+
+    fn iterate(&self, until: Until) -> Option<Message> {
+        loop {
+            match self.next(&Wait::Thread(until)) {
+                Ok(Next::Received(Received::Message(message))) => return Some(message),
+                Ok(Next::Received(Received::Finished(_))) if !self.local.borrow().all_over => {}
+                Ok(next) => {
+                    self.put_back(next);
+                    return None;
+                }
+                Err(No::Interrupted) if matches!(until, Until::Forever) => {}
+                Err(_) => return None,
+            }
+        }
     }
 
     /// How many messages wait to be taken.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.local.borrow().batch.len() + self.handle.shared.inbox.len(&self.claim)
+        if self.handle.shared.is_forked() {
+            return 0;
+        }
+        self.local.borrow().batch.len() + self.handle.shared.receive.len(&self.claim)
     }
 
-    /// Whether no message waits.
+    /// Returns `true` if no message waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Wants no more of the peer's current runs, or if none is open, of the next: what has arrived
-    /// is dropped, the peer's `send` fails with this code, and what comes after that run is
-    /// received again.
+    /// Wants no more of the peer's current runs, or of a channel on which none is open, of the next:
+    /// what has arrived is dropped, the peer's `send` fails with this code, and what comes after
+    /// that run is received again.
     pub fn stop(&self, code: u32) {
-        let local = &mut *self.local.borrow_mut();
-        local.put_back = None;
-        let rest = std::mem::take(&mut local.batch).into_rest();
+        self.stop_channels(self.channels(), code);
+    }
+
+    /// Wants no more of one channel of several; otherwise as [`stop`](Receiver::stop).
+    pub fn stop_channel(&self, channel: ChannelId, code: u32) {
+        if self.channels().contains(channel) {
+            self.stop_channels(channel.into(), code);
+        }
+    }
+
+    fn stop_channels(&self, channels: ChannelSet, code: u32) {
         let shared = &self.handle.shared;
-        shared.inbox.stop(&self.claim, code, rest, shared.pool());
+        if shared.is_forked() {
+            return;
+        }
+        let local = &mut *self.local.borrow_mut();
+        let about = match &local.put_back {
+            Some(Next::Received(Received::Message(message))) => Some(message.channel()),
+            Some(Next::Received(
+                Received::Gap { channel, .. } | Received::Finished(channel) | Received::Reset { channel, .. },
+            )) => Some(*channel),
+            Some(Next::AllOver) | None => None,
+        };
+        if about.is_some_and(|channel| channels.contains(channel)) {
+            local.put_back = None;
+        }
+        if channels == self.channels() {
+            local.put_back = None;
+            local.all_over = false;
+        }
+        local.over = local.over - channels;
+        let rest = std::mem::take(&mut local.batch).into_rest();
+        local.batch.pieces = shared.receive.stop(&self.claim, channels, code, rest, &shared.pool);
     }
 
     /// A crossbeam channel to `select!` on: it has a token while there may be something to take,
@@ -321,10 +541,22 @@ impl Receiver {
     /// [`try_recv`](Receiver::try_recv), which may still say `Empty`.
     #[must_use]
     pub fn ready(&self) -> crossbeam_channel::Receiver<()> {
+        if self.handle.shared.is_forked() {
+            return crossbeam_channel::never();
+        }
         let local = &mut *self.local.borrow_mut();
-        let some_left = !local.batch.is_empty() || local.put_back.is_some();
+        let some_left = local.has_some();
         local.careful = true;
-        local.ready.get_or_insert_with(|| self.handle.shared.inbox.ready(&self.claim, some_left)).clone()
+        local.ready.get_or_insert_with(|| self.handle.shared.receive.ready(&self.claim, some_left)).clone()
+    }
+
+    /// Tells the peer that a reader of these channels waits, or no longer, after `count` messages; for
+    /// a relay, which passes on what it was told. A [`Reader`](crate::Reader) does it by itself: see
+    /// [`announce_waiting`](crate::Reader::announce_waiting).
+    pub fn set_waiting(&self, waiting: bool, count: u32) {
+        if !self.handle.shared.is_forked() {
+            self.handle.shared.receive.set_waiting(&self.claim, waiting, Some(count));
+        }
     }
 
     pub(crate) fn handle(&self) -> &Arc<Handle> {
@@ -336,17 +568,52 @@ impl Receiver {
     }
 }
 
-/// Why a reader got no message.
-pub(crate) enum ReaderError {
-    Interrupted,
-    Ended(RecvError),
+impl Local {
+    /// Something was fetched and not given out.
+    fn has_some(&self) -> bool {
+        !self.batch.is_empty() || self.put_back.is_some() || self.all_over
+    }
+}
+
+impl<'a> IntoIterator for &'a Receiver {
+    type Item = Message;
+    type IntoIter = Messages<&'a Receiver>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        Messages(self)
+    }
+}
+
+impl IntoIterator for Receiver {
+    type Item = Message;
+    type IntoIter = Messages<Receiver>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        Messages(self)
+    }
+}
+
+/// The messages of a [`Receiver`]; see [`Receiver::iter`].
+#[derive(Debug)]
+pub struct Messages<R>(R);
+
+impl<R: std::borrow::Borrow<Receiver>> Iterator for Messages<R> {
+    type Item = Message;
+
+    #[inline]
+    fn next(&mut self) -> Option<Message> {
+        let receiver = self.0.borrow();
+        receiver.next_quickly().or_else(|| receiver.iterate(Until::Forever))
+    }
 }
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        let rest = std::mem::take(&mut self.local.get_mut().batch).into_rest();
         let shared = &self.handle.shared;
-        shared.inbox.release(&self.claim, rest, shared.pool());
+        if !shared.is_forked() {
+            let rest = std::mem::take(&mut self.local.get_mut().batch).into_rest();
+            shared.receive.release(&self.claim, rest, &shared.pool);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,7 +17,9 @@ use crate::queue::send::{Unsent, Until};
 /// The sending end of a channel.
 ///
 /// Clones send on the same channel, and whatever several threads send is in the order in which the
-/// calls were made. When the last one is dropped, the peer reads what was sent and then the end.
+/// calls were made; those that wait for room go in the order in which they came. When the last
+/// clone is dropped, the peer reads what was sent and then the end. If it is dropped while its
+/// thread panics, the peer reads an error instead: [`Sender::PANICKED`].
 ///
 /// A `send` returns when the message is in the send queue; the I/O thread does the rest. It waits
 /// while the peer has not taken enough of the channel (that holds up no other channel), or while
@@ -44,13 +47,18 @@ pub struct Sender {
 }
 
 impl Sender {
+    /// The code of the reset that the peer reads when the last sender of a run is dropped while its
+    /// thread panics.
+    pub const PANICKED: u32 = u32::MAX;
+
     pub(crate) fn new(handle: Arc<Handle>, channel: ChannelId, place: usize, generation: u32) -> Self {
         Self { handle, channel, place, generation }
     }
 
     #[inline]
     fn offer(&self, message: &[u8], until: Until) -> Result<(), Unsent> {
-        if self.handle.shared.send.send_quickly(self.place, self.generation, message) {
+        let shared = &self.handle.shared;
+        if !shared.is_forked() && shared.send.send_quickly(self.place, self.generation, message) {
             return Ok(());
         }
         self.offer_slice(message, until)
@@ -62,23 +70,40 @@ impl Sender {
             // Copied before the lock, which all senders and the I/O thread share.
             return self.offer_bytes(&Bytes::copy_from_slice(message), until);
         }
-        let shared = &self.handle.shared;
-        shared.send.send(self.place, self.generation, Payload::Slice(message), until, shared.pool())
+        self.offer_payload(Payload::Slice(message), until, false)
     }
 
     fn offer_bytes(&self, message: &Bytes, until: Until) -> Result<(), Unsent> {
+        self.offer_payload(Payload::Shared(message), until, false)
+    }
+
+    fn offer_payload(&self, payload: Payload<'_>, until: Until, ahead: bool) -> Result<(), Unsent> {
+        self.check_fork()?;
         let shared = &self.handle.shared;
-        shared.send.send(self.place, self.generation, Payload::Shared(message), until, shared.pool())
+        shared.send.send(self.place, self.generation, payload, until, ahead, &shared.pool)
+    }
+
+    /// Sends a message for a writer: one is accepted without credit if no other waits.
+    pub(crate) fn offer_ahead(&self, message: &[u8], until: Until) -> Result<(), Unsent> {
+        let shared = &self.handle.shared;
+        if !shared.is_forked() && shared.send.send_quickly(self.place, self.generation, message) {
+            return Ok(());
+        }
+        self.offer_payload(Payload::Slice(message), until, true)
+    }
+
+    fn check_fork(&self) -> Result<(), Unsent> {
+        if self.handle.shared.is_forked() { Err(Unsent::Ended(ConnectionError::Forked)) } else { Ok(()) }
     }
 
     /// Sends a message, waiting for room as long as it takes.
     ///
     /// # Errors
     ///
-    /// Gives the message back: [`SendError::TooLarge`] if the peer takes no message of that size,
-    /// [`SendError::Disconnected`] if the peer stopped receiving or the connection is over.
-    pub fn send<T: AsRef<[u8]>>(&self, message: T) -> Result<(), SendError<T>> {
-        self.offer(message.as_ref(), Until::Forever).map_err(|unsent| send_error(message, unsent))
+    /// [`SendError::TooLarge`] if the peer takes no message of that size, [`SendError::Disconnected`]
+    /// if the peer stopped receiving or the connection is over.
+    pub fn send(&self, message: impl AsRef<[u8]>) -> Result<(), SendError> {
+        self.offer(message.as_ref(), Until::Forever).map_err(|unsent| send_error((), unsent))
     }
 
     /// Sends a message without copying it; otherwise as [`send`](Sender::send). It pays above a
@@ -89,7 +114,7 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// As [`send`](Sender::send).
+    /// As [`send`](Sender::send), with the message.
     pub fn send_bytes(&self, message: Bytes) -> Result<(), SendError<Bytes>> {
         self.offer_bytes(&message, Until::Forever).map_err(|unsent| send_error(message, unsent))
     }
@@ -98,15 +123,19 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// Gives the message back: [`TrySendError::Full`] if there is no room now, else as
-    /// [`send`](Sender::send). It works for a message of any size on a channel that is idle.
-    pub fn try_send<T: AsRef<[u8]>>(&self, message: T) -> Result<(), TrySendError<T>> {
-        self.offer(message.as_ref(), Until::Now).map_err(|unsent| match unsent {
-            Unsent::NoRoom => TrySendError::Full { message },
-            Unsent::TooLarge(limit) => TrySendError::TooLarge { message, limit },
-            Unsent::Stopped(code) => TrySendError::Disconnected { message, cause: Disconnect::Stopped(code) },
-            Unsent::Ended(cause) => TrySendError::Disconnected { message, cause: cause.into() },
-        })
+    /// [`TrySendError::Full`] if there is no room now, or other senders of the channel wait for it;
+    /// else as [`send`](Sender::send). It works for a message of any size on a channel that is idle.
+    pub fn try_send(&self, message: impl AsRef<[u8]>) -> Result<(), TrySendError> {
+        self.offer(message.as_ref(), Until::Now).map_err(|unsent| try_send_error((), unsent))
+    }
+
+    /// Sends a message without copying it if there is room now.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_send`](Sender::try_send), with the message.
+    pub fn try_send_bytes(&self, message: Bytes) -> Result<(), TrySendError<Bytes>> {
+        self.offer_bytes(&message, Until::Now).map_err(|unsent| try_send_error(message, unsent))
     }
 
     /// Sends a message, waiting for room at most so long. If it times out, nothing of the message
@@ -114,14 +143,9 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// Gives the message back: [`SendTimeoutError::Timeout`] if there was no room in time, else as
-    /// [`send`](Sender::send).
-    pub fn send_timeout<T: AsRef<[u8]>>(
-        &self,
-        message: T,
-        timeout: Duration,
-    ) -> Result<(), SendTimeoutError<T>> {
-        self.send_until(message, Until::after(timeout))
+    /// [`SendTimeoutError::Timeout`] if there was no room in time, else as [`send`](Sender::send).
+    pub fn send_timeout(&self, message: impl AsRef<[u8]>, timeout: Duration) -> Result<(), SendTimeoutError> {
+        self.offer(message.as_ref(), Until::after(timeout)).map_err(|unsent| timeout_error((), unsent))
     }
 
     /// Sends a message, waiting for room until then at most; otherwise as
@@ -130,23 +154,48 @@ impl Sender {
     /// # Errors
     ///
     /// As [`send_timeout`](Sender::send_timeout).
-    pub fn send_deadline<T: AsRef<[u8]>>(
+    pub fn send_deadline(
         &self,
-        message: T,
+        message: impl AsRef<[u8]>,
         deadline: Instant,
-    ) -> Result<(), SendTimeoutError<T>> {
-        self.send_until(message, Until::At(deadline))
+    ) -> Result<(), SendTimeoutError> {
+        self.offer(message.as_ref(), Until::At(deadline)).map_err(|unsent| timeout_error((), unsent))
     }
 
-    fn send_until<T: AsRef<[u8]>>(&self, message: T, until: Until) -> Result<(), SendTimeoutError<T>> {
-        self.offer(message.as_ref(), until).map_err(|unsent| match unsent {
-            Unsent::NoRoom => SendTimeoutError::Timeout { message },
-            Unsent::TooLarge(limit) => SendTimeoutError::TooLarge { message, limit },
-            Unsent::Stopped(code) => {
-                SendTimeoutError::Disconnected { message, cause: Disconnect::Stopped(code) }
-            }
-            Unsent::Ended(cause) => SendTimeoutError::Disconnected { message, cause: cause.into() },
-        })
+    /// Sends a message without copying it, waiting for room at most so long.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_timeout`](Sender::send_timeout), with the message.
+    pub fn send_bytes_timeout(
+        &self,
+        message: Bytes,
+        timeout: Duration,
+    ) -> Result<(), SendTimeoutError<Bytes>> {
+        self.offer_bytes(&message, Until::after(timeout)).map_err(|unsent| timeout_error(message, unsent))
+    }
+
+    /// Returns `Ready` if a message would be accepted now, or never again, so that
+    /// [`try_send`](Sender::try_send) says which; for an executor. Another sender may be faster.
+    pub fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
+        let shared = &self.handle.shared;
+        let waker = context.waker();
+        if shared.is_forked() || shared.send.poll_room(self.place, self.generation, Some(waker)) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// A crossbeam channel to `select!` on: a token comes when there may be room again after a
+    /// [`try_send`](Sender::try_send) was refused.
+    #[must_use]
+    pub fn ready(&self) -> crossbeam_channel::Receiver<()> {
+        let shared = &self.handle.shared;
+        if shared.is_forked() {
+            return crossbeam_channel::never();
+        }
+        shared.send.ready(self.place, self.generation)
     }
 
     /// The channel.
@@ -159,7 +208,59 @@ impl Sender {
     /// + 32 of them.
     #[must_use]
     pub fn credit(&self) -> u32 {
-        self.handle.shared.send.read(|outbound| outbound.credit(self.place))
+        self.read(0, |outbound| outbound.credit(self.place))
+    }
+
+    /// The largest message that the peer takes, in bytes.
+    #[must_use]
+    pub fn max_message(&self) -> u32 {
+        self.read(0, |outbound| outbound.max_message())
+    }
+
+    fn read<R>(&self, forked: R, read: impl FnOnce(&mut crate::proto::outbound::Outbound) -> R) -> R {
+        if self.handle.shared.is_forked() { forked } else { self.handle.shared.send.read(read) }
+    }
+
+    /// The code with which the peer has stopped the run that this sender belongs to; `None` if it has
+    /// not. Nothing can be sent with this sender any more; a new one begins a new run.
+    #[must_use]
+    pub fn stopped(&self) -> Option<u32> {
+        self.read(None, |outbound| outbound.stopped(self.place, self.generation)).map(|stopped| stopped.0)
+    }
+
+    /// Returns `true` if a reader of the peer's is blocked on this channel and has taken all that was
+    /// sent: it waits for what this side sends next. Only a reader that
+    /// [announces](crate::Reader::announce_waiting) it.
+    #[must_use]
+    pub fn peer_is_waiting(&self) -> bool {
+        self.read(false, |outbound| outbound.peer_is_waiting(self.place))
+    }
+
+    /// Tells the peer, at this place among the messages, that so much was left out: its
+    /// [`recv`](crate::Receiver::recv) gets [`RecvError::Gap`](crate::RecvError::Gap). It costs no
+    /// credit and waits for nothing; neighbouring gaps are added up.
+    ///
+    /// ```
+    /// # use trunkline::{ChannelId, Config, Connection, Key, RecvError};
+    /// # let (here, there) = Connection::pair(Config::new(Key::generate()))?;
+    /// # let channel = ChannelId::new(1);
+    /// let log = here.sender(channel)?;
+    /// log.send("the first line")?;
+    /// log.gap(998, 51_200)?;
+    /// log.send("the last line")?;
+    /// let lines = there.receiver(channel)?;
+    /// assert_eq!(&*lines.recv()?, b"the first line");
+    /// assert_eq!(lines.recv(), Err(RecvError::Gap { channel, messages: 998, bytes: 51_200 }));
+    /// assert_eq!(&*lines.recv()?, b"the last line");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the peer stopped receiving, or the connection is over.
+    pub fn gap(&self, messages: u64, bytes: u64) -> Result<(), Disconnect> {
+        self.check_fork()?;
+        Ok(self.handle.shared.send.gap(self.place, self.generation, messages, bytes)?)
     }
 
     /// Ends this run of the channel: the peer reads what was sent, and then the end. What is sent
@@ -168,8 +269,9 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// If the connection is over.
-    pub fn finish(&self) -> Result<(), ConnectionError> {
+    /// [`Disconnect::Stopped`] if the peer has stopped the run: it does not read it to this end.
+    /// [`Disconnect::ConnectionLost`] if the connection is over.
+    pub fn finish(&self) -> Result<(), Disconnect> {
         self.end(End::Finish)
     }
 
@@ -178,30 +280,61 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// If the connection is over.
-    pub fn reset(&self, code: u32) -> Result<(), ConnectionError> {
+    /// As [`finish`](Sender::finish).
+    pub fn reset(&self, code: u32) -> Result<(), Disconnect> {
         self.end(End::Reset(code))
     }
 
-    fn end(&self, end: End) -> Result<(), ConnectionError> {
+    fn end(&self, end: End) -> Result<(), Disconnect> {
+        self.check_fork()?;
         let shared = &self.handle.shared;
-        shared.send.end_run(self.place, self.generation, end, shared.pool())
+        Ok(shared.send.end_run(self.place, self.generation, end, &shared.pool)?)
+    }
+
+    pub(crate) fn linger(&self) -> Duration {
+        self.handle.shared.facts.linger
+    }
+}
+
+impl From<Unsent> for Disconnect {
+    fn from(unsent: Unsent) -> Self {
+        match unsent {
+            Unsent::Stopped(code) => Self::Stopped(code),
+            Unsent::Ended(cause) => cause.into(),
+            // An end is neither too large nor in need of room.
+            Unsent::TooLarge(_) | Unsent::NoRoom => ConnectionError::IoThreadStopped.into(),
+        }
     }
 }
 
 fn send_error<T>(message: T, unsent: Unsent) -> SendError<T> {
     match unsent {
         Unsent::TooLarge(limit) => SendError::TooLarge { message, limit },
-        Unsent::Stopped(code) => SendError::Disconnected { message, cause: Disconnect::Stopped(code) },
-        Unsent::Ended(cause) => SendError::Disconnected { message, cause: cause.into() },
-        // One that waits for ever is never told that there was no room in time.
-        Unsent::NoRoom => SendError::Disconnected { message, cause: ConnectionError::IoThreadStopped.into() },
+        other => SendError::Disconnected { message, cause: other.into() },
+    }
+}
+
+fn try_send_error<T>(message: T, unsent: Unsent) -> TrySendError<T> {
+    match unsent {
+        Unsent::NoRoom => TrySendError::Full { message },
+        Unsent::TooLarge(limit) => TrySendError::TooLarge { message, limit },
+        other => TrySendError::Disconnected { message, cause: other.into() },
+    }
+}
+
+fn timeout_error<T>(message: T, unsent: Unsent) -> SendTimeoutError<T> {
+    match unsent {
+        Unsent::NoRoom => SendTimeoutError::Timeout { message },
+        Unsent::TooLarge(limit) => SendTimeoutError::TooLarge { message, limit },
+        other => SendTimeoutError::Disconnected { message, cause: other.into() },
     }
 }
 
 impl Clone for Sender {
     fn clone(&self) -> Self {
-        self.handle.shared.send.clone_sender(self.place, self.generation);
+        if !self.handle.shared.is_forked() {
+            self.handle.shared.send.clone_sender(self.place, self.generation);
+        }
         Self::new(Arc::clone(&self.handle), self.channel, self.place, self.generation)
     }
 }
@@ -209,7 +342,10 @@ impl Clone for Sender {
 impl Drop for Sender {
     fn drop(&mut self) {
         let shared = &self.handle.shared;
-        shared.send.release(self.place, self.generation, shared.pool());
+        if !shared.is_forked() {
+            let end = if std::thread::panicking() { End::Reset(Self::PANICKED) } else { End::Finish };
+            shared.send.release(self.place, self.generation, end, &shared.pool);
+        }
     }
 }
 

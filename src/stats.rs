@@ -20,6 +20,8 @@ pub struct Stats {
     pub bytes_read: u64,
     /// Bytes in the send queue.
     pub queued: u64,
+    /// What the connection holds.
+    pub held: Held,
     /// The last measured round trip.
     pub rtt: Option<Duration>,
     /// How often the connection's I/O thread was woken by another thread; it serves all of its
@@ -29,6 +31,33 @@ pub struct Stats {
     pub reads: u64,
     /// Calls that wrote to the socket.
     pub writes: u64,
+}
+
+/// What a connection holds, in bytes of memory, by kind; see [`Stats::held`].
+///
+/// It is everything that the peer can make this side hold, and the sum is bounded: see
+/// [the design](crate::docs::design#what-is-bounded-and-by-what).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Held {
+    /// Whole messages that the application has not read; each counts its length + 32.
+    pub unread: u64,
+    /// What has come of messages that are not complete.
+    pub unfinished: u64,
+    /// Encoded frames that wait for the socket.
+    pub queued: u64,
+    /// Messages that were accepted and wait for credit.
+    pub waiting: u64,
+    /// What was sent and the peer may ask for again.
+    pub replay: u64,
+}
+
+impl Held {
+    /// The sum of all kinds.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.unread + self.unfinished + self.queued + self.waiting + self.replay
+    }
 }
 
 /// Counts of one channel, both directions.

@@ -2,24 +2,30 @@
 
 use std::io::{self, Write};
 
+use crate::queue::send::{Unsent, Until};
 use crate::sender::Sender;
 
 /// How much is gathered of a line before it is sent without its end.
 const GATHER: usize = 16 * 1024;
-/// The largest message that one write makes.
+/// The largest message that a writer makes, if the peer takes it.
 const LARGEST: usize = 64 * 1024;
 
 /// A [`Write`] that sends what is written on a channel, as standard output would go to a terminal:
-/// by whole lines, and the rest at `flush`, or when 16 KiB have gathered, or on drop.
+/// by whole lines, and the rest at `flush`, or when 16 KiB have gathered, or on drop. What is larger
+/// than the peer takes goes in pieces.
 ///
 /// `print!` makes several writes of a line; this makes one message of them.
+///
+/// A write waits while the peer has not taken enough of what was written. Dropping a writer, and
+/// whatever is written while the thread panics, waits at most
+/// [`Config::linger`](crate::Config::linger).
 ///
 /// ```
 /// # use trunkline::{ChannelId, Config, Connection, Key};
 /// use std::io::Write;
 ///
 /// # let (here, there) = Connection::pair(Config::new(Key::generate()))?;
-/// let mut stdout = here.sender(ChannelId::new(1))?.writer();
+/// let mut stdout = here.sender(ChannelId::new(1))?.into_writer();
 /// writeln!(stdout, "{} times {} is {}", 6, 7, 42)?;
 /// assert_eq!(&*there.receiver(ChannelId::new(1))?.recv()?, b"6 times 7 is 42\n");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -27,70 +33,112 @@ const LARGEST: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Writer {
     sender: Sender,
+    /// The beginning of a line.
     line: Vec<u8>,
 }
 
 impl Sender {
-    /// A [`std::io::Write`] that sends on this channel.
+    /// A [`Write`] that sends on this channel.
+    #[must_use]
+    pub fn into_writer(self) -> Writer {
+        Writer { sender: self, line: Vec::new() }
+    }
+
+    /// A [`Write`] that sends on this channel, beside this sender.
     #[must_use]
     pub fn writer(&self) -> Writer {
-        Writer::new(self.clone())
+        self.clone().into_writer()
     }
 }
 
 impl Writer {
-    fn new(sender: Sender) -> Self {
-        Self { sender, line: Vec::new() }
-    }
-
     /// The sender that it writes to.
     #[must_use]
     pub fn sender(&self) -> &Sender {
         &self.sender
     }
 
-    fn send_line(&mut self) -> io::Result<()> {
-        if !self.line.is_empty() {
-            self.sender.send(&self.line).map_err(io::Error::from)?;
-            self.line.clear();
+    /// How long a write may wait: in a panic nothing may for ever.
+    fn patience(&self) -> Until {
+        if std::thread::panicking() { Until::after(self.sender.linger()) } else { Until::Forever }
+    }
+
+    /// Sends a message that is no larger than the peer takes.
+    fn send(&self, message: &[u8], until: Until) -> io::Result<()> {
+        self.sender.offer_ahead(message, until).map_err(|unsent| match unsent {
+            Unsent::NoRoom => io::ErrorKind::TimedOut.into(),
+            Unsent::TooLarge(_) => {
+                io::Error::new(io::ErrorKind::InvalidInput, "the peer takes no messages on this connection")
+            }
+            other => crate::error::Disconnect::from(other).into(),
+        })
+    }
+
+    /// The largest message to make.
+    fn largest(&self) -> usize {
+        LARGEST.min(self.sender.max_message() as usize).max(1)
+    }
+
+    /// Sends what was gathered; what could not be sent is kept.
+    fn send_line(&mut self, until: Until) -> io::Result<()> {
+        let largest = self.largest();
+        let mut sent = 0;
+        let mut result = Ok(());
+        while sent < self.line.len() && result.is_ok() {
+            let end = self.line.len().min(sent + largest);
+            result = self.send(&self.line[sent..end], until);
+            if result.is_ok() {
+                sent = end;
+            }
         }
-        Ok(())
+        self.line.drain(..sent);
+        result
     }
 }
 
 impl Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let bytes = &bytes[..bytes.len().min(LARGEST)];
+        let until = self.patience();
+        let bytes = &bytes[..bytes.len().min(self.largest())];
         let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
         if whole > 0 && self.line.is_empty() {
-            self.sender.send(&bytes[..whole]).map_err(io::Error::from)?;
+            self.send(&bytes[..whole], until)?;
             return Ok(whole);
         }
-        if whole > 0 {
-            let before = self.line.len();
-            self.line.extend_from_slice(&bytes[..whole]);
-            if let Err(error) = self.send_line() {
-                // Not written, so not kept either.
-                self.line.truncate(before);
-                return Err(error);
+        if !self.line.is_empty() && self.line.len() + bytes.len() > GATHER {
+            self.send_line(until)?;
+        }
+        if whole == 0 {
+            self.line.extend_from_slice(bytes);
+            if self.line.len() >= GATHER {
+                // Accepted, whether it can be sent now or not: it is kept.
+                let _ = self.send_line(Until::Now);
             }
-            return Ok(whole);
+            return Ok(bytes.len());
         }
-        if self.line.len() + bytes.len() > GATHER {
-            self.send_line()?;
+        self.line.extend_from_slice(&bytes[..whole]);
+        let result = self.send_line(until);
+        match result {
+            Ok(()) => Ok(whole),
+            Err(error) => {
+                // What is left of these bytes was not written, so it is not kept either.
+                let left = self.line.len();
+                let unwritten = left.min(whole);
+                self.line.truncate(left - unwritten);
+                let written = whole - unwritten;
+                if written > 0 { Ok(written) } else { Err(error) }
+            }
         }
-        self.line.extend_from_slice(bytes);
-        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.send_line()
+        self.send_line(self.patience())
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        // Nobody is left to hear of an error; `flush` is for those who want to.
-        let _ = self.send_line();
+        // No caller is left to hear of an error; `flush` is for those that want to.
+        let _ = self.send_line(Until::after(self.sender.linger()));
     }
 }

@@ -106,7 +106,7 @@ fn a_run_that_is_stretched_over_time_goes_on_after_a_cut_of_each_kind() {
 #[test]
 fn a_lost_link_is_a_failure_unless_both_sides_want_to_go_on() {
     for (grace, options, why) in
-        [("60", &[][..], "the connection was lost"), ("0", &["--reconnect"], "does not know this session")]
+        [("60", &[][..], "the connection was lost"), ("0", &["--reconnect"], "the connection was lost")]
     {
         let server = Server::start(&["--grace", grace]);
         let Outcome { code, stdout, stderr } = server.load(1 << 30, 1000, options).end();

@@ -122,5 +122,6 @@ fn a_thousand_idle_connections_cost_little_and_one_thread() {
     assert!(used < 16 * 1024, "a used connection costs {used} bytes on each side");
     drop(connections);
     drop(first);
-    wait_until("the memory of the closed connections", || live() - before < 1 << 20);
+    // A listener remembers how its last 1,024 sessions ended, with at most 4 MiB.
+    wait_until("the memory of the closed connections", || live() - before < 2 << 20);
 }

@@ -78,7 +78,7 @@ fn a_process_of_its_own() {
     sender.send("before").unwrap();
     let events = client.events();
     println!("says: connected");
-    assert_eq!(next(&events), Event::Suspended);
+    assert!(matches!(next(&events), Event::Suspended { .. }));
     sender.send("during").unwrap();
     let code = match &*role {
         // As a program does that returns from `main`: 7 is for what was not acknowledged.
@@ -134,7 +134,7 @@ fn a_killed_and_restarted_server_is_session_unknown() {
     let events = client.events();
     server.0.kill().unwrap();
     server.0.wait().unwrap();
-    assert_eq!(next(&events), Event::Suspended);
+    assert!(matches!(next(&events), Event::Suspended { .. }));
     assert_eq!(client.close_reason(), None, "refused connections are no reason to give up");
     let (_restarted, again) = Process::start("serve", &addr.to_string());
     assert_eq!(again.parse(), Ok(addr));
@@ -152,11 +152,14 @@ fn lost(receiver: &trunkline::Receiver) -> ConnectionError {
 // ---------------------------------------------------------------------------
 // Attackers
 
-fn ask(addr: SocketAddr, key: &RawKey, session: [u8; 16], offset: u64) -> Result<RawPeer, WireError> {
-    let mut client = ClientHandshake::new(addr, key);
-    client.proof.session = session;
-    client.proof.offset = offset;
-    client.finish()
+fn ask(
+    addr: SocketAddr,
+    key: &RawKey,
+    session: [u8; 16],
+    offset: u64,
+    attempt: u32,
+) -> Result<RawPeer, WireError> {
+    ClientHandshake::new(addr, key).session(session, offset, attempt).finish()
 }
 
 fn refusal(result: Result<RawPeer, WireError>) -> u8 {
@@ -184,8 +187,7 @@ fn who_has_the_session_id_and_not_the_key_disturbs_nothing() {
     assert_eq!(&*receiver.recv_timeout(LONG).unwrap(), b"x");
 
     // A resume, recorded on its way.
-    let mut resume = ClientHandshake::new(addr, &key);
-    (resume.proof.session, resume.proof.offset) = (session, 0);
+    let mut resume = ClientHandshake::new(addr, &key).session(session, 0, 1);
     let recorded = resume.make_hello();
     resume.send_hello().unwrap();
     resume.read_server_hello().unwrap();
@@ -193,9 +195,8 @@ fn who_has_the_session_id_and_not_the_key_disturbs_nothing() {
     resume.send_proof().unwrap();
     let accept = resume.read_accept().unwrap();
     let mut resumed = resume.into_peer(accept);
-    resumed.sent = peer.sent;
     drop(peer);
-    assert_eq!(next(&events), Event::Suspended);
+    assert!(matches!(next(&events), Event::Suspended { .. }));
     assert!(matches!(next(&events), Event::Resumed { .. }));
 
     let attack = || {
@@ -210,10 +211,10 @@ fn who_has_the_session_id_and_not_the_key_disturbs_nothing() {
         let mut forged = ClientHandshake::new(addr, &wrong);
         forged.hello.key_id = wire::key_id(&key);
         forged.ignore_server_proof = true;
-        (forged.proof.session, forged.proof.offset) = (session, 0);
+        (forged.proof.session, forged.proof.attempt) = (session, 9);
         assert!(forged.finish().is_err());
         // And another key altogether.
-        assert!(ask(addr, &wrong, session, 0).is_err());
+        assert!(ask(addr, &wrong, session, 0, 9).is_err());
     };
     attack();
     resumed.send_data(1, false, b"undisturbed");
@@ -222,14 +223,14 @@ fn who_has_the_session_id_and_not_the_key_disturbs_nothing() {
 
     let sent = resumed.sent;
     drop(resumed);
-    assert_eq!(next(&events), Event::Suspended);
+    assert!(matches!(next(&events), Event::Suspended { .. }));
     attack();
     // Who has the key and names what was never sent: status 6, and the session stays as it is.
     for offset in [1 << 20, u64::MAX] {
-        assert_eq!(refusal(ask(addr, &key, session, offset)), 6);
+        assert_eq!(refusal(ask(addr, &key, session, offset, 9)), 6);
     }
     assert!(server.is_suspended());
-    let mut back = ask(addr, &key, session, 0).unwrap();
+    let mut back = ask(addr, &key, session, 0, 2).unwrap();
     assert_eq!(back.accept.offset, sent);
     back.send_data(1, false, b"still there");
     assert_eq!(&*receiver.recv_timeout(LONG).unwrap(), b"still there");
@@ -283,7 +284,11 @@ fn a_first_handshake_that_falls_silent_ends_in_time() {
     // In each of the four messages: who has not proved the key yet is not asked again.
     let proved = wire::SERVER_HELLO as u64;
     let cuts = [[0, u64::MAX], [20, u64::MAX], [u64::MAX, 0], [u64::MAX, proved - 1]];
-    let later = [[wire::CLIENT_HELLO as u64 + 20, u64::MAX], [u64::MAX, proved], [u64::MAX, proved + 99]];
+    let later = [
+        [wire::CLIENT_HELLO as u64 + 20, u64::MAX],
+        [u64::MAX, proved],
+        [u64::MAX, proved + wire::ACCEPT as u64 - 1],
+    ];
     thread::scope(|scope| {
         for cut in cuts.into_iter().chain(later) {
             let (key, client, server) = (&key, &client, &server);
@@ -327,14 +332,18 @@ fn a_first_handshake_that_falls_silent_ends_in_time() {
 
 /// The socket is lost around the CLOSE, at every offset: who closes hears that the peer has
 /// everything, and the peer hears of the close or, if the client's is lost for good, of an end.
-/// Nobody waits for the grace period, which has no end.
+/// Nobody waits for the grace period, which has no end. Where an orderly end of the socket stands
+/// right behind the CLOSE, it is the end (protocol, section 7), and the side that closed may hear of
+/// nothing.
 #[test]
 fn a_close_that_is_cut_anywhere_ends_both_sides() {
+    let mut unconfirmed = 0;
     let ways = [Cut::Reset, Cut::Fin].map(|kind| [true, false].map(|by_client| (kind, by_client)));
     for (kind, by_client) in ways.concat() {
+        let linger = if kind == Cut::Fin { Duration::from_millis(500) } else { Duration::from_secs(3600) };
         for cut in (100..=260).step_by(3).flat_map(|at| [[at, u64::MAX], [u64::MAX, at + 60]]) {
             let key = Key::generate();
-            let config = || on(key.clone()).resume_grace(Duration::MAX).linger(Duration::from_secs(3600));
+            let config = || on(key.clone()).resume_grace(Duration::MAX).linger(linger);
             let listener = Listener::bind("127.0.0.1:0", config()).unwrap();
             let chaos = Chaos::new(listener.local_addr());
             chaos.plan_cuts(kind, [cut]);
@@ -343,8 +352,10 @@ fn a_close_that_is_cut_anywhere_ends_both_sides() {
             let (closing, other) = if by_client { (client, server) } else { (server, client) };
             closing.sender(A).unwrap().send("all").unwrap();
             assert_eq!(&*other.receiver(A).unwrap().recv_timeout(LONG).unwrap(), b"all");
-            assert_eq!(closing.flush(LONG), Ok(()));
-            assert_eq!(closing.close(CloseCode::NORMAL, "bye"), Ok(()), "{kind:?} {cut:?}, {by_client}");
+            assert_eq!(closing.flush_timeout(LONG), Ok(()));
+            let confirmed = closing.close(CloseCode::NORMAL, "bye").is_ok();
+            assert!(confirmed || kind == Cut::Fin, "{kind:?} {cut:?}, {by_client}");
+            unconfirmed += u32::from(!confirmed);
             eventually("the other side hears of it", || other.close_reason().is_some());
             let told = other.close_reason().unwrap();
             assert!(
@@ -353,6 +364,7 @@ fn a_close_that_is_cut_anywhere_ends_both_sides() {
             );
         }
     }
+    assert!(unconfirmed <= 8, "{unconfirmed}");
 }
 
 /// A listener's sessions end with it: there is nothing to come back to, and nothing to wait for.
@@ -393,7 +405,7 @@ fn the_addresses_are_the_current_socket_s() {
     assert_eq!(line.client.peer_addr(), Some(line.chaos.addr));
     line.chaos.cut(Cut::Reset);
     for events in &events {
-        assert_eq!(next(events), Event::Suspended);
+        assert!(matches!(next(events), Event::Suspended { .. }));
         assert!(matches!(next(events), Event::Resumed { .. }));
     }
     let after = (line.client.local_addr().unwrap(), line.server.peer_addr().unwrap());

@@ -14,7 +14,7 @@ const STDIN: ChannelId = ChannelId::new(0);
 fn stdin() -> (Connection, Sender, Reader, Connection) {
     let (here, there) = pair(|config| config);
     let sender = here.sender(STDIN).unwrap();
-    let reader = there.receiver(STDIN).unwrap().reader();
+    let reader = there.receiver(STDIN).unwrap().into_reader();
     (here, sender, reader, there)
 }
 
@@ -33,8 +33,10 @@ fn trap_13_lines_are_lines_however_they_were_sent() {
     for expected in ["one\n", "two\n", "three\n", "four\n", "\n", "last"] {
         assert_eq!(line(&mut reader), expected);
     }
+    // The end is told once; what follows it is the next run.
+    assert_eq!(reader.try_read_line().unwrap_err().kind(), ErrorKind::UnexpectedEof);
     for _ in 0..3 {
-        assert_eq!(reader.try_read_line().unwrap_err().kind(), ErrorKind::UnexpectedEof);
+        assert_eq!(reader.try_read_line().unwrap(), None);
     }
 }
 
@@ -70,16 +72,14 @@ fn try_read_line_never_waits_and_loses_nothing() {
     let mut rest = String::new();
     assert_eq!(reader.read_line(&mut rest).unwrap(), 8);
     assert_eq!(rest, "and more");
-    // The end of the file stays, until there is more.
-    for _ in 0..3 {
-        assert_eq!(reader.read_line(&mut rest).unwrap(), 0);
-        assert_eq!(reader.read(&mut [0; 8]).unwrap(), 0);
-    }
+    // The end is told once, at its place, and what follows is the next run.
+    assert_eq!(reader.read_line(&mut rest).unwrap(), 0);
     sender.send("again\n").unwrap();
-    while reader.read_line(&mut rest).unwrap() == 0 {
-        thread::yield_now();
-    }
+    sender.finish().unwrap();
+    assert_eq!(reader.read_line(&mut rest).unwrap(), 6);
     assert_eq!(rest, "and moreagain\n");
+    assert_eq!(reader.read(&mut [0; 8]).unwrap(), 0);
+    assert_eq!(reader.try_read_line().unwrap(), None);
 }
 
 #[test]

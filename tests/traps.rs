@@ -1,6 +1,6 @@
 //! The faults that sank other multiplexers, each with a test that fails when the fault is put in.
 //! Those that are pure protocol stand in `src/proto`, those about the wire in
-//! `wire_conformance.rs`, those about lines in `reader.rs`.
+//! `it/wire/`, those about lines in `reader.rs`.
 
 mod support;
 
@@ -157,8 +157,8 @@ fn trap_10_a_send_that_gave_up_has_sent_nothing() {
     while sender.try_send([1; 100]).is_ok() {
         sent += 1;
     }
-    let given_up = sender.send_timeout(vec![2; 10_000], Duration::from_millis(1)).unwrap_err();
-    assert_eq!(given_up.into_inner(), [2; 10_000]);
+    let given_up = sender.send_bytes_timeout(vec![2; 10_000].into(), Duration::from_millis(1)).unwrap_err();
+    assert_eq!(*given_up.into_inner(), [2; 10_000]);
     drop(sender);
     let receiver = there.receiver(A).unwrap();
     for _ in 0..sent {

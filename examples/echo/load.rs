@@ -43,7 +43,6 @@ pub(crate) fn run(address: &str, config: Config, plan: Plan) -> Result<(), Failu
     let grace = if plan.reconnect { GRACE } else { Duration::ZERO };
     let connection = Connection::connect(address, config.linger(LINGER).resume_grace(grace))?;
 
-    // Read all the time: events that nobody reads are lost above a number.
     let (events, resumes) = (connection.events(), Arc::new(AtomicU64::new(0)));
     let counted = Arc::clone(&resumes);
     thread::spawn(move || {
@@ -51,7 +50,7 @@ pub(crate) fn run(address: &str, config: Config, plan: Plan) -> Result<(), Failu
         while let Ok(happened) = event {
             counted.fetch_add(u64::from(matches!(happened, Event::Resumed { .. })), SeqCst);
             event = events.recv_timeout(BRIEF).or_else(|_| {
-                if happened == Event::Suspended {
+                if matches!(happened, Event::Suspended { .. }) {
                     eprintln!("echo: the link is lost; reconnecting for {} seconds at most", GRACE.as_secs());
                 }
                 events.recv()
@@ -132,6 +131,9 @@ fn check_all(receiver: Receiver, plan: Plan) -> Result<(), Difference> {
             }
             Err(RecvError::Finished) => break,
             Err(RecvError::Reset { channel, code }) => return Err(Difference::Reset { channel, code }),
+            Err(RecvError::Gap { channel, messages, .. }) => {
+                return Err(Difference::LeftOut { channel, messages });
+            }
             Err(RecvError::ConnectionLost(cause)) => return Err(Difference::Lost(cause)),
         }
     }
@@ -170,6 +172,7 @@ enum Difference {
     TooMany { channel: ChannelId, messages: u64 },
     TooFew { channel: ChannelId, came: u64, messages: u64 },
     Reset { channel: ChannelId, code: u32 },
+    LeftOut { channel: ChannelId, messages: u64 },
     Lost(ConnectionError),
 }
 
@@ -204,6 +207,12 @@ impl fmt::Display for Difference {
             }
             Self::Reset { channel, code } => {
                 write!(f, "channel {channel}: the server abandoned it (code {code})")
+            }
+            Self::LeftOut { channel, messages } => {
+                write!(
+                    f,
+                    "channel {channel}: the server left out {messages} messages, though none was left out here"
+                )
             }
             Self::Lost(cause) => write!(f, "{cause}; not all messages had come back"),
         }

@@ -17,8 +17,6 @@ use crate::Failure;
 
 /// A channel's thread needs little; there may be 128 of them for each client.
 const STACK: usize = 128 * 1024;
-/// From here on it pays to pass a message on without a copy.
-const LARGE: usize = 4096;
 /// The code of a RESET for a run that cannot be echoed.
 const CANNOT_ECHO: u32 = 1;
 
@@ -61,8 +59,7 @@ fn refuse(connection: &Connection, error: &io::Error) {
 
 /// Starts a thread for each channel that the client begins to use, until the connection is over.
 fn serve(connection: &Connection) {
-    let mut events = connection.events();
-    while let Ok(event) = events.recv() {
+    for event in connection.events().iter() {
         match event {
             Event::Opened(channel) => {
                 let of_channel = connection.clone();
@@ -72,10 +69,6 @@ fn serve(connection: &Connection) {
             }
             Event::Closed(_) => return,
             _ => {}
-        }
-        // Full, it loses events; a new one begins with the channels that still wait.
-        if events.capacity().is_some_and(|most| events.len() + 1 >= most) {
-            events = connection.events();
         }
     }
 }
@@ -105,6 +98,15 @@ fn echo_run(connection: &Connection, receiver: &Receiver, channel: ChannelId) ->
                 Some(echo) => echo.pass_on(message),
                 none => *none = Some(Echo::begin(connection, channel, message)?),
             },
+            Err(RecvError::Gap { messages, bytes, .. }) => {
+                if echo.is_none() {
+                    echo = Some(Echo::Going(connection.sender(channel)?));
+                }
+                if let Some(Echo::Going(sender)) = &echo {
+                    // As with a message: what is wrong is heard of at the next one.
+                    let _ = sender.gap(messages, bytes);
+                }
+            }
             Err(RecvError::ConnectionLost(cause)) => return Err(cause.into()),
             Err(RecvError::Finished) => break None,
             Err(RecvError::Reset { code, .. }) => break Some(code),
@@ -116,11 +118,11 @@ fn echo_run(connection: &Connection, receiver: &Receiver, channel: ChannelId) ->
         Some(Echo::Over) => return Ok(()),
         None => connection.sender(channel)?,
     };
-    match end {
-        None => sender.finish()?,
-        Some(code) => sender.reset(code)?,
+    match end.map_or_else(|| sender.finish(), |code| sender.reset(code)) {
+        Err(Disconnect::ConnectionLost(cause)) => Err(cause.into()),
+        // The client wants no more of it, which ends it as well.
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// What becomes of the messages of a run.
@@ -156,7 +158,7 @@ impl Echo {
 
     fn send(&mut self, message: Bytes) -> Result<(), SendError<Bytes>> {
         let Self::Going(sender) = self else { return Ok(()) };
-        let sent = if message.len() >= LARGE { sender.send_bytes(message) } else { sender.send(message) };
+        let sent = sender.send_bytes(message);
         if let Err(error) = &sent {
             if matches!(error, SendError::TooLarge { .. }) {
                 eprintln!("echo: channel {}: {error}", sender.channel());

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender as Outbox;
 use crossbeam_channel::{Receiver as Inbox, never, select, unbounded};
 use trunkline::{
-    ChannelId, Config, Connection, ConnectionError, Event, Key, Priority, Receiver, RecvError,
-    RecvTimeoutError, SendError, Sender, TryRecvError, TrySendError,
+    ChannelId, Config, Connection, ConnectionError, Event, EventError, Events, Key, Priority, Receiver,
+    RecvError, RecvTimeoutError, SendError, Sender, TryRecvError, TrySendError,
 };
 
 use crate::Failure;
@@ -270,11 +270,11 @@ impl Introspection {
 /// Shows what the kernel says until it has said everything.
 fn follow(
     output: &Receiver,
-    mut events: Inbox<Event>,
+    events: Events,
     reporter: &Outbox<Report>,
     mut show: impl FnMut(Said<'_>) -> io::Result<()>,
 ) {
-    let ready = output.ready();
+    let (ready, mut happened) = (output.ready(), events.ready());
     // Messages of one channel that are there together are shown together.
     let mut text = Vec::new();
     let mut channel = STDOUT;
@@ -283,13 +283,13 @@ fn follow(
             Err(TryRecvError::Empty) => flush(&mut text, channel, &mut show).and_then(|()| {
                 select! {
                     recv(ready) -> _ => Ok(()),
-                    recv(events) -> event => match event {
-                        Ok(Event::Suspended) => show(Said::Link(Link::Lost)),
+                    recv(happened) -> _ => match events.try_recv() {
+                        Ok(Event::Suspended { .. }) => show(Said::Link(Link::Lost)),
                         Ok(Event::Resumed { .. }) => show(Said::Link(Link::Back)),
-                        Ok(_) => Ok(()),
+                        Ok(_) | Err(EventError::Empty) => Ok(()),
                         // The connection is over; why, the output tells behind the rest of it.
                         Err(_) => {
-                            events = never();
+                            happened = never();
                             Ok(())
                         }
                     },

@@ -8,10 +8,10 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver as Inbox, RecvTimeoutError, Select, unbounded};
+use crossbeam_channel::{Receiver as Inbox, Select, unbounded};
 use trunkline::{
-    BindError, ChannelError, CloseCode, Config, ConfigError, Connection, ConnectionError, Event, Key,
-    KeyError, Listener, Priority, Receiver, RecvError, Sender,
+    AcceptError, BindError, ChannelError, CloseCode, Config, ConfigError, Connection, Event, EventError,
+    Events, Key, KeyError, Listener, Priority, Receiver, RecvError, Sender,
 };
 
 use crate::Failure;
@@ -85,7 +85,7 @@ pub fn listen(place: &Place) -> Result<(), Failure> {
 }
 
 /// Where those stand who wait to be served.
-type Queue = Inbox<Result<Connection, ConnectionError>>;
+type Queue = Inbox<Result<Connection, AcceptError>>;
 
 /// Ends a console whose link is lost when another waits for its place: its process may be dead.
 fn watch(console: &Connection, others: &Queue) {
@@ -94,7 +94,7 @@ fn watch(console: &Connection, others: &Queue) {
     loop {
         let event = if lost && waits_before(&events, others) {
             match events.recv_timeout(MOMENT) {
-                Err(RecvTimeoutError::Timeout) => {
+                Err(EventError::Empty) => {
                     // Whether the console hears of it makes no difference here.
                     drop(console.close(CloseCode::SHUTTING_DOWN, TAKEN));
                     return;
@@ -105,7 +105,7 @@ fn watch(console: &Connection, others: &Queue) {
             events.recv().ok()
         };
         match event {
-            Some(Event::Suspended) => lost = true,
+            Some(Event::Suspended { .. }) => lost = true,
             Some(Event::Resumed { .. }) => lost = false,
             Some(_) => {}
             None => return,
@@ -114,11 +114,12 @@ fn watch(console: &Connection, others: &Queue) {
 }
 
 /// Waits for another console or an event; whether it was a console.
-fn waits_before(events: &Inbox<Event>, others: &Queue) -> bool {
+fn waits_before(events: &Events, others: &Queue) -> bool {
+    let happened = events.ready();
     let mut select = Select::new();
     // What is ready is not taken: the console is for the loop that serves.
     select.recv(others);
-    let event = select.recv(events);
+    let event = select.recv(&happened);
     select.ready() != event
 }
 

@@ -39,7 +39,7 @@ pub enum NoLine {
 
 impl Session {
     pub fn new(connection: &Connection) -> Result<Self, trunkline::ChannelError> {
-        let stdin = connection.receiver(STDIN)?.reader();
+        let stdin = connection.receiver(STDIN)?.into_reader();
         let (interrupts, dropped) = Interrupts::new(stdin.interrupter());
         Ok(Self {
             stdin: RefCell::new(stdin),
@@ -145,10 +145,10 @@ impl Session {
     /// Sends; while the console takes nothing, it waits, but not through an interrupt.
     fn write(&self, to: &Sender, text: &str) {
         // A long text in pieces, so that what is left of it can be interrupted.
-        for mut piece in text.as_bytes().chunks(64 * 1024) {
+        for piece in text.as_bytes().chunks(64 * 1024) {
             while let Err(error) = to.send_timeout(piece, Duration::from_millis(100)) {
                 match error {
-                    SendTimeoutError::Timeout { message } if !self.interrupts.stopping() => piece = message,
+                    SendTimeoutError::Timeout { .. } if !self.interrupts.stopping() => {}
                     // Interrupted, or there is nobody to show it to; then the program is stopped.
                     _ => return,
                 }

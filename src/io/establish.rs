@@ -1,143 +1,209 @@
-//! What becomes of a socket once both sides agree.
+//! What a connection is made of, once both sides agree.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use parking_lot::Mutex;
-
-use super::conn::Conn;
-use super::driver::{Context, Place};
-use super::pending::NewSocket;
-use super::resume::{Resumption, Side, jittered};
-use super::shared::{Agreed, Attention, Facts, Shared};
-use crate::config::Config;
+use super::conn::{ClientId, Conn, Home, Identity, Origin, Presence, ServerId, terms};
+use super::core::Attention;
+use super::env::Env;
+use super::link::NewSocket;
+use super::place::Place;
+use super::shared::{Agreed, Facts, Shared};
+use crate::access::Access;
 use crate::id::ChannelSet;
-use crate::proto::handshake::{Rights, SessionId, Terms};
+use crate::io::accepted::Accepted;
+use crate::io::backoff::jittered;
+use crate::options::Options;
+use crate::proto::credit::cost;
+use crate::proto::handshake::{Granted, Terms};
+use crate::proto::outbound::Outbound;
 use crate::proto::session::{Session, Settings};
-use crate::queue::recv::Inbox;
+use crate::queue::accept::Seat;
+use crate::queue::receive::ReceiveQueues;
 use crate::queue::send::SendQueue;
 
-/// How a connection begins.
-#[derive(Default)]
-pub(crate) struct Link {
-    /// None: the peer is not there yet.
-    pub(crate) new: Option<NewSocket>,
-    pub(crate) resumption: Option<Resumption>,
-    pub(crate) owner: Option<Place>,
-    /// This side has connected, and tells that it got the Accept.
-    pub(crate) is_client: bool,
+/// A client's connection: what the server has granted.
+pub(crate) fn client(new: NewSocket, home: Home, granted: &Granted, place: Place, env: &Env) -> Conn {
+    let settings = client_settings(&home.options, granted);
+    let (mut session, outbound) = Session::new(env.now, &settings);
+    session.announce(env.now);
+    let options = home.options.clone();
+    let identity = if settings.resumable {
+        Identity::Client(Box::new(ClientId { home, granted: *granted, attempt: 0 }))
+    } else {
+        Identity::Plain
+    };
+    let made = Made { session, outbound, settings, identity };
+    made.conn(&options, new, granted.rights.interrupt, None, place, env).0
 }
 
-/// The session of a new connection, what its handles get, and what runs it.
-pub(crate) fn establish(
-    link: Link,
-    config: &Config,
-    settings: &Settings,
+/// A client that a listener lets in.
+pub(crate) struct Guest {
+    pub(crate) origin: Origin,
+    pub(crate) asked: Terms,
+    pub(crate) granted: Granted,
+    /// Its place among the connections to accept.
+    pub(crate) seat: Seat<Accepted>,
+}
+
+impl Guest {
+    /// The listener's end.
+    pub(crate) fn conn(self, new: NewSocket, options: &Options, place: Place, env: &Env) -> Conn {
+        let Self { origin, asked, granted, seat } = self;
+        let access = origin.credential.access();
+        let resumable = !granted.terms.grace.is_none();
+        let settings = Settings {
+            we_may_send: access.receive,
+            peer_may_send: access.send,
+            peer_may_interrupt: access.interrupt,
+            resumable,
+            ..settings(options, granted.terms, asked, access.send)
+        };
+        let (session, outbound) = Session::new(env.now, &settings);
+        let (identity, seat) = if resumable {
+            let presence = Presence::Unconfirmed(seat);
+            let server = ServerId { asked, granted, attempt: 0, presence };
+            (Identity::Server(Box::new(server)), None)
+        } else {
+            (Identity::Plain, Some(seat))
+        };
+        let made = Made { session, outbound, settings, identity };
+        let (conn, shared) = made.conn(options, new, true, Some(access.clone()), place, env);
+        if let Some(seat) = seat {
+            // A client without a session need not say anything, so it can be accepted at once.
+            let _ = seat.offer(Accepted::new(shared));
+        }
+        conn.with_origin(origin)
+    }
+}
+
+/// One end of a pair.
+pub(crate) fn pair_end(
+    new: NewSocket,
+    options: &Options,
+    settings: Settings,
     place: Place,
-    ctx: &Context,
-) -> (Box<Conn>, Arc<Shared>) {
-    let settings = &Settings { resumable: link.resumption.is_some(), ..settings.clone() };
-    let (mut session, outbound) = Session::new(ctx.now, settings);
-    if link.is_client {
-        session.announce(ctx.now);
-    }
-    let new = link.new.as_ref();
-    if let Some(rtt) = new.and_then(|new| new.rtt) {
-        session.set_rtt(rtt);
-    }
-    let agreed = Agreed {
-        local_addr: new.and_then(|new| new.socket.local_addr()),
-        peer_addr: new.and_then(|new| new.peer_addr),
-        may_send: settings.we_may_send,
-        may_receive: settings.peer_may_send,
-        may_interrupt: settings.we_may_interrupt,
-    };
-    let attention = Arc::new(Attention { core: Arc::clone(&ctx.core), place });
-    let shared = Arc::new(Shared {
-        core: Arc::clone(&ctx.core),
-        place,
-        facts: Facts { window: settings.our_window, linger: config.linger },
-        agreed: Mutex::new(agreed),
-        send: SendQueue::new(outbound, attention.clone()),
-        inbox: Inbox::new(attention),
-        rtt: AtomicU64::new(0),
-        suspended: AtomicBool::new(link.new.is_none()),
-        ghost: AtomicBool::new(false),
-        last_stats: Mutex::new(None),
-    });
-    let (socket, unsent) = link.new.map(|new| (new.socket, new.unsent)).unzip();
-    let unsent = unsent.unwrap_or_default();
-    let mut conn =
-        Conn::new(socket, session, Arc::clone(&shared), link.resumption, config.replay_limit, unsent);
-    conn.owner = link.owner;
-    (Box::new(conn), shared)
+    env: &Env,
+) -> (Conn, Arc<Shared>) {
+    let (session, outbound) = Session::new(env.now, &settings);
+    let made = Made { session, outbound, settings, identity: Identity::Plain };
+    made.conn(options, new, true, None, place, env)
 }
 
 /// A client's connection whose peer is not there yet: what is sent waits, within the limits that
 /// this side has itself.
-pub(crate) fn establish_lazily(
-    config: Config,
-    addresses: Vec<SocketAddr>,
+pub(crate) fn lazy(home: Home, place: Place, env: &Env) -> (Conn, Arc<Shared>) {
+    let ours = terms(&home.options);
+    let settings = Settings {
+        we_may_send: ChannelSet::ALL,
+        peer_may_send: ChannelSet::ALL,
+        peer_may_interrupt: true,
+        resumable: true,
+        ..settings(&home.options, ours, ours, ChannelSet::ALL)
+    };
+    let (session, outbound) = Session::unmet(env.now, &settings);
+    let shared = shared(&home.options, &settings, outbound, false, None, place, env);
+    (Conn::lazy(Arc::clone(&shared), session, home, place, env.now), shared)
+}
+
+struct Made {
+    session: Session,
+    outbound: Outbound,
+    settings: Settings,
+    identity: Identity,
+}
+
+impl Made {
+    fn conn(
+        self,
+        options: &Options,
+        new: NewSocket,
+        may_interrupt: bool,
+        access: Option<Access>,
+        place: Place,
+        env: &Env,
+    ) -> (Conn, Arc<Shared>) {
+        let Self { mut session, outbound, settings, identity } = self;
+        if let Some(rtt) = new.rtt {
+            session.set_rtt(rtt);
+        }
+        let shared = shared(options, &settings, outbound, may_interrupt, access, place, env);
+        {
+            let mut agreed = shared.agreed.lock();
+            (agreed.local_addr, agreed.peer_addr) = (new.socket.local_addr(), new.peer_addr);
+            agreed.suspended = false;
+        }
+        (Conn::new(Arc::clone(&shared), session, identity, new, place), shared)
+    }
+}
+
+/// What the handles get.
+fn shared(
+    options: &Options,
+    settings: &Settings,
+    outbound: Outbound,
+    may_interrupt: bool,
+    access: Option<Access>,
     place: Place,
-    ctx: &Context,
-) -> (Box<Conn>, Arc<Shared>) {
-    let rights = Rights { interrupt: false, send: ChannelSet::ALL, receive: ChannelSet::ALL };
-    let settings = client_settings(&config, &our_terms(&config), &rights);
-    let side = Side::Client { addresses, config: Box::new(config.clone()) };
-    let resumption = Resumption { session: SessionId::default(), grace: config.resume_grace, side };
-    let link = Link { resumption: Some(resumption), ..Link::default() };
-    let (mut conn, shared) = establish(link, &config, &settings, place, ctx);
-    conn.wait_for_peer(ctx.now);
-    (conn, shared)
+    env: &Env,
+) -> Arc<Shared> {
+    let attention = Arc::new(Attention { core: Arc::clone(&env.core), place });
+    let facts = Facts { linger: options.linger, access };
+    let agreed = Agreed {
+        local_addr: None,
+        peer_addr: None,
+        may_send: settings.we_may_send,
+        may_receive: settings.peer_may_send,
+        may_interrupt,
+        suspended: true,
+    };
+    let send = SendQueue::new(outbound, attention.clone());
+    let receive =
+        ReceiveQueues::new(settings.ours.window, attention.clone(), Arc::clone(env.core.schedule.sleepers()));
+    Arc::new(Shared::new(attention, Arc::clone(&env.core.pool), facts, agreed, send, receive))
 }
 
-/// How a connection goes on when its socket is lost, if both sides want that.
-pub(crate) fn resumption(config: &Config, session: SessionId, side: Side) -> Option<Resumption> {
-    let wanted = !config.resume_grace.is_zero() && session != SessionId::default();
-    wanted.then_some(Resumption { session, grace: config.resume_grace, side })
-}
-
-/// Our grants, and what the peer granted in its terms; the rights are the caller's to fill in.
-pub(crate) fn settings(config: &Config, peer: &Terms) -> Settings {
+/// What a client may do, as the server has granted it.
+pub(crate) fn client_settings(options: &Options, granted: &Granted) -> Settings {
     Settings {
-        our_window: config.window,
-        our_max_message: config.max_message,
-        peer_window: peer.window,
-        peer_max_message: peer.max_message,
+        we_may_send: granted.rights.send,
+        peer_may_send: granted.rights.receive,
+        peer_may_interrupt: true,
+        resumable: !granted.terms.grace.is_none(),
+        ..settings(options, terms(options), granted.terms, granted.rights.receive)
+    }
+}
+
+/// Both ends of a pair may do everything.
+pub(crate) fn pair_settings(options: &Options) -> Settings {
+    Settings {
+        we_may_send: ChannelSet::ALL,
+        peer_may_send: ChannelSet::ALL,
+        peer_may_interrupt: true,
+        ..settings(options, terms(options), terms(options), ChannelSet::ALL)
+    }
+}
+
+/// This side's limits and both sides' grants; the rights are the caller's to fill in, but for the
+/// channels that the peer may send on.
+fn settings(options: &Options, ours: Terms, theirs: Terms, peer_may_send: ChannelSet) -> Settings {
+    let windows = peer_may_send.len() as u64 * u64::from(options.window);
+    let reserves = (options.max_assembly as u64).saturating_sub(windows);
+    Settings {
+        ours,
+        theirs,
         we_may_send: ChannelSet::EMPTY,
-        peer_may_send: ChannelSet::EMPTY,
-        we_may_interrupt: false,
+        peer_may_send,
         peer_may_interrupt: false,
-        send_queue: config.send_queue as usize,
-        heartbeat: config.heartbeat.map(|(interval, timeout)| (jittered(interval), timeout)),
+        send_queue: options.send_queue as usize,
+        reserves: reserves.max(cost(options.max_message as usize).into()),
+        excess: options.max_unread as u64,
+        heartbeat: options.heartbeat.map(|(interval, timeout)| (jittered(interval), timeout)),
+        replay_limit: options.replay_limit.into(),
         resumable: false,
     }
 }
 
-/// The same with what the server lets a client do.
-pub(crate) fn client_settings(config: &Config, server: &Terms, rights: &Rights) -> Settings {
-    Settings {
-        we_may_send: rights.send,
-        peer_may_send: rights.receive,
-        we_may_interrupt: rights.interrupt,
-        peer_may_interrupt: true,
-        ..settings(config, server)
-    }
-}
-
-/// The address that answered, then the others: the order for later attempts.
-pub(crate) fn first(mut addresses: Vec<SocketAddr>, answered: Option<SocketAddr>) -> Vec<SocketAddr> {
-    addresses.sort_by_key(|address| Some(*address) != answered);
-    addresses
-}
-
-/// What this side tells of itself when it begins a session.
-pub(crate) fn our_terms(config: &Config) -> Terms {
-    Terms { session: SessionId::default(), offset: 0, window: config.window, max_message: config.max_message }
-}
-
-#[cfg(test)]
+#[cfg(all(test, not(trunkline_loom)))]
 mod tests {
     use std::collections::HashMap;
     use std::time::{Duration, Instant};
@@ -151,19 +217,18 @@ mod tests {
     #[test]
     fn a_thousand_connections_do_not_tick_together() {
         const INTERVAL: Duration = Duration::from_secs(10);
-        let config = Config::new(Key::generate()).heartbeat(INTERVAL, INTERVAL * 3);
+        let options = crate::Config::new(Key::generate()).heartbeat(INTERVAL, INTERVAL * 3).options;
         let start = Instant::now();
         for beat in 1..=3u32 {
             let mut together = HashMap::new();
             for _ in 0..1000 {
-                let (interval, timeout) = settings(&config, &our_terms(&config)).heartbeat.unwrap();
+                let (interval, timeout) = pair_settings(&options).heartbeat.unwrap();
                 assert_eq!(timeout, INTERVAL * 3);
-                let mut live = Liveness::new(start, Some(interval), timeout);
+                let mut live = Liveness::new(start, Some((interval, timeout)));
                 let mut at = start;
-                for number in 1..=beat {
+                for _ in 1..=beat {
                     at = live.deadline().unwrap();
-                    assert_eq!(live.poll(at), Heartbeat::Ping(number.into()));
-                    live.handle_pong(at, number.into());
+                    assert_eq!(live.poll(at), Heartbeat::Ask);
                     live.handle_alive(at);
                 }
                 let after = at.duration_since(start);

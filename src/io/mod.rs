@@ -1,31 +1,46 @@
 //! The I/O thread: the one place with sockets and a clock.
 //!
+//! From the ground up; each uses only what stands above it in this table, and the sources do not
+//! know each other.
+//!
 //! | file | topic |
 //! |---|---|
+//! | `place` `timer` `spin` `backoff` `pace` `socket` `keyring` | leaves |
+//! | `link` | a socket as a connection uses it |
+//! | `shared` `accepted` | what the handles of a connection see, and how a listener hands it out |
+//! | `command` `core` | what other threads ask for, and which thread runs the loop |
+//! | `env` | what a source sees while it is served |
+//! | `conn` | source: one connection |
+//! | `server_handshake` `client_handshake` | sources: a socket until there is a connection |
+//! | `dial` | source: a client's way to a server |
+//! | `sessions` `strangers` `listen` | source: a listener, and its verdict on each proved client |
+//! | `establish` | what a new connection is made of |
+//! | `driver` | the loop, which alone knows all sources and moves what one hands over to the next |
 //! | `thread` | the public handle, the thread, and how it ends |
-//! | `driver` | the loop: a value with one method, [`turn`](driver::Driver::turn) |
-//! | `conn` | one connection: its socket, session and queues; `conn::outage`: without a socket |
-//! | `resume` | how a connection outlives its socket |
-//! | `accept` | listeners |
-//! | `connect` | a client's attempts |
-//! | `pending`, `establish` | handshakes until there is a connection, and how it begins |
-//! | `socket`, `outbox`, `pace`, `timer` | reading and writing, what waits to be written, how fast it drains, deadlines |
-//! | `spin` | whether to look again for a moment before sleeping |
 
-pub(crate) mod accept;
-pub(crate) mod conn;
-pub(crate) mod connect;
-pub(crate) mod driver;
+pub(crate) mod accepted;
+mod backoff;
+mod client_handshake;
+pub(crate) mod command;
+mod conn;
+pub(crate) mod core;
+mod dial;
+mod driver;
+mod env;
 pub(crate) mod establish;
-pub(crate) mod outbox;
-pub(crate) mod pace;
-pub(crate) mod pending;
-pub(crate) mod resume;
+mod keyring;
+mod link;
+mod listen;
+mod pace;
+pub(crate) mod place;
+mod server_handshake;
+mod sessions;
 pub(crate) mod shared;
 pub(crate) mod socket;
-pub(crate) mod spin;
+mod spin;
+mod strangers;
 pub(crate) mod thread;
-pub(crate) mod timer;
+mod timer;
 
 #[cfg(all(test, not(trunkline_loom)))]
 mod tests;

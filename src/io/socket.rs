@@ -1,6 +1,6 @@
 //! A stream socket, whichever kind, and how it is set up.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Read};
 use std::net::{Shutdown, SocketAddr};
 
 use mio::event::Source;
@@ -24,8 +24,17 @@ macro_rules! each {
 }
 
 impl Socket {
+    #[cfg(unix)]
+    pub(crate) fn unix(stream: mio::net::UnixStream) -> Self {
+        #[cfg(target_vendor = "apple")]
+        let _ = socket2::SockRef::from(&stream).set_nosigpipe(true);
+        Self::Unix(stream)
+    }
+
     /// A TCP socket, with the options that every trunkline socket has.
     pub(crate) fn tcp(stream: mio::net::TcpStream) -> Self {
+        #[cfg(target_vendor = "apple")]
+        let _ = socket2::SockRef::from(&stream).set_nosigpipe(true);
         // Not needed for correctness, so a system that refuses it does no harm.
         // Header and payload leave in one write, but the small frame after another must not wait
         // for its acknowledgement (trap 12).
@@ -72,6 +81,26 @@ impl Socket {
         }
     }
 
+    /// Returns `true` if both ends are the same socket: a client that connects to a port of the
+    /// ephemeral range may by chance be given that very port, and then talks to itself.
+    pub(crate) fn is_its_own_peer(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => match (stream.local_addr(), stream.peer_addr()) {
+                (Ok(local), Ok(peer)) => local == peer,
+                _ => false,
+            },
+            #[cfg(unix)]
+            Self::Unix(_) => false,
+        }
+    }
+
+    /// Makes its close one without the farewell that keeps its port taken for a while.
+    pub(crate) fn reset(&self) {
+        if let Self::Tcp(stream) = &self {
+            let _ = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+        }
+    }
+
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         each!(self, socket => retry(|| socket.read(buffer)))
     }
@@ -98,12 +127,27 @@ impl Socket {
         }
     }
 
+    /// Writes without a signal: in a program whose SIGPIPE has the default action, writing to a socket
+    /// that is lost must not end the process.
     pub(crate) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        each!(self, socket => retry(|| socket.write_vectored(slices)))
+        #[cfg(all(unix, not(target_vendor = "apple")))]
+        {
+            use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+            each!(self, socket => retry(|| {
+                let mut none = SendAncillaryBuffer::default();
+                Ok(sendmsg(&*socket, slices, &mut none, SendFlags::NOSIGNAL)?)
+            }))
+        }
+        // On Apple's systems the socket has an option for it, see `tcp`; elsewhere there is no
+        // such signal.
+        #[cfg(not(all(unix, not(target_vendor = "apple"))))]
+        {
+            each!(self, socket => retry(|| socket.write_vectored(slices)))
+        }
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        each!(self, socket => retry(|| socket.write(bytes)))
+        self.write_vectored(&[IoSlice::new(bytes)])
     }
 
     /// Nothing more will be written.

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::IoThread;
-use super::shared::{Attention, Core};
+use super::core::{Attention, Core};
 use crate::queue::Attend;
 use crate::queue::send::Until;
 use crate::{ChannelId, Config, Connection, Key, Listener, Receiver, Sender};
@@ -38,12 +38,10 @@ struct Ends {
 impl Ends {
     fn new(set: impl Fn(Config) -> Config) -> Self {
         let key = Key::generate();
-        let config = || {
-            let config = Config::new(key.clone()).resume_grace(Duration::ZERO);
-            config.io_thread(&IoThread::new().unwrap())
-        };
-        let listener = Arc::new(Listener::bind("127.0.0.1:0", set(config())).unwrap());
-        let far = config();
+        let io = IoThread::new().unwrap();
+        let config = |io: &IoThread| Config::new(key.clone()).resume_grace(Duration::ZERO).io_thread(io);
+        let listener = Arc::new(Listener::bind("127.0.0.1:0", set(config(&io))).unwrap());
+        let far = config(&IoThread::new().unwrap());
         let peer = Connection::connect(listener.local_addr(), far.clone()).unwrap();
         let near = listener.accept().unwrap();
         thread::spawn(move || {
@@ -55,10 +53,11 @@ impl Ends {
             }
         });
         let (questions, answers) = (near.sender(ASK).unwrap(), near.receiver(ANSWER).unwrap());
-        let shared = &answers.handle().shared;
-        let core = Arc::clone(&shared.core);
+        let core = Arc::clone(io.core());
         core.schedule.make_leases_endless();
-        let attention = Attention { core: Arc::clone(&core), place: shared.place };
+        // `lead` needs no place of its own.
+        let attention =
+            Attention { core: Arc::clone(&core), place: super::place::Place::of_token(super::place::WAKER) };
         Self { listener, far, near, questions, answers, core, attention }
     }
 

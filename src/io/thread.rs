@@ -2,12 +2,15 @@
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
+use crossbeam_channel::{RecvTimeoutError, bounded};
 use parking_lot::Mutex;
 
-use super::driver::{Command, Driver};
-use super::shared::Core;
+use super::command::Command;
+use super::core::Core;
+use super::driver::Driver;
 
 /// A thread that does all socket work of its connections and listeners.
 ///
@@ -34,8 +37,62 @@ struct Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.core.push(Command::Stop);
+        if !self.core.is_forked() {
+            self.core.push(Command::Stop);
+        }
     }
+}
+
+/// Every I/O thread of the process.
+static ALL: Mutex<Vec<Weak<Core>>> = Mutex::new(Vec::new());
+
+fn register(core: &Arc<Core>) {
+    let mut all = ALL.lock();
+    all.retain(|known| known.strong_count() > 0);
+    all.push(Arc::downgrade(core));
+}
+
+/// Closes all connections of this process behind what was sent, and waits until their peers have
+/// it, at most so long.
+///
+/// A program that returns from `main` needs no such call: dropping the last handle of a connection
+/// does it. One that leaves by [`std::process::exit`], or from a signal handler's thread, drops
+/// nothing, and loses nothing if it calls this first. All handles fail from the call on, with
+/// [`ConnectionError::Closed`](crate::ConnectionError::Closed); the peers hear
+/// [`CloseCode::SHUTTING_DOWN`](crate::CloseCode::SHUTTING_DOWN). Connections that are made later are
+/// not closed.
+///
+/// Returns `true` if all connections have ended in that time. It does not tell whether each of the
+/// peers has confirmed that it has everything; [`Connection::close`](crate::Connection::close) does.
+///
+/// ```
+/// use std::time::Duration;
+/// use trunkline::{ChannelId, Config, Connection, Key};
+///
+/// # let (connection, _peer) = Connection::pair(Config::new(Key::generate()))?;
+/// connection.sender(ChannelId::new(1))?.send("the last result")?;
+/// trunkline::shutdown(Duration::from_secs(5));
+/// std::process::exit(0);
+/// # #[allow(unreachable_code)]
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn shutdown(timeout: Duration) -> bool {
+    let until = Instant::now().checked_add(timeout);
+    let (done, waits) = bounded(0);
+    let all: Vec<_> = ALL.lock().iter().filter_map(Weak::upgrade).collect();
+    for core in all {
+        if !core.is_forked() {
+            core.push(Command::Shutdown { until, done: done.clone() });
+            core.schedule.call();
+        }
+    }
+    drop(done);
+    // Nothing is ever sent: the channel ends when the last connection does.
+    let over = match until {
+        Some(until) => waits.recv_deadline(until),
+        None => waits.recv().map_err(|_| RecvTimeoutError::Disconnected),
+    };
+    over == Err(RecvTimeoutError::Disconnected)
 }
 
 /// The thread that the process shares; `None` before its first use, and again should it have died.
@@ -51,8 +108,9 @@ impl IoThread {
         let poll = mio::Poll::new()?;
         let waker = Driver::waker(&poll)?;
         let core = Arc::new(Core::new(waker));
-        *core.driver.lock() = Some(Driver::new(poll, Arc::clone(&core)));
+        *core.driver.lock() = Some(Box::new(Driver::new(poll, Arc::clone(&core))?));
         let last = LastAct(Arc::clone(&core));
+        register(&core);
         std::thread::Builder::new().name("trunkline-io".into()).spawn(move || run(&last.0))?;
         Ok(Self { owner: Arc::new(Owner { core }) })
     }
@@ -61,6 +119,7 @@ impl IoThread {
     pub(crate) fn shared() -> io::Result<Self> {
         let mut shared = SHARED.lock();
         if let Some(thread) = &*shared
+            && !thread.core().is_forked()
             && thread.core().schedule.is_open()
         {
             return Ok(thread.clone());

@@ -1,5 +1,6 @@
 //! The frame: a 4-byte word and its payload (protocol, section 2).
 
+use super::violation::Violation;
 use crate::error::CloseCode;
 use crate::id::ChannelId;
 
@@ -11,6 +12,8 @@ pub(crate) const MAX_DATA: usize = 65_536;
 pub(crate) const MAX_CONTROL: usize = 1024;
 /// What a data frame costs above its length.
 pub(crate) const FRAME_COST: u32 = 32;
+/// How many frames of a connection are handled before others have their turn, by weight.
+pub(crate) const MAX_FRAME_BUDGET: u32 = 32 * 1024;
 /// The longest reason that a CLOSE may carry.
 pub(crate) const MAX_REASON: usize = 255;
 
@@ -73,6 +76,9 @@ impl Word {
             if self.len() > MAX_DATA {
                 return Err(Violation::DataTooLong(self.len()));
             }
+            if self.has_more() && self.len() == 0 {
+                return Err(Violation::EmptyFragment(self.channel()));
+            }
         } else if self.has_more() {
             return Err(Violation::ReservedBit);
         } else if self.len() == 0 || self.len() > MAX_CONTROL {
@@ -103,6 +109,7 @@ pub(crate) enum Control {
     Stop {
         channel: ChannelId,
         code: u32,
+        run: u32,
     },
     Ping(u64),
     Pong(u64),
@@ -110,6 +117,7 @@ pub(crate) enum Control {
     Waiting {
         channel: ChannelId,
         waiting: bool,
+        count: u32,
     },
     Interrupt,
     Close {
@@ -121,7 +129,7 @@ pub(crate) enum Control {
         messages: u64,
         bytes: u64,
     },
-    /// An opcode of the range that is ignored by whoever does not know it.
+    /// An opcode of the range that is ignored by a peer that does not know it.
     Extension,
 }
 
@@ -141,6 +149,14 @@ mod opcode {
 }
 
 impl Control {
+    /// Appends the frame as [`encode`](Control::encode) does, marked as one that costs no credit. The
+    /// mark, the bit that is M in data frames, is for the receive queues and never on the wire.
+    pub(crate) fn encode_free(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        self.encode(out);
+        out[start + 1] |= (MORE >> 16) as u8;
+    }
+
     /// Appends the frame, word and all.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let zero = ChannelId::new(0);
@@ -150,11 +166,15 @@ impl Control {
             Self::End { channel, end: End::Reset(code) } => {
                 put(out, channel, opcode::RESET, &[&code.to_be_bytes()])
             }
-            Self::Stop { channel, code } => put(out, channel, opcode::STOP, &[&code.to_be_bytes()]),
+            Self::Stop { channel, code, run } => {
+                put(out, channel, opcode::STOP, &[&code.to_be_bytes(), &run.to_be_bytes()]);
+            }
             Self::Ping(number) => put(out, zero, opcode::PING, &[&number.to_be_bytes()]),
             Self::Pong(number) => put(out, zero, opcode::PONG, &[&number.to_be_bytes()]),
             Self::Ack(offset) => put(out, zero, opcode::ACK, &[&offset.to_be_bytes()]),
-            Self::Waiting { channel, waiting } => put(out, channel, opcode::WAITING, &[&[u8::from(waiting)]]),
+            Self::Waiting { channel, waiting, count } => {
+                put(out, channel, opcode::WAITING, &[&[u8::from(waiting)], &count.to_be_bytes()]);
+            }
             Self::Interrupt => put(out, zero, opcode::INTERRUPT, &[]),
             Self::Close { code, ref reason } => {
                 put(out, zero, opcode::CLOSE, &[&u16::from(code).to_be_bytes(), shorten(reason).as_bytes()]);
@@ -178,13 +198,19 @@ impl Control {
             opcode::CREDIT => Self::Credit { channel, bytes: u32_body()? },
             opcode::FINISH => empty().map(|()| Self::End { channel, end: End::Finish })?,
             opcode::RESET => Self::End { channel, end: End::Reset(u32_body()?) },
-            opcode::STOP => Self::Stop { channel, code: u32_body()? },
+            opcode::STOP => {
+                let both = u64_body()?;
+                Self::Stop { channel, code: (both >> 32) as u32, run: both as u32 }
+            }
             opcode::PING => Self::Ping(u64_body()?),
             opcode::PONG => Self::Pong(u64_body()?),
             opcode::ACK => Self::Ack(u64_body()?),
-            opcode::WAITING => match body {
-                [waiting @ (0 | 1)] => Self::Waiting { channel, waiting: *waiting == 1 },
-                [_] => return Err(Violation::BadValue { opcode }),
+            opcode::WAITING => match *body {
+                [waiting @ (0 | 1), ref count @ ..] if count.len() == 4 => {
+                    let count = count.try_into().map_or(0, u32::from_be_bytes);
+                    Self::Waiting { channel, waiting: waiting == 1, count }
+                }
+                [_, _, _, _, _] => return Err(Violation::BadValue { opcode }),
                 _ => return Err(wrong),
             },
             opcode::INTERRUPT => empty().map(|()| Self::Interrupt)?,
@@ -233,51 +259,6 @@ pub(crate) fn shorten(reason: &str) -> &str {
     &reason[..reason.floor_char_boundary(MAX_REASON)]
 }
 
-/// What a peer did that the protocol forbids.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub(crate) enum Violation {
-    #[error("a data frame of {0} bytes; the most is 65536")]
-    DataTooLong(usize),
-    #[error("a control frame of {0} bytes; they have 1 to 1024")]
-    ControlLength(usize),
-    #[error("a control frame with the reserved bit 23 set")]
-    ReservedBit,
-    #[error("the unknown opcode {0:#04x}")]
-    UnknownOpcode(u8),
-    #[error("opcode {opcode:#04x} with a body of {size} bytes, which is not its size")]
-    BodySize { opcode: u8, size: usize },
-    #[error("opcode {opcode:#04x} with a value that it cannot have")]
-    BadValue { opcode: u8 },
-    #[error("opcode {opcode:#04x} on channel {channel}; it belongs to no channel and has 0 there")]
-    StrayChannel { opcode: u8, channel: ChannelId },
-    #[error("the end of channel {0} in the middle of a message")]
-    EndInsideMessage(ChannelId),
-    #[error("{cost} bytes of credit spent on channel {channel}, where {credit} were left")]
-    NoCredit { channel: ChannelId, cost: u32, credit: u32 },
-    #[error("credit above 2147483647 on channel {0}")]
-    CreditOverflow(ChannelId),
-    #[error("a message of more than {limit} bytes on channel {channel}")]
-    MessageTooLarge { channel: ChannelId, limit: u32 },
-    #[error("something on channel {0}, where this peer may not send")]
-    MayNotSend(ChannelId),
-    #[error("an interrupt from a peer that may not")]
-    MayNotInterrupt,
-    #[error("an acknowledgement of {offset} bytes where {sent} were sent")]
-    AckOutOfRange { offset: u64, sent: u64 },
-}
-
-impl Violation {
-    /// The code of the CLOSE that answers it (protocol, section 2).
-    pub(crate) fn close_code(&self) -> CloseCode {
-        match self {
-            Self::NoCredit { .. } | Self::CreditOverflow(_) => CloseCode::FLOW_CONTROL,
-            Self::MessageTooLarge { .. } => CloseCode::MESSAGE_TOO_LARGE,
-            Self::MayNotSend(_) | Self::MayNotInterrupt => CloseCode::NOT_PERMITTED,
-            _ => CloseCode::PROTOCOL_ERROR,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -298,11 +279,11 @@ mod tests {
             (Control::Credit { channel: ch, bytes: 0x0102_0304 }, &[0x85, 0, 0, 5, 1, 1, 2, 3, 4]),
             (Control::End { channel: ch, end: End::Finish }, &[0x85, 0, 0, 1, 2]),
             (Control::End { channel: ch, end: End::Reset(9) }, &[0x85, 0, 0, 5, 3, 0, 0, 0, 9]),
-            (Control::Stop { channel: ch, code: 7 }, &[0x85, 0, 0, 5, 4, 0, 0, 0, 7]),
+            (Control::Stop { channel: ch, code: 7, run: 258 }, &[0x85, 0, 0, 9, 4, 0, 0, 0, 7, 0, 0, 1, 2]),
             (Control::Ping(258), &[0x80, 0, 0, 9, 5, 0, 0, 0, 0, 0, 0, 1, 2]),
             (Control::Pong(1), &[0x80, 0, 0, 9, 6, 0, 0, 0, 0, 0, 0, 0, 1]),
             (Control::Ack(2), &[0x80, 0, 0, 9, 7, 0, 0, 0, 0, 0, 0, 0, 2]),
-            (Control::Waiting { channel: ch, waiting: true }, &[0x85, 0, 0, 2, 8, 1]),
+            (Control::Waiting { channel: ch, waiting: true, count: 259 }, &[0x85, 0, 0, 6, 8, 1, 0, 0, 1, 3]),
             (Control::Interrupt, &[0x80, 0, 0, 1, 9]),
             (
                 Control::Close { code: CloseCode::from(300), reason: "ok".into() },

@@ -14,6 +14,7 @@ pub(crate) mod replay;
 pub(crate) mod segment;
 pub(crate) mod session;
 pub(crate) mod table;
+pub(crate) mod violation;
 
 #[cfg(test)]
 mod tests;

@@ -69,6 +69,7 @@ impl Replay {
     }
 
     /// Bytes that the peer has not acknowledged, if they are kept at all.
+    #[cfg(test)]
     pub(crate) fn unacknowledged(&self) -> u64 {
         if self.keep { self.end - self.acked } else { 0 }
     }

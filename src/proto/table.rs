@@ -32,6 +32,10 @@ impl<T> Table<T> {
         &mut self.entries[place]
     }
 
+    pub(crate) fn get(&self, place: usize) -> &T {
+        &self.entries[place]
+    }
+
     pub(crate) fn get_mut(&mut self, id: ChannelId) -> Option<&mut T> {
         self.place(id).map(|place| &mut self.entries[place])
     }

@@ -16,7 +16,7 @@ use crate::proto::segment::Spare;
 
 #[derive(Debug)]
 pub(crate) enum Item {
-    /// Whole small messages and ends of runs, framed.
+    /// Whole small messages, ends of runs and gaps, framed.
     Frames(Vec<u8>),
     /// One large message.
     Message(ChannelId, Bytes),
@@ -26,7 +26,8 @@ pub(crate) enum Item {
 #[derive(Debug)]
 pub(crate) enum Entry {
     Message(Message),
-    End(ChannelId, End),
+    End { channel: ChannelId, end: End, free_notes: u32 },
+    Gap { channel: ChannelId, messages: u64, bytes: u64, free_notes: u32 },
 }
 
 /// What a receiver has taken out of its queue and not given to its caller yet.
@@ -93,11 +94,19 @@ impl Batch {
                 let end = start + word.len();
                 let payload = &piece[start..end];
                 if word.is_control() {
+                    let free_notes = u32::from(word.has_more());
                     let control = Control::decode(channel, payload);
                     self.at = end;
-                    // The session put only ends of runs here.
-                    let Ok(Control::End { end, .. }) = control else { continue };
-                    return Some(Entry::End(channel, end));
+                    match control {
+                        Ok(Control::End { end, .. }) => {
+                            return Some(Entry::End { channel, end, free_notes });
+                        }
+                        Ok(Control::Gap { messages, bytes, .. }) => {
+                            return Some(self.gap(channel, messages, bytes, free_notes));
+                        }
+                        // The session put nothing else here.
+                        _ => continue,
+                    }
                 }
                 if let Some(message) = Message::inline(channel, payload) {
                     self.at = end;
@@ -118,6 +127,35 @@ impl Batch {
                 Item::Frames(frames) => self.piece = frames,
             }
         }
+    }
+
+    /// A gap, with those of the same channel that follow it.
+    fn gap(&mut self, channel: ChannelId, mut messages: u64, mut bytes: u64, mut free_notes: u32) -> Entry {
+        while let Some(word) = self.piece().get(self.at..).and_then(Word::first_of)
+            && word.is_control()
+            && word.channel() == channel
+            && let start = self.at + WORD
+            && let Ok(Control::Gap { messages: m, bytes: b, .. }) =
+                Control::decode(channel, &self.piece()[start..start + word.len()])
+        {
+            messages = messages.saturating_add(m);
+            bytes = bytes.saturating_add(b);
+            free_notes += u32::from(word.has_more());
+            self.at = start + word.len();
+        }
+        Entry::Gap { channel, messages, bytes, free_notes }
+    }
+
+    /// Returns `true` if what comes next is an empty message; `None` if nothing is there.
+    pub(crate) fn is_next_empty(&self) -> Option<bool> {
+        let next = match self.piece().get(self.at..).and_then(Word::first_of) {
+            Some(word) => word,
+            None => match self.pieces.items.front()? {
+                Item::Message(_, bytes) => return Some(bytes.is_empty()),
+                Item::Frames(frames) => Word::first_of(frames)?,
+            },
+        };
+        Some(!next.is_control() && next.len() == 0)
     }
 
     /// A part of the piece at hand, without a copy.
@@ -149,7 +187,7 @@ pub(crate) fn for_each(item: &Item, mut visit: impl FnMut(ChannelId, Framed<'_>)
                 let (frame, after) = rest.split_at(WORD + word.len());
                 rest = after;
                 if word.is_control() {
-                    visit(word.channel(), Framed::End(frame));
+                    visit(word.channel(), Framed::Note(frame));
                 } else {
                     visit(word.channel(), Framed::Small(frame));
                 }
@@ -170,13 +208,27 @@ fn whole_frames(frames: &[u8], free: usize) -> usize {
     len
 }
 
+impl Framed<'_> {
+    /// Returns `true` for the end of a run.
+    pub(crate) fn is_end(self) -> bool {
+        match self {
+            Self::Note(frame) => {
+                let word = Word::first_of(frame);
+                let control = word.map(|word| Control::decode(word.channel(), &frame[WORD..]));
+                matches!(control, Some(Ok(Control::End { .. })))
+            }
+            Self::Small(_) | Self::Message(_) => false,
+        }
+    }
+}
+
 /// One thing in an [`Item`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Framed<'a> {
     /// A small message with its word.
     Small(&'a [u8]),
-    /// An end of a run, framed.
-    End(&'a [u8]),
+    /// An end of a run or a gap, framed.
+    Note(&'a [u8]),
     /// A large message.
     Message(&'a Bytes),
 }
@@ -222,7 +274,7 @@ impl Pieces {
     pub(crate) fn push(&mut self, channel: ChannelId, framed: Framed<'_>, mut pool: &Pool) {
         match framed {
             Framed::Small(frame) => self.push_frames(frame, 1, &mut pool),
-            Framed::End(frame) => self.push_frames(frame, 0, &mut pool),
+            Framed::Note(frame) => self.push_frames(frame, 0, &mut pool),
             Framed::Message(bytes) => self.push_message(channel, bytes.clone()),
         }
     }

@@ -12,17 +12,19 @@ use loom::thread;
 use super::Attend;
 use super::batch::{Batch, Entry};
 use super::pool::Pool;
-use super::recv::{Inbox, Nothing, Routes};
-use super::route::Staging;
+use super::receive::{Nothing, ReceiveQueues, Routes};
 use super::schedule::{Schedule, Wake};
-use super::send::{SendQueue, Unsent, Until};
+use super::send::{Comes, SendQueue, Unsent, Until};
+use super::staging::Staging;
 use super::sync::{Condvar, Mutex};
+use super::waiters::Waiters;
 use crate::error::{CloseCode, ConnectionError};
 use crate::id::{ChannelId, ChannelSet};
 use crate::proto::credit::Credit;
 use crate::proto::frame::Word;
-use crate::proto::inbound::Deliver;
+use crate::proto::inbound::{Deliver, Runs, Stop};
 use crate::proto::outbound::{Outbound, Payload};
+use crate::proto::session::{CloseWish, Farewell, Output, Wishes};
 
 fn model(run: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -64,7 +66,7 @@ struct Caller(Arc<Schedule<(), Arc<Bell>>>);
 
 impl Attend for Caller {
     fn attend(&self) {
-        assert!(!self.0.push((), false), "nobody has received anything");
+        assert!(!self.0.push(()), "nothing was received");
     }
 }
 
@@ -74,18 +76,25 @@ fn outbound(credit: u32, limit: usize) -> Outbound {
     Outbound::new(ChannelSet::ALL, Credit::new(credit).unwrap(), 1000, limit)
 }
 
+fn receive_queues(attention: Arc<dyn Attend>) -> ReceiveQueues {
+    ReceiveQueues::new(1000, attention, Arc::default())
+}
+
+/// The I/O thread works on the sending half.
+fn exchange(queue: &SendQueue, work: impl FnOnce(&mut Outbound, &mut Output)) {
+    queue.exchange(&mut Wishes::default(), &mut Output::default(), |_, outbound, _, output| {
+        work(outbound, output);
+        Comes::WhenCalled
+    });
+}
+
 fn claim(queue: &SendQueue) -> (usize, u32) {
     queue.claim(CHANNEL, None).unwrap()
 }
 
 #[test]
 fn the_io_thread_never_sleeps_through_a_call() {
-    nothing_is_slept_through(|schedule| assert!(!schedule.push((), false)));
-}
-
-#[test]
-fn what_can_wait_is_not_slept_through_either() {
-    nothing_is_slept_through(|schedule| schedule.defer(()));
+    nothing_is_slept_through(|schedule| assert!(!schedule.push(())));
 }
 
 /// An interrupt of a reader that runs the loop itself, for one.
@@ -152,19 +161,21 @@ fn what_was_sent_is_always_fetched() {
                 let (place, generation) = claim(&queue);
                 let pool = Pool::default();
                 for _ in 0..2 {
-                    queue.send(place, generation, Payload::Slice(b"x"), Until::Forever, &pool).unwrap();
+                    queue
+                        .send(place, generation, Payload::Slice(b"x"), Until::Forever, false, &pool)
+                        .unwrap();
                 }
             })
         };
         let mut fetched = 0;
+        let pool = Pool::default();
         let mut list = Vec::new();
         let mut segments = std::collections::VecDeque::new();
         while fetched < 2 * 5 {
             schedule.collect(&mut list);
             if list.drain(..).count() > 0 {
-                queue.exchange(|outbound, _, _| {
-                    fetched += outbound.take(usize::MAX, &mut segments);
-                    false
+                exchange(&queue, |outbound, _| {
+                    fetched += outbound.take(usize::MAX, &mut &pool, &mut segments);
                 });
             }
             if fetched < 2 * 5 && schedule.may_sleep() {
@@ -185,16 +196,22 @@ fn a_sender_never_sleeps_through_its_credit() {
                 thread::spawn(move || {
                     let (place, generation) = claim(&queue);
                     queue
-                        .send(place, generation, Payload::Slice(b"x"), Until::Forever, &Pool::default())
+                        .send(
+                            place,
+                            generation,
+                            Payload::Slice(b"x"),
+                            Until::Forever,
+                            false,
+                            &Pool::default(),
+                        )
                         .unwrap();
                 })
             })
             .collect();
         // The second of the two needs this.
         let pool = Pool::default();
-        queue.exchange(|outbound, _, woken| {
-            woken.extend(outbound.handle_credit(CHANNEL, 33, &mut &pool).unwrap());
-            false
+        exchange(&queue, |outbound, output| {
+            output.room.extend(outbound.handle_credit(CHANNEL, 33, &mut &pool).unwrap());
         });
         for sender in senders {
             sender.join().unwrap();
@@ -208,18 +225,17 @@ fn a_sender_never_sleeps_through_room_in_the_queue() {
         let queue = Arc::new(SendQueue::new(outbound(1000, 5), Arc::new(Nobody)));
         let pool = Pool::default();
         let (place, generation) = claim(&queue);
-        queue.send(place, generation, Payload::Slice(b"x"), Until::Forever, &pool).unwrap();
+        queue.send(place, generation, Payload::Slice(b"x"), Until::Forever, false, &pool).unwrap();
         let sender = {
             let queue = Arc::clone(&queue);
             thread::spawn(move || {
                 queue
-                    .send(place, generation, Payload::Slice(b"y"), Until::Forever, &Pool::default())
+                    .send(place, generation, Payload::Slice(b"y"), Until::Forever, false, &Pool::default())
                     .unwrap();
             })
         };
-        queue.exchange(|outbound, _, _| {
-            outbound.take(usize::MAX, &mut Default::default());
-            false
+        exchange(&queue, |outbound, _| {
+            outbound.take(usize::MAX, &mut &pool, &mut Default::default());
         });
         sender.join().unwrap();
     });
@@ -229,14 +245,20 @@ fn a_sender_never_sleeps_through_room_in_the_queue() {
 fn a_lost_connection_wakes_a_sender_and_a_receiver() {
     model(|| {
         let queue = Arc::new(SendQueue::new(outbound(0, 4096), Arc::new(Nobody)));
-        let inbox = Arc::new(Inbox::new(Arc::new(Nobody)));
+        let inbox = Arc::new(receive_queues(Arc::new(Nobody)));
         let claimed = inbox.claim(CHANNEL.into(), &Pool::default()).unwrap();
         let sender = {
             let queue = Arc::clone(&queue);
             thread::spawn(move || {
                 let Ok((place, generation)) = queue.claim(CHANNEL, None) else { return };
-                let sent =
-                    queue.send(place, generation, Payload::Slice(b"x"), Until::Forever, &Pool::default());
+                let sent = queue.send(
+                    place,
+                    generation,
+                    Payload::Slice(b"x"),
+                    Until::Forever,
+                    false,
+                    &Pool::default(),
+                );
                 assert!(matches!(sent, Err(Unsent::Ended(_))));
             })
         };
@@ -262,7 +284,8 @@ fn a_closer_never_sleeps_through_the_end() {
         let closer = {
             let queue = Arc::clone(&queue);
             thread::spawn(move || {
-                queue.close(CloseCode::NORMAL, "");
+                let farewell = Farewell { code: CloseCode::NORMAL, reason: String::new() };
+                queue.close(CloseWish::Now(farewell));
                 queue.wait_gone(Until::Forever);
             })
         };
@@ -271,19 +294,20 @@ fn a_closer_never_sleeps_through_the_end() {
     });
 }
 
-fn hand_over(inbox: &Inbox, staging: &mut Staging, routes: &mut Routes, pool: &Pool, byte: u8) {
+fn hand_over(inbox: &ReceiveQueues, staging: &mut Staging, routes: &mut Routes, pool: &Pool, byte: u8) {
     inbox.route(staging, routes);
     let mut frame = Word::data(CHANNEL, false, 1).to_bytes().to_vec();
     frame.push(byte);
     staging.frames(CHANNEL, &frame, 1);
-    inbox.hand_over(staging, routes, CHANNEL.into(), pool);
+    let runs = Runs { open: CHANNEL.into(), ended: Vec::new() };
+    inbox.hand_over(staging, routes, runs, pool);
 }
 
 /// The receiver is claimed while messages arrive: each comes once, in order, and wakes it.
 #[test]
 fn a_receiver_never_sleeps_through_a_message_and_misses_none() {
     model(|| {
-        let inbox = Arc::new(Inbox::new(Arc::new(Nobody)));
+        let inbox = Arc::new(receive_queues(Arc::new(Nobody)));
         let receiver = {
             let inbox = Arc::clone(&inbox);
             thread::spawn(move || {
@@ -294,7 +318,7 @@ fn a_receiver_never_sleeps_through_a_message_and_misses_none() {
                 while seen.len() < 2 {
                     match batch.next(&mut &pool) {
                         Some(Entry::Message(message)) => seen.extend_from_slice(&message),
-                        Some(Entry::End(..)) => unreachable!(),
+                        Some(_) => unreachable!(),
                         None => inbox.take(&claimed, &mut batch, Until::Forever).unwrap(),
                     }
                 }
@@ -322,7 +346,7 @@ fn what_a_dropped_receiver_leaves_is_given_back() {
                 self.0.fetch_add(1, Ordering::SeqCst);
             }
         }
-        let inbox = Arc::new(Inbox::new(Arc::new(Counter(Arc::clone(&calls)))));
+        let inbox = Arc::new(receive_queues(Arc::new(Counter(Arc::clone(&calls)))));
         let pool = Arc::new(Pool::default());
         let claimed = inbox.claim(CHANNEL.into(), &pool).unwrap();
         let dropper = {
@@ -335,19 +359,21 @@ fn what_a_dropped_receiver_leaves_is_given_back() {
         let mut routes = Routes::default();
         hand_over(&inbox, &mut staging, &mut routes, &pool, 7);
         dropper.join().unwrap();
-        let (mut taken, mut stops) = (Vec::new(), Vec::new());
-        inbox.collect(&mut taken, &mut stops);
+        // As the I/O thread does after what it hands over.
+        let mut wishes = Wishes::default();
+        inbox.collect(&mut wishes);
         assert!(calls.load(Ordering::SeqCst) >= 1);
-        assert_eq!(taken.iter().map(|taken| taken.cost).sum::<u32>(), 33);
-        assert_eq!(stops, [(CHANNEL, 0)]);
+        assert_eq!(wishes.taken.iter().map(|taken| taken.cost).sum::<u32>(), 33);
+        assert_eq!(wishes.stops, [Stop { channel: CHANNEL, code: 0, run: 0 }]);
     });
 }
 
 /// A sender, a reader that leads and the I/O thread pass the role around: what was pushed is seen
 /// by one of them, without the lease (which the checker's clock never ends), and one has the role
 /// at a time.
-fn what_was_pushed_is_seen(here: bool) {
-    model(move || {
+#[test]
+fn whichever_thread_has_the_role_what_was_pushed_is_seen() {
+    model(|| {
         let bell = Arc::new(Bell::default());
         let schedule = Arc::new(Schedule::new(Arc::clone(&bell)));
         let seen = Arc::new(AtomicUsize::new(0));
@@ -365,7 +391,7 @@ fn what_was_pushed_is_seen(here: bool) {
         let sender = {
             let (schedule, look) = (Arc::clone(&schedule), look.clone());
             thread::spawn(move || {
-                if schedule.push((), here) {
+                if schedule.push(()) {
                     look();
                     schedule.release(false, false);
                     schedule.call();
@@ -392,12 +418,75 @@ fn what_was_pushed_is_seen(here: bool) {
     });
 }
 
+/// A reader that could not lead, because the I/O thread had the role, sleeps; the I/O thread, which
+/// saw no sleeper, gives the role up. It is called back without its lease.
 #[test]
-fn whoever_has_the_role_what_was_pushed_is_seen() {
-    what_was_pushed_is_seen(false);
+fn a_reader_that_sleeps_is_not_left_with_nobody_in_the_loop() {
+    model(|| {
+        let schedule = Arc::new(Schedule::<(), _>::new(Arc::new(Bell::default())));
+        schedule.wait_turn();
+        let served = Arc::new((Mutex::new(false), Arc::new(Condvar::new())));
+        let reader = {
+            let (schedule, served) = (Arc::clone(&schedule), Arc::clone(&served));
+            thread::spawn(move || {
+                if schedule.try_lead() {
+                    schedule.release(true, false);
+                    return;
+                }
+                let (state, condvar) = &*served;
+                let mut waiters = Waiters::counted(schedule.sleepers());
+                waiters.add_thread(condvar);
+                schedule.call();
+                let mut state = state.lock();
+                while !*state {
+                    condvar.wait(&mut state);
+                }
+                drop(state);
+                waiters.remove_thread(condvar);
+            })
+        };
+        let asleep = !schedule.sleepers().is_zero();
+        schedule.release(true, asleep);
+        if asleep || !schedule.sleepers().is_zero() {
+            schedule.wait_turn();
+        }
+        *served.0.lock() = true;
+        served.1.notify_one();
+        schedule.release(false, false);
+        reader.join().unwrap();
+    });
 }
 
+/// A receiver counts what it takes, without a lock, while the I/O thread collects: every message is
+/// reported once, however the two meet.
 #[test]
-fn who_would_rather_run_the_loop_than_call_is_seen_too() {
-    what_was_pushed_is_seen(true);
+fn what_a_receiver_takes_is_reported_once() {
+    model(|| {
+        let inbox = Arc::new(receive_queues(Arc::new(Nobody)));
+        let claimed = inbox.claim(CHANNEL.into(), &Pool::default()).unwrap();
+        let mut wishes = Wishes::default();
+        inbox.publish(&mut vec![(CHANNEL, 33)]);
+        let reader = {
+            let inbox = Arc::clone(&inbox);
+            thread::spawn(move || {
+                for _ in 0..2 {
+                    if claimed.counts.add(CHANNEL, 33) {
+                        inbox.report(CHANNEL);
+                    }
+                }
+                // The claim stays, as a receiver's does.
+                claimed
+            })
+        };
+        inbox.collect(&mut wishes);
+        inbox.collect(&mut wishes);
+        let claimed = reader.join().unwrap();
+        inbox.collect(&mut wishes);
+        let reported = wishes
+            .taken
+            .iter()
+            .fold((0, 0), |(cost, messages), taken| (cost + taken.cost, messages + taken.messages));
+        assert_eq!(reported, (66, 2));
+        drop(claimed);
+    });
 }

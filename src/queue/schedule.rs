@@ -12,17 +12,20 @@
 //! holds the role, a pusher takes it or calls the I/O thread; and should nobody do either, the I/O
 //! thread takes it back when the lease is over. The sleep is taken off by the first pusher, so it
 //! costs one wake, not one per message.
+//!
+//! A reader that sleeps for want of the role counts as a sleeper first, and then calls the I/O
+//! thread under the lock; the holder gives the role up under the same lock, and keeps the I/O thread
+//! called while there are sleepers. So one of the two sees the other.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::sync::{Condvar, Mutex};
+use super::waiters::Sleepers;
 
-/// How long the I/O thread leaves the role to others at a time; after one in which nobody used it,
-/// it takes it back. So nothing waits for longer than two of them because nobody ran the loop.
+/// How long the I/O thread leaves the role to others at a time; after one in which no thread used
+/// it, it takes it back. So nothing waits for longer than two of them because no thread ran the loop.
 const LEASE: Duration = Duration::from_micros(500);
-/// While readers go on using it, each lease is twice as long as the one before, up to so many times
-/// the first: 4 ms.
-const LONGEST: u32 = 8;
 
 /// Ends the holder's sleep; may be called when it does not sleep.
 pub(crate) trait Wake {
@@ -70,6 +73,7 @@ pub(crate) struct Schedule<T, W> {
     /// Where the I/O thread waits for the role.
     turn: Condvar,
     wake: W,
+    sleepers: Arc<Sleepers>,
 }
 
 impl<T, W: Wake> Schedule<T, W> {
@@ -85,14 +89,13 @@ impl<T, W: Wake> Schedule<T, W> {
             wakes: 0,
             lease: LEASE,
         };
-        Self { state: Mutex::new(state), turn: Condvar::new(), wake }
+        Self { state: Mutex::new(state), turn: Condvar::new(), wake, sleepers: Arc::default() }
     }
 
     /// Puts something on the list. `true`: the caller has the role now, and must run the loop once
-    /// and then [`release`](Schedule::release) it. `here`: it would rather do that than call the
-    /// I/O thread.
+    /// and then [`release`](Schedule::release) it.
     #[must_use]
-    pub(crate) fn push(&self, item: T, here: bool) -> bool {
+    pub(crate) fn push(&self, item: T) -> bool {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         if !state.open {
@@ -108,7 +111,7 @@ impl<T, W: Wake> Schedule<T, W> {
                 self.wake.wake();
                 false
             }
-            Holder::Nobody if !state.called && (std::mem::take(&mut state.answering) || here) => {
+            Holder::Nobody if !state.called && std::mem::take(&mut state.answering) => {
                 state.holder = Holder::Awake;
                 state.used = true;
                 true
@@ -122,23 +125,6 @@ impl<T, W: Wake> Schedule<T, W> {
                 }
                 false
             }
-        }
-    }
-
-    /// Puts something on the list that can wait for a lease: when nobody runs the loop, nobody is
-    /// called for it.
-    pub(crate) fn defer(&self, item: T) {
-        let mut guard = self.state.lock();
-        let state = &mut *guard;
-        if !state.open {
-            return;
-        }
-        state.list.push(item);
-        if state.holder == Holder::Asleep {
-            state.holder = Holder::Awake;
-            state.wakes += 1;
-            drop(guard);
-            self.wake.wake();
         }
     }
 
@@ -166,11 +152,17 @@ impl<T, W: Wake> Schedule<T, W> {
         }
     }
 
-    /// Takes the role if it is free and nobody has called the I/O thread.
+    /// Those that sleep until the loop brings them something.
+    pub(crate) fn sleepers(&self) -> &Arc<Sleepers> {
+        &self.sleepers
+    }
+
+    /// Takes the role if it is free, nobody has called the I/O thread, and nobody sleeps: else it is
+    /// better that the I/O thread runs the loop.
     #[must_use]
     pub(crate) fn try_lead(&self) -> bool {
         let mut state = self.state.lock();
-        let free = state.open && state.holder == Holder::Nobody && !state.called;
+        let free = state.open && state.holder == Holder::Nobody && !state.called && self.sleepers.is_zero();
         if free {
             state.holder = Holder::Awake;
             state.used = true;
@@ -179,12 +171,12 @@ impl<T, W: Wake> Schedule<T, W> {
     }
 
     /// Gives the role up. `answering`: something was received. `call`: there is more to do, which
-    /// the I/O thread is to see to at once.
+    /// the I/O thread is to see to at once, as when others sleep.
     pub(crate) fn release(&self, answering: bool, call: bool) {
         let mut state = self.state.lock();
         state.holder = Holder::Nobody;
         state.answering |= answering;
-        state.called |= call || !state.list.is_empty();
+        state.called |= call || !state.list.is_empty() || !self.sleepers.is_zero();
         if state.called {
             drop(state);
             self.turn.notify_one();
@@ -195,15 +187,10 @@ impl<T, W: Wake> Schedule<T, W> {
     pub(crate) fn wait_turn(&self) {
         let mut state = self.state.lock();
         let mut over = false;
-        let mut lease = state.lease;
         while state.holder != Holder::Nobody || !(state.called || over) {
+            let lease = state.lease;
             let timed_out = self.turn.wait_for(&mut state, lease).timed_out();
-            let used = timed_out && std::mem::take(&mut state.used);
-            over = timed_out && !used;
-            if used {
-                // Each look wakes this thread beside those that exchange messages.
-                lease = (lease * 2).min(state.lease * LONGEST);
-            }
+            over = timed_out && !std::mem::take(&mut state.used);
         }
         state.called = false;
         state.used = false;

@@ -1,15 +1,18 @@
 //! The send queue of a connection: the sending half of the session, behind one lock.
 
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::Attend;
 use super::pool::Pool;
 use super::sync::{Condvar, Mutex, MutexGuard};
-use crate::error::{ChannelError, CloseCode, CloseError, ConnectionError, FlushError};
+use super::waiters::{Line, Turn, Waiters, Wakes};
+use crate::error::{ChannelError, CloseError, ConnectionError};
 use crate::id::ChannelId;
 use crate::proto::frame::End;
-use crate::proto::outbound::{Mark, Outbound, Payload, Priority, Refused};
+use crate::proto::outbound::{Outbound, Payload, Priority, Refused, Stopped};
+use crate::proto::session::{CloseWish, Flush, Output, Wishes};
 
 /// How long a call may wait.
 #[derive(Clone, Copy, Debug)]
@@ -37,12 +40,26 @@ pub(crate) enum Unsent {
     Ended(ConnectionError),
 }
 
-/// The senders that wait on one channel.
-#[derive(Debug, Default)]
-struct Waiters {
-    count: u32,
-    /// Behind the same lock as the count; shared so that the lock need not be held to notify.
-    credit: Arc<Condvar>,
+impl From<Stopped> for Unsent {
+    fn from(Stopped(code): Stopped) -> Self {
+        Self::Stopped(code)
+    }
+}
+
+/// Why a flush does not know that the peer has everything.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Unflushed {
+    Late,
+    Ended(ConnectionError),
+}
+
+/// Whether the I/O thread comes back to a connection by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Comes {
+    /// It does, and fetches what is there and what comes.
+    Back,
+    /// Only if the next sender calls it.
+    WhenCalled,
 }
 
 #[derive(Debug)]
@@ -50,44 +67,26 @@ pub(crate) struct State {
     pub(crate) outbound: Outbound,
     /// The I/O thread knows that there is something to send.
     scheduled: bool,
-    waiters: Vec<Waiters>,
-    waiting_for_space: u32,
+    /// Who waits for room, by place.
+    lines: Vec<Line>,
+    /// Places whose first in line waits for room in the lanes, not for credit.
+    cramped: Vec<usize>,
     ended: Option<ConnectionError>,
-    close: Option<(CloseCode, String)>,
+    close: Option<CloseWish>,
     interrupt: bool,
     flushes: Vec<Flush>,
     tickets: u64,
-    /// The I/O thread has let go of the connection.
-    gone: bool,
-    /// The peer has answered our CLOSE, so it has all that came before.
-    delivered: bool,
+    /// Those that wait for a flush, or for the end.
+    flushing: Waiters,
+    ending: Waiters,
+    /// The I/O thread has let go of the connection; the peer has all that was sent.
+    gone: Option<bool>,
 }
 
 /// `state` protects everything; the condition variables go with it.
 pub(crate) struct SendQueue {
     state: Mutex<State>,
-    space: Condvar,
-    gone: Condvar,
-    flushed: Condvar,
     attention: Arc<dyn Attend>,
-}
-
-/// A call that waits for the peer to have what was accepted before it.
-#[derive(Debug)]
-pub(crate) struct Flush {
-    ticket: u64,
-    pub(crate) mark: Mark,
-    /// Where that ends in the stream, once it is all in there.
-    pub(crate) offset: Option<u64>,
-}
-
-/// What the application asked of the connection since the I/O thread last looked.
-#[derive(Debug, Default)]
-pub(crate) struct Wishes {
-    pub(crate) close: Option<(CloseCode, String)>,
-    pub(crate) interrupt: bool,
-    /// Those that are done are to be taken out.
-    pub(crate) flushes: Vec<Flush>,
 }
 
 impl SendQueue {
@@ -96,22 +95,22 @@ impl SendQueue {
             state: Mutex::new(State {
                 outbound,
                 scheduled: false,
-                waiters: Vec::new(),
-                waiting_for_space: 0,
+                lines: Vec::new(),
+                cramped: Vec::new(),
                 ended: None,
                 close: None,
                 interrupt: false,
                 flushes: Vec::new(),
                 tickets: 0,
-                gone: false,
-                delivered: false,
+                flushing: Waiters::default(),
+                ending: Waiters::default(),
+                gone: None,
             }),
-            space: Condvar::new(),
-            gone: Condvar::new(),
-            flushed: Condvar::new(),
             attention,
         }
     }
+
+    // ---- messages
 
     /// The common case of [`send`](SendQueue::send): a small message for which there is room.
     /// `false`: nothing was done.
@@ -125,52 +124,93 @@ impl SendQueue {
         done
     }
 
-    /// Accepts a message whole, waiting for room as long as `until` allows.
+    /// Accepts a message whole, waiting for room as long as `until` allows. Senders of a channel
+    /// that wait go in the order in which they came. `ahead`: a message is accepted without
+    /// credit if no other is, and waits by itself.
     pub(crate) fn send(
         &self,
         place: usize,
         generation: u32,
         payload: Payload<'_>,
         until: Until,
+        ahead: bool,
         mut pool: &Pool,
     ) -> Result<(), Unsent> {
         let mut state = self.state.lock();
-        loop {
+        let mut turn: Option<Turn> = None;
+        let result = loop {
             if let Some(cause) = &state.ended {
-                return Err(Unsent::Ended(cause.clone()));
+                break Err(Unsent::Ended(cause.clone()));
             }
-            match state.outbound.offer(place, generation, payload, &mut pool) {
-                Ok(()) => {
-                    self.attend(state);
-                    return Ok(());
+            let in_turn = turn.as_ref().is_some_and(|turn| state.lines[place].is_first(turn));
+            match state.outbound.offer(place, generation, payload, in_turn, &mut pool) {
+                Ok(()) => break Ok(()),
+                Err(Refused::TooLarge(limit)) => break Err(Unsent::TooLarge(limit)),
+                Err(Refused::Stopped(code)) => break Err(Unsent::Stopped(code)),
+                Err(Refused::Credit) if ahead && state.outbound.offer_ahead(place, payload, in_turn) => {
+                    break Ok(());
                 }
-                Err(Refused::TooLarge(limit)) => return Err(Unsent::TooLarge(limit)),
-                Err(Refused::Stopped(code)) => return Err(Unsent::Stopped(code)),
-                Err(Refused::Credit) => {
-                    let waiters = &mut state.waiters[place];
-                    waiters.count += 1;
-                    let credit = Arc::clone(&waiters.credit);
-                    self.expect_progress(until);
-                    let waited = wait(&credit, &mut state, until);
-                    state.waiters[place].count -= 1;
-                    waited?;
-                }
-                Err(Refused::QueueFull) => {
-                    state.waiting_for_space += 1;
-                    self.expect_progress(until);
-                    let waited = wait(&self.space, &mut state, until);
-                    state.waiting_for_space -= 1;
-                    waited?;
-                }
+                Err(Refused::Credit) => {}
+                Err(Refused::QueueFull) => state.cramp(place),
             }
+            if matches!(until, Until::Now) {
+                break Err(Unsent::NoRoom);
+            }
+            let turn = turn.get_or_insert_with(|| {
+                state.outbound.set_line(place, true);
+                state.lines[place].join()
+            });
+            // Something must run the I/O loop while this thread waits for what it does.
+            self.attention.call();
+            if wait(&turn.condvar, &mut state, until).is_err() {
+                break Err(Unsent::NoRoom);
+            }
+        };
+        let mut wakes = Wakes::default();
+        if let Some(turn) = turn {
+            state.lines[place].leave(&turn, &mut wakes);
+            let still = state.lines[place].has_threads();
+            state.outbound.set_line(place, still);
         }
+        if result.is_ok() {
+            self.attend(state);
+        } else {
+            drop(state);
+        }
+        wakes.run();
+        result
     }
 
-    /// Somebody must run the I/O loop while this thread waits for what it does.
-    fn expect_progress(&self, until: Until) {
-        if !matches!(until, Until::Now) {
-            self.attention.call();
+    /// Returns `true` if a message of a usual size would be accepted now, or refused for good; else
+    /// `task` is woken when that may have changed.
+    pub(crate) fn poll_room(&self, place: usize, generation: u32, task: Option<&Waker>) -> bool {
+        let mut state = self.state.lock();
+        if state.ended.is_some() || state.outbound.has_room(place, generation) {
+            return true;
         }
+        state.cramp(place);
+        if let Some(task) = task {
+            state.lines[place].add_task(task);
+        }
+        drop(state);
+        self.attention.call();
+        false
+    }
+
+    /// A channel on which a token comes when there may be room.
+    pub(crate) fn ready(&self, place: usize, generation: u32) -> crossbeam_channel::Receiver<()> {
+        let (token, ready) = crossbeam_channel::bounded(1);
+        let mut state = self.state.lock();
+        if state.ended.is_none() {
+            if state.outbound.has_room(place, generation) {
+                let _ = token.try_send(());
+            } else {
+                state.cramp(place);
+            }
+            // Without a sender the channel counts as disconnected: always ready, which is so.
+            state.lines[place].add_token(token);
+        }
+        ready
     }
 
     /// Lets the I/O thread know, unless it does.
@@ -181,6 +221,8 @@ impl SendQueue {
             self.attention.attend();
         }
     }
+
+    // ---- senders
 
     /// A sender's place and generation.
     pub(crate) fn claim(
@@ -197,8 +239,8 @@ impl SendQueue {
         }
         let (place, generation) =
             state.outbound.claim(id, priority).ok_or(ChannelError::PriorityInUse(id))?;
-        if state.waiters.len() <= place {
-            state.waiters.resize_with(place + 1, Waiters::default);
+        if state.lines.len() <= place {
+            state.lines.resize_with(place + 1, Line::default);
         }
         Ok((place, generation))
     }
@@ -207,15 +249,16 @@ impl SendQueue {
         self.state.lock().outbound.clone_sender(place, generation);
     }
 
-    pub(crate) fn release(&self, place: usize, generation: u32, mut pool: &Pool) {
+    /// A sender is gone; if it was the last of its run, the run ends as `end` says.
+    pub(crate) fn release(&self, place: usize, generation: u32, end: End, mut pool: &Pool) {
         let mut state = self.state.lock();
         // After a close there is no end of a run any more: the peer would take what is cut short
         // for finished.
         if state.ended.is_some() {
             return;
         }
-        state.outbound.release(place, generation, &mut pool);
-        self.attend(state);
+        let room = state.outbound.release(place, generation, end, &mut pool);
+        self.after_end(state, place, room);
     }
 
     pub(crate) fn end_run(
@@ -224,15 +267,36 @@ impl SendQueue {
         generation: u32,
         end: End,
         mut pool: &Pool,
-    ) -> Result<(), ConnectionError> {
+    ) -> Result<(), Unsent> {
         let mut state = self.state.lock();
         if let Some(cause) = &state.ended {
-            return Err(cause.clone());
+            return Err(Unsent::Ended(cause.clone()));
         }
-        state.outbound.end(place, generation, end, &mut pool);
+        let room = state.outbound.end(place, generation, end, &mut pool)?;
+        self.after_end(state, place, room);
+        Ok(())
+    }
+
+    fn after_end(&self, mut state: MutexGuard<'_, State>, place: usize, room: bool) {
+        let mut wakes = Wakes::default();
+        if room {
+            state.lines[place].notify(&mut wakes);
+        }
+        self.attend(state);
+        wakes.run();
+    }
+
+    pub(crate) fn gap(&self, place: usize, generation: u32, messages: u64, bytes: u64) -> Result<(), Unsent> {
+        let mut state = self.state.lock();
+        if let Some(cause) = &state.ended {
+            return Err(Unsent::Ended(cause.clone()));
+        }
+        state.outbound.gap(place, generation, messages, bytes)?;
         self.attend(state);
         Ok(())
     }
+
+    // ---- the connection
 
     /// Asks for INTERRUPT to be sent.
     pub(crate) fn interrupt(&self) -> Result<(), ConnectionError> {
@@ -245,19 +309,46 @@ impl SendQueue {
         Ok(())
     }
 
-    /// Asks for the connection to be closed behind what was accepted; senders fail from now on.
-    pub(crate) fn close(&self, code: CloseCode, reason: &str) {
+    /// Asks for the connection to be closed; senders fail from now on. A wish to close at once
+    /// overrides one to close behind what was sent.
+    pub(crate) fn close(&self, wish: CloseWish) {
         let mut state = self.state.lock();
-        if state.ended.is_some() {
+        let code = wish.code();
+        let mut wakes = Wakes::default();
+        if state.ended.is_none() {
+            state.close = Some(wish);
+            state.set_ended(&ConnectionError::Closed { code }, &mut wakes);
+        } else if matches!(wish, CloseWish::Now(_)) && state.gone.is_none() {
+            state.close = Some(wish);
+        } else {
             return;
         }
-        state.close = Some((code, reason.to_owned()));
-        self.set_ended(&mut state, &ConnectionError::Closed { code });
         self.attend(state);
+        wakes.run();
     }
 
     /// Waits until the peer has everything that was accepted before the call.
-    pub(crate) fn flush(&self, until: Until) -> Result<(), FlushError> {
+    pub(crate) fn flush(&self, until: Until) -> Result<(), Unflushed> {
+        let ticket = self.begin_flush();
+        let condvar = Arc::new(Condvar::new());
+        let mut state = self.state.lock();
+        loop {
+            match state.flushed(ticket) {
+                Some(result) => return result,
+                None => state.flushing.add_thread(&condvar),
+            }
+            if wait(&condvar, &mut state, until).is_err() {
+                state.flushing.remove_thread(&condvar);
+                // It may be done by now.
+                let result = state.flushed(ticket).unwrap_or(Err(Unflushed::Late));
+                state.flushes.retain(|flush| flush.ticket != ticket);
+                return result;
+            }
+        }
+    }
+
+    /// Begins a flush, for [`poll_flush`](SendQueue::poll_flush).
+    pub(crate) fn begin_flush(&self) -> u64 {
         let mut state = self.state.lock();
         state.tickets += 1;
         let ticket = state.tickets;
@@ -265,92 +356,124 @@ impl SendQueue {
         state.flushes.push(Flush { ticket, mark, offset: None });
         state.scheduled = true;
         drop(state);
+        // Also if it is scheduled: this thread is about to wait, so the loop must be run.
         self.attention.attend();
-        let mut state = self.state.lock();
-        while let Some(at) = state.flushes.iter().position(|flush| flush.ticket == ticket) {
-            if let Some(cause) = &state.ended {
-                let cause = cause.clone();
-                state.flushes.swap_remove(at);
-                return Err(cause.into());
-            }
-            if wait(&self.flushed, &mut state, until).is_err() {
-                // It may be done by now.
-                let pending = state.flushes.len();
-                state.flushes.retain(|flush| flush.ticket != ticket);
-                return if state.flushes.len() < pending { Err(FlushError::TimedOut) } else { Ok(()) };
-            }
-        }
-        Ok(())
+        self.attention.call();
+        ticket
     }
 
-    /// Waits until the I/O thread has let go of the connection: the peer has all, or it is lost.
-    pub(crate) fn wait_gone(&self, until: Until) {
-        self.attention.call();
+    /// Looks at a flush; if it is not done, `task` is woken when it is.
+    pub(crate) fn poll_flush(&self, ticket: u64, task: &Waker) -> Option<Result<(), Unflushed>> {
         let mut state = self.state.lock();
-        while !state.gone {
-            if wait(&self.gone, &mut state, until).is_err() {
-                return;
+        let done = state.flushed(ticket);
+        if done.is_none() {
+            state.flushing.add_task(task);
+        }
+        done
+    }
+
+    /// Forgets a flush.
+    pub(crate) fn cancel_flush(&self, ticket: u64) {
+        self.state.lock().flushes.retain(|flush| flush.ticket != ticket);
+    }
+
+    /// Waits until the I/O thread has let go of the connection; `true` if it has.
+    pub(crate) fn wait_gone(&self, until: Until) -> bool {
+        self.attention.call();
+        let condvar = Arc::new(Condvar::new());
+        let mut state = self.state.lock();
+        while state.gone.is_none() {
+            state.ending.add_thread(&condvar);
+            if wait(&condvar, &mut state, until).is_err() {
+                state.ending.remove_thread(&condvar);
+                return state.gone.is_some();
             }
         }
+        true
+    }
+
+    /// Returns `true` if the I/O thread has let go; else `task` is woken when it does.
+    pub(crate) fn poll_gone(&self, task: &Waker) -> bool {
+        let mut state = self.state.lock();
+        if state.gone.is_none() {
+            state.ending.add_task(task);
+        }
+        state.gone.is_some()
     }
 
     /// Whether the peer has all that was sent, once the I/O thread has let go.
     pub(crate) fn delivered(&self) -> Result<(), CloseError> {
         let state = self.state.lock();
-        if state.delivered { Ok(()) } else { Err(CloseError { cause: state.ended.clone() }) }
+        if state.gone == Some(true) { Ok(()) } else { Err(CloseError { cause: state.ended.clone() }) }
     }
 
     /// The connection is over: every sender fails with the cause, those that wait too.
     pub(crate) fn end(&self, cause: &ConnectionError) {
-        self.set_ended(&mut self.state.lock(), cause);
-    }
-
-    fn set_ended(&self, state: &mut State, cause: &ConnectionError) {
-        state.ended.get_or_insert_with(|| cause.clone());
-        self.space.notify_all();
-        self.flushed.notify_all();
-        for waiters in &state.waiters {
-            waiters.credit.notify_all();
-        }
+        let mut wakes = Wakes::default();
+        self.state.lock().set_ended(cause, &mut wakes);
+        wakes.run();
     }
 
     /// The I/O thread lets go.
     pub(crate) fn set_gone(&self, cause: &ConnectionError, delivered: bool) {
+        let mut wakes = Wakes::default();
         let mut state = self.state.lock();
-        self.set_ended(&mut state, cause);
+        state.set_ended(cause, &mut wakes);
         state.outbound.clear();
-        state.gone = true;
-        state.delivered = delivered;
-        self.gone.notify_all();
+        state.gone = Some(delivered);
+        state.ending.end(&mut wakes);
+        drop(state);
+        wakes.run();
     }
 
-    /// The I/O thread works on the sending half. `work` gets a list for the places whose senders
-    /// may go on, and returns whether the I/O thread comes back by itself; if not, the next sender
-    /// will call it.
-    pub(crate) fn exchange(&self, work: impl FnOnce(&mut Outbound, &mut Wishes, &mut Vec<usize>) -> bool) {
-        let mut state = self.state.lock();
-        let mut wishes = Wishes {
-            close: state.close.take(),
-            interrupt: std::mem::take(&mut state.interrupt),
-            flushes: std::mem::take(&mut state.flushes),
-        };
-        let flushes = wishes.flushes.len();
-        let mut woken = Vec::new();
-        state.scheduled = work(&mut state.outbound, &mut wishes, &mut woken);
-        if wishes.flushes.len() < flushes {
-            self.flushed.notify_all();
+    /// The I/O thread works on the sending half. `work` gets what the application asked for, and
+    /// says whether the I/O thread comes back by itself; if not, the next sender will call it.
+    pub(crate) fn exchange(
+        &self,
+        wishes: &mut Wishes,
+        output: &mut Output,
+        work: impl FnOnce(&mut Wishes, &mut Outbound, &mut Vec<Flush>, &mut Output) -> Comes,
+    ) {
+        let mut wakes = Wakes::default();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        wishes.close = state.close.take();
+        wishes.interrupt = std::mem::take(&mut state.interrupt);
+        let flushes = state.flushes.len();
+        let comes = work(wishes, &mut state.outbound, &mut state.flushes, output);
+        state.scheduled = comes == Comes::Back;
+        if state.flushes.len() < flushes {
+            state.flushing.notify(&mut wakes);
         }
-        state.flushes = wishes.flushes;
-        for place in woken {
-            if let Some(waiters) = state.waiters.get(place)
-                && waiters.count > 0
-            {
-                waiters.credit.notify_all();
+        while let Some(place) = output.room.pop() {
+            if let Some(line) = state.lines.get_mut(place) {
+                line.notify(&mut wakes);
             }
         }
-        if state.waiting_for_space > 0 && state.outbound.has_room() {
-            self.space.notify_all();
+        while let Some(place) = output.stopped.pop() {
+            if let Some(line) = state.lines.get_mut(place) {
+                line.notify_all(&mut wakes);
+            }
         }
+        if !state.cramped.is_empty() && state.outbound.is_below_limit() {
+            for place in state.cramped.drain(..) {
+                state.lines[place].notify(&mut wakes);
+            }
+        }
+        drop(guard);
+        wakes.run();
+    }
+
+    /// The peer is there for the first time: whatever senders wait for may have changed.
+    pub(crate) fn meet(&self, meet: impl FnOnce(&mut Outbound)) {
+        let mut wakes = Wakes::default();
+        let mut state = self.state.lock();
+        meet(&mut state.outbound);
+        for line in &mut state.lines {
+            line.notify(&mut wakes);
+        }
+        drop(state);
+        wakes.run();
     }
 
     /// Reads something of the sending half.
@@ -360,6 +483,33 @@ impl SendQueue {
 
     pub(crate) fn ended(&self) -> Option<ConnectionError> {
         self.state.lock().ended.clone()
+    }
+}
+
+impl State {
+    /// Those in line for a channel may be waiting for room in the lanes.
+    fn cramp(&mut self, place: usize) {
+        if !self.cramped.contains(&place) {
+            self.cramped.push(place);
+        }
+    }
+
+    fn set_ended(&mut self, cause: &ConnectionError, wakes: &mut Wakes) {
+        self.ended.get_or_insert_with(|| cause.clone());
+        self.flushing.notify(wakes);
+        for line in &mut self.lines {
+            line.notify_all(wakes);
+        }
+    }
+
+    /// What has become of a flush, once something has.
+    fn flushed(&mut self, ticket: u64) -> Option<Result<(), Unflushed>> {
+        let Some(at) = self.flushes.iter().position(|flush| flush.ticket == ticket) else {
+            return Some(Ok(()));
+        };
+        let cause = self.ended.clone()?;
+        self.flushes.swap_remove(at);
+        Some(Err(Unflushed::Ended(cause)))
     }
 }
 

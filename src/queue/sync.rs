@@ -3,12 +3,12 @@
 #[cfg(not(trunkline_loom))]
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
 #[cfg(not(trunkline_loom))]
-pub(crate) use std::sync::atomic::{AtomicU32, Ordering};
+pub(crate) use std::sync::atomic::{AtomicIsize, AtomicU32, AtomicU64, Ordering};
 
 #[cfg(trunkline_loom)]
 pub(crate) use checked::{Condvar, Mutex, MutexGuard};
 #[cfg(trunkline_loom)]
-pub(crate) use loom::sync::atomic::{AtomicU32, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicIsize, AtomicU32, AtomicU64, Ordering};
 
 /// loom's lock and condition variable with the calls of parking_lot's.
 #[cfg(trunkline_loom)]

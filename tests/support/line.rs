@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use trunkline::{Config, Connection, Event, Key, Listener};
+use trunkline::{Config, Connection, Event, Events, Key, Listener};
 
 use super::LONG;
 use super::chaos::Chaos;
@@ -43,7 +43,7 @@ pub fn eventually(what: &str, mut is: impl FnMut() -> bool) {
 
 /// The next event that is not about a channel.
 #[track_caller]
-pub fn next(events: &crossbeam_channel::Receiver<Event>) -> Event {
+pub fn next(events: &Events) -> Event {
     loop {
         match events.recv_timeout(LONG).unwrap() {
             Event::Opened(_) => {}

@@ -1,6 +1,6 @@
 //! What several integration tests share. Each test binary uses only a part of it.
 
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 pub mod chaos;
 pub mod heap;

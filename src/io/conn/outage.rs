@@ -1,281 +1,382 @@
 //! A connection without a socket: how it waits for another, and goes on with it.
 
 use std::io;
-use std::net::SocketAddr;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{Conn, Next};
-use crate::config::Config;
+use super::identity::terms;
+use super::{Attachment, ClientId, Conn, Home, Identity, Presence, Step, UNCONFIRMED};
 use crate::error::{ConnectError, ConnectionError, HandshakeError};
 use crate::event::Event;
-use crate::io::driver::Context;
-use crate::io::establish::{client_settings, first, resumption};
-use crate::io::pace::Pace;
-use crate::io::pending::NewSocket;
-use crate::io::resume::{Outage, Past, Resumption, Side, TAIL};
-use crate::proto::handshake::{Rights, SessionId, Status, Terms};
+use crate::io::backoff::Backoff;
+use crate::io::env::Env;
+use crate::io::link::{Link, NewSocket};
+use crate::options::Options;
+use crate::proto::handshake::{Asked, Granted, SessionId, Status};
 use crate::proto::outbound::Conflict;
-use crate::proto::session::Settings;
+use crate::proto::replay::Replay;
+use crate::proto::session::{Session, Settings};
+
+/// Why an attempt to come back has failed.
+pub(crate) struct Refusal {
+    pub(crate) error: ConnectError,
+    /// The server said so, and nothing else on the way.
+    pub(crate) verified: bool,
+    /// Every address is on this machine, and nothing listens there.
+    pub(crate) nothing_listens: bool,
+}
+
+/// What happens next in an outage.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// The peer is being dialled.
+    Dialing,
+    /// The peer is dialled again then.
+    PausingUntil(Instant),
+    /// The peer has to come by itself.
+    AwaitingClient,
+}
+
+/// The time without a socket.
+pub(super) struct Outage {
+    since: Instant,
+    /// When the grace is over; `None` if there is no end to it.
+    until: Option<Instant>,
+    phase: Phase,
+    attempts: u32,
+    backoff: Backoff,
+    /// Since when nothing listens where the peer was, on this machine.
+    nothing_listens: Option<Instant>,
+    /// Without a grace there is one attempt, however long that takes.
+    once: bool,
+}
+
+impl Outage {
+    fn new(now: Instant, grace: Option<Duration>, phase: Phase) -> Self {
+        Self {
+            since: now,
+            until: grace.filter(|grace| !grace.is_zero()).and_then(|grace| now.checked_add(grace)),
+            phase,
+            attempts: 0,
+            backoff: Backoff::default(),
+            nothing_listens: None,
+            once: grace.is_some_and(|grace| grace.is_zero()),
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let next = match self.phase {
+            Phase::PausingUntil(at) => Some(at),
+            Phase::Dialing | Phase::AwaitingClient => None,
+        };
+        [next, self.until].into_iter().flatten().min()
+    }
+}
 
 impl Conn {
+    /// A client's connection whose peer is not there yet: it is waited for like a socket that was
+    /// lost.
+    pub(crate) fn lazy(
+        shared: std::sync::Arc<crate::io::shared::Shared>,
+        session: Session,
+        home: Home,
+        place: crate::io::place::Place,
+        now: Instant,
+    ) -> Self {
+        let grace = grace_of(&home.options);
+        let outage = Outage::new(now, grace, Phase::PausingUntil(now));
+        let identity = Identity::Lazy(Box::new(home));
+        Self::with(shared, session, Replay::new(true), Attachment::Away(outage), identity, place)
+    }
+
     pub(super) fn may_resume(&self) -> bool {
-        self.resumption.is_some() && self.session.may_resume()
+        self.identity.is_resumable() && self.session.may_resume()
     }
 
-    pub(crate) fn is_suspended(&self) -> bool {
-        self.outage.is_some()
-    }
-
-    pub(crate) fn session_id(&self) -> Option<SessionId> {
-        self.resumption.as_ref().map(|resumption| resumption.session)
-    }
-
-    /// What a suspended connection holds, in bytes: for replay, and in its send queue.
-    pub(crate) fn held(&self) -> usize {
-        let kept = self.outage.as_ref().map_or(0, |outage| outage.kept);
-        kept + self.shared.send.read(|outbound| outbound.queued())
+    pub(crate) fn is_away(&self) -> bool {
+        matches!(self.attachment, Attachment::Away(_))
     }
 
     /// Lets go of the socket and waits for another.
-    pub(super) fn suspend(&mut self, now: Instant) {
-        let Some(resumption) = &self.resumption else { return };
-        let (grace, retries) = match &resumption.side {
-            Side::Client { .. } => (resumption.grace, true),
-            Side::Server { unconfirmed } => {
-                (unconfirmed.map_or(resumption.grace, |time| time.min(resumption.grace)), false)
+    pub(super) fn suspend(&mut self, cause: &ConnectionError, now: Instant) {
+        let (grace, phase) = match &self.identity {
+            Identity::Plain => return,
+            // The first attempt is at once.
+            Identity::Lazy(home) => (grace_of(&home.options), Phase::PausingUntil(now)),
+            Identity::Client(client) => (client.granted.terms.grace.time(), Phase::PausingUntil(now)),
+            Identity::Server(server) => {
+                let grace = server.granted.terms.grace.time();
+                let grace = match server.presence {
+                    Presence::Known => grace,
+                    Presence::Unconfirmed(_) => Some(grace.map_or(UNCONFIRMED, |time| time.min(UNCONFIRMED))),
+                };
+                (grace, Phase::AwaitingClient)
             }
         };
-        let kept = self.outbox.replay().memory();
-        self.outage = Some(Outage::new(now, grace, retries, kept));
-        self.detach();
-        self.session.handle_suspended();
-        self.shared.suspended.store(true, Relaxed);
-        self.shared.inbox.tell(&Event::Suspended);
+        self.attachment = Attachment::Away(Outage::new(now, grace, phase));
+        self.half_ended = false;
+        if self.session.ended().is_none() {
+            self.shared.agreed.lock().suspended = true;
+            self.shared.events.tell(&Event::Suspended { cause: cause.clone() });
+        }
     }
 
-    fn detach(&mut self) {
-        self.socket = None;
-        self.outbox.suspend();
-        (self.readable, self.hung_up, self.writable, self.more) = (false, false, false, false);
-        (self.finished, self.peer_finished) = (false, false);
-    }
-
-    pub(super) fn wait_for_socket(&mut self, ctx: &mut Context) -> Next {
-        self.exchange(ctx);
-        self.tell_notices();
-        let lazy = self.is_lazy();
-        let Some(outage) = self.outage.as_mut() else { return Next::Wait };
-        if !self.session.may_resume() {
-            // The peer broke the protocol with its last words, and cannot be told.
-            if let Some(cause) = self.session.ended() {
-                self.shared.end(cause);
-            }
-            return Next::Done;
+    pub(super) fn serve_away(&mut self, env: &mut Env) -> Step {
+        self.exchange(env);
+        self.tell_news();
+        if let Some(cause) = self.session.ended() {
+            self.shared.end(cause);
         }
-        let idle = || self.shared.send.read(|outbound| outbound.is_flushed());
-        if self.session.ended().is_some() && lazy && idle() {
-            // Closed before the peer was there, and nothing to tell it.
-            return Next::Done;
+        let lazy = matches!(self.identity, Identity::Lazy(_));
+        let nothing_to_tell = lazy && self.shared.send.read(|outbound| outbound.is_flushed());
+        // Closed before the peer was there, with nothing to tell it; or the peer broke the protocol
+        // with its last words, and cannot be told.
+        if self.session.ended().is_some() && nothing_to_tell || !self.session.may_resume() {
+            return Step::Over;
         }
-        if outage.is_over(ctx.now) {
+        if self.is_ending_over(env) {
+            return Step::Over;
+        }
+        let Attachment::Away(outage) = &mut self.attachment else { return Step::Wait };
+        if outage.until.is_some_and(|until| until <= env.now) {
             self.expire();
-            return Next::Done;
+            return Step::Over;
         }
-        let next = if outage.begin_attempt(ctx.now) { Next::Reconnect } else { Next::Wait };
-        let deadline = [outage.deadline(), self.deadline].into_iter().flatten().min();
-        self.alarm.set(deadline, self.place, &mut ctx.timers);
-        next
+        match outage.phase {
+            Phase::PausingUntil(at) if at <= env.now => {
+                outage.phase = Phase::Dialing;
+                outage.attempts += 1;
+                match &self.identity {
+                    Identity::Lazy(home) => Step::Dial(home.clone()),
+                    Identity::Client(client) => Step::Dial(Box::new(client.home.clone())),
+                    Identity::Plain | Identity::Server(_) => Step::Wait,
+                }
+            }
+            Phase::AwaitingClient => Step::Away { held: self.held() },
+            Phase::PausingUntil(_) | Phase::Dialing => Step::Wait,
+        }
     }
 
-    /// Nobody came back in time, or there is no room to wait for it.
+    /// The peer did not come back in time, or there is no room to wait for it.
     pub(crate) fn expire(&mut self) {
-        let cause = match self.resumption.as_ref().map(|resumption| &resumption.side) {
-            Some(Side::Client { .. }) => ConnectionError::PeerUnreachable,
-            Some(Side::Server { unconfirmed: Some(_) }) => {
-                self.shared.ghost.store(true, Relaxed);
+        let cause = match &self.identity {
+            Identity::Lazy(_) | Identity::Client(_) => ConnectionError::PeerUnreachable,
+            Identity::Server(server) if matches!(server.presence, Presence::Known) => {
+                ConnectionError::SessionExpired
+            }
+            Identity::Server(_) | Identity::Plain => {
                 ConnectionError::Lost { kind: io::ErrorKind::UnexpectedEof }
             }
-            _ => ConnectionError::SessionExpired,
         };
         self.shared.end(&cause);
     }
 
-    /// The listener is gone, so nobody can come back. Whether the connection goes on: it does with
-    /// the socket that it has.
-    pub(crate) fn orphan(&mut self) -> Next {
-        if self.is_suspended() {
+    /// The listener is gone, so no client can come back. `false`: the connection is over; else it
+    /// goes on with the socket that it has.
+    pub(crate) fn orphan(&mut self) -> bool {
+        if self.is_away() {
             self.expire();
-            return Next::Done;
-        }
-        self.resumption = None;
-        self.session.set_resumable(false);
-        Next::Wait
-    }
-
-    /// What a client that comes back is to be told, once the connection is over.
-    pub(crate) fn past(&self) -> Past {
-        // One that has said CLOSE itself does not come back for ours.
-        if self.session.close_sent()
-            && !self.session.close_received()
-            && let Some((at, tail)) = self.outbox.replay().tail(TAIL)
-        {
-            return Past::Closed { received: self.session.inbound().received(), at, tail };
-        }
-        match self.shared.send.ended() {
-            Some(ConnectionError::SessionExpired) => Past::Expired,
-            _ => Past::Unknown,
-        }
-    }
-
-    /// What a client needs for an attempt to connect again.
-    pub(crate) fn attempt(&self) -> Option<(Config, Vec<SocketAddr>, Terms)> {
-        let Resumption { session, side, .. } = self.resumption.as_ref()?;
-        let Side::Client { addresses, config } = side else { return None };
-        let terms = Terms {
-            session: *session,
-            offset: self.session.inbound().received(),
-            window: config.window,
-            max_message: config.max_message,
-        };
-        Some((Config::clone(config), addresses.clone(), terms))
-    }
-
-    /// An attempt came to nothing; whether that is the end. What the server did not sign may come
-    /// from anybody, and is no reason to give up.
-    pub(crate) fn attempt_failed(&mut self, error: &ConnectError, now: Instant) -> Next {
-        let lazy = self.is_lazy();
-        let Some(outage) = &mut self.outage else { return Next::Wait };
-        let cause = match error {
-            // Nothing has been promised to a peer that was never there, so there is nothing to be
-            // stubborn for.
-            ConnectError::Handshake(refusal) if lazy && refusal.is_final() => {
-                ConnectionError::Refused(*refusal)
-            }
-            ConnectError::Handshake(HandshakeError::SessionExpired) => ConnectionError::SessionExpired,
-            ConnectError::Handshake(HandshakeError::SessionUnknown | HandshakeError::OffsetOutOfRange) => {
-                ConnectionError::SessionUnknown
-            }
-            _ if outage.attempt_failed(now) => return Next::Wait,
-            _ => ConnectionError::PeerUnreachable,
-        };
-        self.shared.end(&cause);
-        Next::Done
-    }
-
-    /// A client that has proved the key asks to go on at `offset`. From now on nothing more is
-    /// read from the old socket: how much was received is final, and is returned.
-    pub(crate) fn admit(&mut self, offset: u64) -> Result<u64, Status> {
-        if let Some(outage) = &mut self.outage {
-            outage.attempts += 1;
-        }
-        if !self.may_resume() {
-            return Err(Status::SessionUnknown);
-        }
-        if !self.outbox.replay().reaches(offset) {
-            return Err(Status::OffsetOutOfRange);
-        }
-        Ok(self.session.inbound().received())
-    }
-
-    /// Goes on with a new socket, at the offset that the peer named. `false`: that offset is out of
-    /// range.
-    pub(crate) fn resume(&mut self, new: NewSocket, offset: u64, ctx: &mut Context) -> bool {
-        if !self.may_resume() || !self.outbox.replay().reaches(offset) {
             return false;
         }
-        if self.outage.is_none() {
-            // The client noticed before we did.
-            self.suspend(ctx.now);
-        }
-        // It knows the session's name from the Accept.
-        if let Some(Resumption { side: Side::Server { unconfirmed }, .. }) = &mut self.resumption {
-            *unconfirmed = None;
-        }
-        if let Some(offer) = self.offer.take() {
-            offer.make();
-        }
-        self.outbox.resume(offset, &mut &*ctx.core.pool);
-        self.attach(new, offset, ctx);
+        self.identity = Identity::Plain;
+        self.session.set_mortal();
         true
     }
 
-    fn attach(&mut self, new: NewSocket, peer_has: u64, ctx: &mut Context) {
-        let NewSocket { socket, peer_addr, rtt, unsent, early } = new;
-        self.detach();
-        self.outbox.put_ahead(unsent);
-        if let Some(rtt) = rtt {
-            self.session.set_rtt(rtt);
+    // ---- a client's attempts
+
+    /// What an attempt asks for, at the moment at which the client has to prove its key. `None`: no
+    /// more can be asked for.
+    pub(crate) fn ask(&mut self) -> Option<Asked> {
+        let received = self.session.inbound().received();
+        match &mut self.identity {
+            Identity::Lazy(home) => {
+                Some(Asked { session: SessionId::NONE, offset: 0, terms: terms(&home.options), attempt: 0 })
+            }
+            Identity::Client(client) => client.ask(received),
+            Identity::Plain | Identity::Server(_) => None,
         }
-        self.pace = Pace::new(self.session.rtt());
-        self.unsent = self.pace.unsent();
-        socket.limit_unsent(self.unsent);
-        {
-            let mut agreed = self.shared.agreed.lock();
-            (agreed.local_addr, agreed.peer_addr) = (socket.local_addr(), peer_addr);
-        }
-        self.socket = Some(socket);
-        (self.readable, self.writable) = (true, true);
-        self.session.handle_resumed(ctx.now, peer_has);
-        self.shared.suspended.store(false, Relaxed);
-        if let Some(Outage { since, attempts, .. }) = self.outage.take() {
-            let after = ctx.now.saturating_duration_since(since);
-            self.shared.inbox.tell(&Event::Resumed { after, attempts: attempts.max(1) });
-        }
-        self.handle_early(&early, ctx);
     }
 
-    // ---- before the peer is there
-
-    /// The peer is waited for like a socket that was lost.
-    pub(crate) fn wait_for_peer(&mut self, now: Instant) {
-        let Some(resumption) = &self.resumption else { return };
-        self.outage = Some(Outage::new(now, resumption.grace, true, 0));
-        self.detach();
-        self.session.handle_suspended();
+    /// An attempt came to nothing. `false`: that is the end. What the server did not sign may come
+    /// from anything on the way, and is no reason to give up.
+    pub(crate) fn attempt_failed(&mut self, refusal: &Refusal, env: &mut Env) -> bool {
+        let Attachment::Away(outage) = &mut self.attachment else { return true };
+        let now = env.now;
+        outage.phase = Phase::PausingUntil(now + outage.backoff.pause());
+        let lazy = matches!(self.identity, Identity::Lazy(_));
+        let cause = match &refusal.error {
+            // Nothing has been promised to a peer that was never there, so there is nothing to be
+            // stubborn for.
+            ConnectError::Handshake(error) if lazy && error.is_final() => {
+                Some(ConnectionError::Refused(*error))
+            }
+            ConnectError::Handshake(error) if refusal.verified => session_end(*error),
+            _ if outage.once => Some(ConnectionError::PeerUnreachable),
+            _ => None,
+        };
+        let cause = cause.or_else(|| {
+            // Where a refused connection means that the listener is gone, there is less to hope for.
+            let grace = match &self.identity {
+                Identity::Client(client) => client.home.options.local_grace,
+                _ => return None,
+            };
+            if !refusal.nothing_listens {
+                outage.nothing_listens = None;
+                return None;
+            }
+            let since = *outage.nothing_listens.get_or_insert(now);
+            let gone = now.saturating_duration_since(since) >= grace;
+            if !gone && let Phase::PausingUntil(at) = &mut outage.phase {
+                *at = (*at).min(since + grace);
+            }
+            gone.then_some(ConnectionError::PeerGone)
+        });
+        match cause {
+            Some(cause) => {
+                self.shared.end(&cause);
+                false
+            }
+            None => {
+                self.set_deadline(env);
+                true
+            }
+        }
     }
 
-    /// Whether the peer has never been there.
-    pub(crate) fn is_lazy(&self) -> bool {
-        self.session_id() == Some(SessionId::default())
+    /// The server has accepted an attempt, and this side goes on. `Err`: it cannot, and is over.
+    pub(crate) fn accepted(
+        &mut self,
+        new: NewSocket,
+        granted: &Granted,
+        settings: impl FnOnce(&Options, &Granted) -> Settings,
+        env: &mut Env,
+    ) -> Result<(), ()> {
+        match &mut self.identity {
+            Identity::Lazy(home) => {
+                let home = Home::clone(home);
+                let settings = settings(&home.options, granted);
+                self.meet(new, home, granted, &settings, env);
+                Ok(())
+            }
+            Identity::Client(client) => {
+                let same = Granted { offset: client.granted.offset, ..*granted };
+                if same != client.granted || !self.replay.reaches(granted.offset) {
+                    self.shared.end(&ConnectionError::SessionUnknown);
+                    return Err(());
+                }
+                self.replay.rewind(granted.offset, &mut &*env.core.pool);
+                self.attach(new, granted.offset, env);
+                self.session.announce(env.now);
+                Ok(())
+            }
+            Identity::Plain | Identity::Server(_) => Err(()),
+        }
     }
 
     /// The peer is there for the first time.
-    pub(crate) fn meet(&mut self, new: NewSocket, terms: &Terms, rights: &Rights, ctx: &mut Context) {
-        let Some(Resumption { side: Side::Client { addresses, config }, .. }) = self.resumption.take() else {
-            return;
+    fn meet(&mut self, new: NewSocket, home: Home, granted: &Granted, settings: &Settings, env: &mut Env) {
+        self.identity = if settings.resumable {
+            Identity::Client(Box::new(ClientId { home, granted: *granted, attempt: 0 }))
+        } else {
+            Identity::Plain
         };
-        let role = Side::Client { addresses: first(addresses, new.peer_addr), config: config.clone() };
-        self.resumption = resumption(&config, terms.session, role);
-        self.outbox.keep(self.resumption.is_some());
-        let settings =
-            Settings { resumable: self.resumption.is_some(), ..client_settings(&config, terms, rights) };
+        self.replay = Replay::new(settings.resumable);
         {
-            // Before the claims are looked at: who claims later sees it.
+            // Before the claims are looked at: a claim that comes later sees it.
             let mut agreed = self.shared.agreed.lock();
-            agreed.may_send = rights.send;
-            agreed.may_receive = rights.receive;
-            agreed.may_interrupt = rights.interrupt;
+            agreed.may_send = granted.rights.send;
+            agreed.may_receive = granted.rights.receive;
+            agreed.may_interrupt = granted.rights.interrupt;
         }
-        let Self { session, shared, .. } = self;
-        let mut refusal = Ok(());
-        shared.send.exchange(|outbound, wishes, _| {
-            match session.meet(ctx.now, &settings, outbound, &mut &*ctx.core.pool) {
-                Ok(waiting) => wishes.flushes.iter_mut().for_each(|flush| flush.mark.add(&waiting)),
+        let mut refusal = None;
+        let session = &mut self.session;
+        self.shared.send.meet(|outbound| {
+            refusal = match session.meet(settings, outbound, &mut &*env.core.pool) {
+                Ok(()) => None,
                 Err(Conflict::NotPermitted(channel)) => {
-                    refusal = Err(HandshakeError::NotPermitted { channel, sending: true });
+                    Some(HandshakeError::NotPermitted { channel, sending: true })
                 }
-                Err(Conflict::TooLarge(limit)) => refusal = Err(HandshakeError::MessageTooLarge { limit }),
-            }
-            // It is served next.
-            true
+                Err(Conflict::TooLarge(limit)) => Some(HandshakeError::MessageTooLarge { limit }),
+            };
         });
-        if let Some(channel) = (shared.inbox.claimed() - rights.receive).iter().next() {
-            refusal = refusal.and(Err(HandshakeError::NotPermitted { channel, sending: false }));
+        if let Some(channel) = (self.shared.receive.claimed() - granted.rights.receive).iter().next() {
+            refusal.get_or_insert(HandshakeError::NotPermitted { channel, sending: false });
         }
-        if let Err(error) = refusal {
+        if let Some(error) = refusal {
             self.session.refuse(ConnectionError::Refused(error), "this side asked for more than you allow");
         }
-        self.attach(new, 0, ctx);
+        self.attach(new, 0, env);
+        self.session.announce(env.now);
+    }
+
+    // ---- a server's client comes back
+
+    /// A client that has proved the session's key asks to go on. From now on nothing more is read
+    /// from the old socket: how much was received is final, and is granted.
+    pub(crate) fn admit(&mut self, asked: &Asked) -> Result<Granted, Status> {
+        if !self.may_resume() {
+            return Err(Status::SessionUnknown);
+        }
+        let received = self.session.inbound().received();
+        let Identity::Server(server) = &mut self.identity else { return Err(Status::SessionUnknown) };
+        let late = asked.attempt <= server.attempt;
+        if late || asked.terms != server.asked || !self.replay.reaches(asked.offset) {
+            return Err(Status::BadTerms);
+        }
+        server.attempt = asked.attempt;
+        Ok(Granted { offset: received, ..server.granted })
+    }
+
+    /// Goes on with the new socket of a client that was [admitted](Conn::admit), at the offset that
+    /// it named.
+    pub(crate) fn resume(&mut self, new: NewSocket, offset: u64, env: &mut Env) {
+        if !self.is_away() {
+            // The client noticed before this side did.
+            self.suspend(&ConnectionError::Lost { kind: io::ErrorKind::UnexpectedEof }, env.now);
+        }
+        if let Attachment::Away(outage) = &mut self.attachment {
+            outage.attempts += 1;
+        }
+        // It knows the session's name from the Accept.
+        self.identity.confirm(&self.shared);
+        self.replay.rewind(offset, &mut &*env.core.pool);
+        self.attach(new, offset, env);
+    }
+
+    fn attach(&mut self, new: NewSocket, peer_has: u64, env: &mut Env) {
+        if let Some(rtt) = new.rtt {
+            self.session.set_rtt(rtt);
+        }
+        let link = Link::new(new);
+        {
+            let mut agreed = self.shared.agreed.lock();
+            (agreed.local_addr, agreed.peer_addr) = (link.local_addr(), link.peer_addr);
+            agreed.suspended = false;
+        }
+        self.half_ended = false;
+        let before = std::mem::replace(&mut self.attachment, Attachment::Attached(link));
+        self.session.handle_resumed(env.now, peer_has);
+        if let Attachment::Away(Outage { since, attempts, .. }) = before
+            && self.session.ended().is_none()
+        {
+            let after = env.now.saturating_duration_since(since);
+            self.shared.events.tell(&Event::Resumed { after, attempts: attempts.max(1) });
+        }
+    }
+}
+
+/// The grace of a client; `None` for ever.
+fn grace_of(options: &Options) -> Option<Duration> {
+    Some(options.resume_grace).filter(|grace| *grace != Duration::MAX)
+}
+
+/// How a session ends that its server has refused.
+fn session_end(error: HandshakeError) -> Option<ConnectionError> {
+    match error {
+        HandshakeError::SessionExpired => Some(ConnectionError::SessionExpired),
+        HandshakeError::SessionUnknown | HandshakeError::TermsChanged => {
+            Some(ConnectionError::SessionUnknown)
+        }
+        _ => None,
     }
 }

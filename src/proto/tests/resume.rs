@@ -8,7 +8,6 @@ use crate::proto::replay::Replay;
 struct Side {
     peer: Peer,
     replay: Replay,
-    limit: u64,
     connected: bool,
     /// What the last socket has taken and not delivered yet.
     flying: VecDeque<u8>,
@@ -16,23 +15,10 @@ struct Side {
 
 impl Side {
     fn new(now: Instant, window: u32, limit: u64) -> Self {
-        let settings = Settings {
-            our_window: window,
-            our_max_message: 100_000,
-            peer_window: window,
-            peer_max_message: 100_000,
-            we_may_send: ChannelSet::ALL,
-            peer_may_send: ChannelSet::ALL,
-            we_may_interrupt: true,
-            peer_may_interrupt: true,
-            send_queue: 100_000,
-            heartbeat: Some((Duration::from_secs(10), Duration::from_secs(30))),
-            resumable: true,
-        };
+        let settings = Settings { replay_limit: limit, resumable: true, ..settings(window, window, 100_000) };
         Self {
             peer: Peer::new(now, &settings),
             replay: Replay::new(true),
-            limit,
             connected: true,
             flying: VecDeque::new(),
         }
@@ -40,50 +26,44 @@ impl Side {
 
     /// As the driver does it: `apply`, acknowledge, take what there is room for, write.
     fn pump(&mut self, now: Instant, room: usize) {
-        let Peer { session, outbound, .. } = &mut self.peer;
-        session.apply(now, outbound, &mut Fresh, &mut Vec::new());
-        self.replay.acknowledge(session.peer_has(), &mut Fresh);
+        let may_take = self.connected && self.replay.is_written();
+        let room_for_more = if may_take { Room::Bytes(usize::MAX) } else { Room::None };
+        let (segments, _) = self.peer.exchange(now, room_for_more);
+        let sent = self.peer.session.sent();
+        self.replay.extend(|queue| {
+            queue.extend(segments);
+            sent
+        });
+        self.replay.acknowledge(self.peer.session.peer_has(), &mut Fresh);
         if !self.connected {
             return;
-        }
-        if self.replay.is_written() {
-            let most = self.limit.saturating_sub(self.replay.unacknowledged()) as usize;
-            self.replay.extend(|segments| {
-                session.poll_transmit(now, outbound, most, &mut Fresh, segments);
-                session.sent()
-            });
         }
         let bytes: Vec<u8> =
             self.replay.unwritten().flatten().copied().take(room.saturating_sub(self.flying.len())).collect();
         self.replay.advance(bytes.len(), &mut Fresh);
         self.flying.extend(bytes);
-        session.inbound().check_invariants();
+        self.peer.session.inbound().check_invariants();
     }
 
     fn receive(&mut self, now: Instant, bytes: &[u8], direct: bool) {
         let Peer { session, mailbox, .. } = &mut self.peer;
         let mut bytes = bytes;
         while !bytes.is_empty() {
-            let taken = match session.payload_buffer() {
+            match session.payload_buffer() {
                 Some(buffer) if direct => {
                     let taken = bytes.len().min(buffer.capacity() - buffer.len());
                     buffer.extend_from_slice(&bytes[..taken]);
+                    bytes = &bytes[taken..];
                     session.handle_payload(now, taken, mailbox);
-                    taken
                 }
-                _ => {
-                    session.handle_input(now, bytes, mailbox);
-                    bytes.len()
-                }
-            };
-            bytes = &bytes[taken..];
+                _ => session.handle_input(now, &mut bytes, &mut Budget::pass(), mailbox),
+            }
         }
     }
 
     fn lose(&mut self) {
         self.flying.clear();
         self.connected = false;
-        self.peer.session.handle_suspended();
     }
 
     /// A new socket; the peer has received up to `offset`.
@@ -209,7 +189,7 @@ impl Link {
                 assert!(peer.send(ChannelId::new(3), vec![8; 4200], true));
             }
             peer.finish(ChannelId::new(1));
-            peer.session.handle_interrupt();
+            peer.wishes.interrupt = true;
             peer.finish(ChannelId::new(4));
         }
     }

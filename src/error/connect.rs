@@ -1,0 +1,186 @@
+//! Why there is no connection: settings, addresses, handshakes.
+
+use std::io;
+use std::time::Duration;
+
+use super::Fault;
+use crate::id::ChannelId;
+
+/// A setting that cannot work, found at `bind`, `connect` or `pair`.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// An address that other machines reach, without encryption.
+    #[error(
+        "{0} can be reached from other machines, and nothing on the way is encrypted: whoever carries the packets can read \
+         and change them. Bind to 127.0.0.1 and use a tunnel (ssh -L), or say `allow_plaintext(true)` if the network is trusted"
+    )]
+    Plaintext(std::net::SocketAddr),
+    /// A number outside its limits.
+    #[error("`{knob}` is {value}; it must be {min} to {max}")]
+    OutOfRange {
+        /// The setting's name.
+        knob: &'static str,
+        /// Its value.
+        value: u64,
+        /// The least that is allowed.
+        min: u64,
+        /// The most that is allowed.
+        max: u64,
+    },
+    /// The heartbeat timeout leaves no room for a heartbeat.
+    #[error(
+        "the heartbeat timeout ({timeout:?}) must be at least twice the interval ({interval:?}): a peer needs time to answer"
+    )]
+    Heartbeat {
+        /// The interval.
+        interval: Duration,
+        /// The timeout.
+        timeout: Duration,
+    },
+    /// Two keys that are the same.
+    #[error("the same key is given twice; each key stands for one set of rights")]
+    DuplicateKey,
+}
+
+/// Why [`Listener::bind`](crate::Listener::bind) failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// A setting cannot work.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The system refused.
+    #[error("cannot listen: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Why [`Listener::accept`](crate::Listener::accept) gave no connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AcceptError {
+    /// No client waits, or none came in time.
+    #[error("no client waits to be accepted")]
+    Empty,
+    /// The listener was closed, or its I/O thread has ended.
+    #[error("the listener is closed")]
+    Closed,
+}
+
+impl From<AcceptError> for io::Error {
+    fn from(error: AcceptError) -> Self {
+        let kind = match error {
+            AcceptError::Empty => io::ErrorKind::WouldBlock,
+            AcceptError::Closed => io::ErrorKind::NotConnected,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+/// Why [`Connection::connect`](crate::Connection::connect) or
+/// [`Connection::pair`](crate::Connection::pair) failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// A setting cannot work.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The address could not be resolved, or nobody answers there.
+    #[error("cannot connect: {0}")]
+    Io(#[from] io::Error),
+    /// The peer answered, but the two did not come together.
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+}
+
+/// Why two peers did not come together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// The other side speaks something else.
+    #[error("the other side does not speak trunkline; check the address and port")]
+    NotTrunkline,
+    /// The two speak no common protocol version.
+    #[error("the server speaks no protocol version that this side does; update the older of the two")]
+    NoCommonVersion,
+    /// The server does not know the key.
+    #[error("the server does not accept this key; check that both sides use the same one")]
+    NotAuthorised,
+    /// The server did not prove that it has the key: an impostor, or a stream changed on the way.
+    #[error("the server could not prove that it has the key; do not trust what answers there")]
+    BadProof,
+    /// The server has all the connections that it takes.
+    #[error("the server has as many connections as it takes; try again later")]
+    TooBusy,
+    /// The server does not know the session.
+    #[error("the server does not know this session; it was probably restarted")]
+    SessionUnknown,
+    /// The session was away for too long.
+    #[error("the session was away for longer than the server keeps it")]
+    SessionExpired,
+    /// The server cannot go on from where this side stands, or with the terms that it names.
+    #[error("the server cannot go on from where this session stands, or on the terms of this side")]
+    TermsChanged,
+    /// The server takes only sealed connections.
+    #[error("the server takes only sealed (encrypted) connections, which this side cannot make")]
+    SealedOnly,
+    /// The server takes only plain connections.
+    #[error("the server takes only plain (unencrypted) connections")]
+    PlainOnly,
+    /// The other side sent a handshake message that the protocol does not allow.
+    #[error(
+        "the other side broke the protocol in the handshake; the stream may have been changed on the way"
+    )]
+    Malformed,
+    /// The server does not let this side use a channel that it has used before the server was
+    /// there; only after [`connect_lazily`](crate::Connection::connect_lazily).
+    #[error("the server does not let this side {} on channel {channel}, on which it did before the server was there; the server's `Access` for this key decides", if *sending { "send" } else { "receive" })]
+    NotPermitted {
+        /// The channel.
+        channel: ChannelId,
+        /// Whether it was to send (else to receive).
+        sending: bool,
+    },
+    /// The server does not take a message that was sent before it was there; only after
+    /// [`connect_lazily`](crate::Connection::connect_lazily).
+    #[error(
+        "a message that was sent before the server was there is larger than the {limit} bytes that it takes; send it in pieces, or raise the server's `max_message`"
+    )]
+    MessageTooLarge {
+        /// The most that the server takes, in bytes.
+        limit: u32,
+    },
+    /// The handshake took too long.
+    #[error("the handshake was not done in time; the other side may be no trunkline server, or too busy")]
+    TimedOut,
+    /// The other side hung up in the middle of the handshake.
+    #[error("the other side hung up during the handshake")]
+    Disconnected,
+}
+
+impl HandshakeError {
+    /// Whether another attempt would come to the same.
+    pub(crate) fn is_final(self) -> bool {
+        match self {
+            Self::NotTrunkline | Self::NoCommonVersion | Self::NotAuthorised | Self::BadProof => true,
+            Self::NotPermitted { .. } | Self::MessageTooLarge { .. } => true,
+            Self::SealedOnly | Self::PlainOnly => true,
+            Self::TooBusy | Self::TimedOut | Self::Disconnected | Self::Malformed => false,
+            Self::SessionUnknown | Self::SessionExpired | Self::TermsChanged => false,
+        }
+    }
+
+    pub(super) fn fault(self) -> Fault {
+        match self {
+            Self::NotTrunkline
+            | Self::NoCommonVersion
+            | Self::NotAuthorised
+            | Self::NotPermitted { .. }
+            | Self::MessageTooLarge { .. }
+            | Self::SealedOnly
+            | Self::PlainOnly => Fault::Caller,
+            Self::BadProof => Fault::Peer,
+            _ => Fault::Network,
+        }
+    }
+}

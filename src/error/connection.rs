@@ -1,0 +1,265 @@
+//! How a connection ends, and what its peer has by then.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use super::HandshakeError;
+
+/// The peer did not confirm that it has all that was sent before
+/// [`Connection::close`](crate::Connection::close): the time to linger was over, or the connection
+/// had ended another way.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the peer has not confirmed that it has everything that was sent{}", cause.as_ref().map(|cause| format!(" ({cause})")).unwrap_or_default())]
+pub struct CloseError {
+    pub(crate) cause: Option<ConnectionError>,
+}
+
+impl CloseError {
+    /// How the connection ended.
+    #[must_use]
+    pub fn cause(&self) -> Option<&ConnectionError> {
+        self.cause.as_ref()
+    }
+}
+
+/// Why [`Connection::flush`](crate::Connection::flush) does not know that the peer has everything.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FlushError {
+    /// Not in time. It may still arrive.
+    #[error("the peer has not confirmed in time that it has everything that was sent")]
+    TimedOut,
+    /// The socket is lost, and did not come back in time. What was sent waits, and may still arrive.
+    #[error(
+        "the connection has no socket at the moment, so the peer cannot confirm that it has everything; it is kept until the connection comes back or ends"
+    )]
+    Suspended,
+    /// The connection is over.
+    #[error(transparent)]
+    ConnectionLost(#[from] ConnectionError),
+}
+
+/// Who caused a connection to end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// Nobody: one of the two closed it in good order.
+    None,
+    /// The other side broke the protocol.
+    Peer,
+    /// This side's program asked for what cannot be.
+    Caller,
+    /// The network, or the machine of the other side.
+    Network,
+    /// This library, or the system under it.
+    Library,
+}
+
+/// Why a connection ended; every handle of it reports the same.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectionError {
+    /// This side called [`Connection::close`](crate::Connection::close).
+    #[error("the connection was closed by this side ({code})")]
+    Closed {
+        /// The code that was given.
+        code: CloseCode,
+    },
+    /// The peer closed the connection.
+    #[error("the connection was closed by the peer ({code}){}{reason}", if reason.is_empty() { "" } else { ": " })]
+    ClosedByPeer {
+        /// The peer's code.
+        code: CloseCode,
+        /// The peer's words, at most 255 bytes.
+        reason: String,
+    },
+    /// The peer broke the protocol; it was told so.
+    #[error("the peer broke the protocol ({code}): {what}")]
+    ProtocolViolation {
+        /// The code that the peer was told.
+        code: CloseCode,
+        /// What it did.
+        what: String,
+    },
+    /// Nothing was heard for the heartbeat timeout.
+    #[error("nothing was heard from the peer for {0:?}; it or the network is down")]
+    HeartbeatLost(Duration),
+    /// The socket ended without a CLOSE: the peer's process died or the network failed.
+    #[error("the connection was lost ({kind}): the peer's process or the network failed")]
+    Lost {
+        /// What the system said of it.
+        kind: io::ErrorKind,
+    },
+    /// The session was without a socket for longer than [`resume_grace`](crate::Config::resume_grace),
+    /// or the listener had to make room for others.
+    #[error("the connection was interrupted for longer than its session is kept")]
+    SessionExpired,
+    /// The peer answers and does not know the session: its process was restarted.
+    #[error("the peer does not know this session any more; it was probably restarted")]
+    SessionUnknown,
+    /// The socket was lost, and the peer could not be reached again within
+    /// [`resume_grace`](crate::Config::resume_grace).
+    #[error("the connection was lost, and the peer could not be reached again in time")]
+    PeerUnreachable,
+    /// The socket was lost, and nothing listens any more where the peer was, on this machine: its
+    /// process is gone. See [`local_grace`](crate::Config::local_grace).
+    #[error("the peer's process is gone: nothing listens at its address any more")]
+    PeerGone,
+    /// The server that [`Connection::connect_lazily`](crate::Connection::connect_lazily) was waiting
+    /// for is there, and the two did not come together.
+    #[error("the connection could not be made: {0}")]
+    Refused(HandshakeError),
+    /// This process was forked from the one that made the connection, which still has it. Make a
+    /// connection of its own here.
+    #[error(
+        "the connection belongs to the process that this one was forked from; make a new connection after the fork"
+    )]
+    Forked,
+    /// The I/O thread is gone; see [`IoThread`](crate::IoThread).
+    #[error("the I/O thread of this connection has stopped")]
+    IoThreadStopped,
+}
+
+impl ConnectionError {
+    /// Who caused it.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Closed { .. } => Fault::None,
+            Self::ClosedByPeer { code, .. } => match *code {
+                CloseCode::PROTOCOL_ERROR | CloseCode::FLOW_CONTROL | CloseCode::MESSAGE_TOO_LARGE => {
+                    Fault::Library
+                }
+                CloseCode::NOT_PERMITTED => Fault::Caller,
+                CloseCode::HEARTBEAT_LOST => Fault::Network,
+                _ => Fault::None,
+            },
+            Self::ProtocolViolation { .. } => Fault::Peer,
+            Self::HeartbeatLost(_)
+            | Self::Lost { .. }
+            | Self::SessionExpired
+            | Self::SessionUnknown
+            | Self::PeerUnreachable
+            | Self::PeerGone => Fault::Network,
+            Self::Refused(error) => error.fault(),
+            Self::Forked => Fault::Caller,
+            Self::IoThreadStopped => Fault::Library,
+        }
+    }
+
+    /// The code of the CLOSE that was sent or received, if there was one.
+    #[must_use]
+    pub fn close_code(&self) -> Option<CloseCode> {
+        match self {
+            Self::Closed { code }
+            | Self::ClosedByPeer { code, .. }
+            | Self::ProtocolViolation { code, .. } => Some(*code),
+            Self::HeartbeatLost(_) => Some(CloseCode::HEARTBEAT_LOST),
+            Self::Lost { .. }
+            | Self::SessionExpired
+            | Self::SessionUnknown
+            | Self::PeerUnreachable
+            | Self::PeerGone
+            | Self::Refused(_)
+            | Self::Forked
+            | Self::IoThreadStopped => None,
+        }
+    }
+}
+
+impl From<ConnectionError> for io::Error {
+    fn from(error: ConnectionError) -> Self {
+        let kind = match &error {
+            ConnectionError::Closed { .. } => io::ErrorKind::NotConnected,
+            ConnectionError::ClosedByPeer { .. } => io::ErrorKind::ConnectionAborted,
+            ConnectionError::ProtocolViolation { .. } => io::ErrorKind::InvalidData,
+            ConnectionError::HeartbeatLost(_)
+            | ConnectionError::SessionExpired
+            | ConnectionError::PeerUnreachable => io::ErrorKind::TimedOut,
+            ConnectionError::SessionUnknown | ConnectionError::PeerGone => io::ErrorKind::ConnectionReset,
+            ConnectionError::Refused(HandshakeError::NotAuthorised | HandshakeError::NotPermitted { .. }) => {
+                io::ErrorKind::PermissionDenied
+            }
+            ConnectionError::Refused(_) => io::ErrorKind::ConnectionRefused,
+            // An end of the socket is no end of the channel: a reader must not take it for one.
+            ConnectionError::Lost { kind: io::ErrorKind::UnexpectedEof } => io::ErrorKind::ConnectionReset,
+            ConnectionError::Lost { kind } => *kind,
+            ConnectionError::Forked | ConnectionError::IoThreadStopped => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+/// Why one side closed a connection (protocol, section 2).
+///
+/// 0 to 6 have a name here; 256 and up are the application's own; the rest is reserved.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CloseCode(u16);
+
+impl CloseCode {
+    /// Closed in good order.
+    pub const NORMAL: Self = Self(0);
+    /// The other side broke the protocol.
+    pub const PROTOCOL_ERROR: Self = Self(1);
+    /// The other side sent without credit, or granted too much.
+    pub const FLOW_CONTROL: Self = Self(2);
+    /// The other side sent a message above the limit.
+    pub const MESSAGE_TOO_LARGE: Self = Self(3);
+    /// The other side did what its key does not allow.
+    pub const NOT_PERMITTED: Self = Self(4);
+    /// Nothing was heard for too long.
+    pub const HEARTBEAT_LOST: Self = Self(5);
+    /// The process is ending.
+    pub const SHUTTING_DOWN: Self = Self(6);
+    /// A thread of the other side's program panicked and let go of the connection: what it sent is
+    /// not all that it meant to send. It is one of the application's codes, the last.
+    pub const PANICKED: Self = Self(u16::MAX);
+
+    /// The application's own code `number`, sent as 256 + `number`.
+    ///
+    /// # Panics
+    ///
+    /// If `number` is above 65,278: the code has 16 bits, and the last is
+    /// [`PANICKED`](CloseCode::PANICKED).
+    #[must_use]
+    pub const fn application(number: u16) -> Self {
+        assert!(number < u16::MAX - 256, "an application's close code is 0 to 65278");
+        Self(256 + number)
+    }
+}
+
+impl From<u16> for CloseCode {
+    fn from(code: u16) -> Self {
+        Self(code)
+    }
+}
+
+impl From<CloseCode> for u16 {
+    fn from(code: CloseCode) -> u16 {
+        code.0
+    }
+}
+
+impl fmt::Display for CloseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match *self {
+            Self::NORMAL => "closed normally",
+            Self::PROTOCOL_ERROR => "protocol error",
+            Self::FLOW_CONTROL => "flow control violated",
+            Self::MESSAGE_TOO_LARGE => "message too large",
+            Self::NOT_PERMITTED => "not permitted",
+            Self::HEARTBEAT_LOST => "heartbeat lost",
+            Self::SHUTTING_DOWN => "shutting down",
+            Self::PANICKED => "a thread panicked",
+            Self(code @ 256..) => return write!(f, "application code {}", code - 256),
+            Self(code) => return write!(f, "reserved code {code}"),
+        };
+        f.write_str(name)
+    }
+}
+
+impl fmt::Debug for CloseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CloseCode({}: {self})", self.0)
+    }
+}

@@ -1,0 +1,16 @@
+//! What can go wrong, one type per call.
+//!
+//! Errors of a whole connection are a [`ConnectionError`]; all handles of a connection report the
+//! same one. [`ConnectionError::fault`] says who failed.
+
+mod channel;
+mod connect;
+mod connection;
+mod key;
+mod read;
+
+pub use channel::*;
+pub use connect::*;
+pub use connection::*;
+pub use key::*;
+pub use read::*;

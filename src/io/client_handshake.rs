@@ -1,0 +1,181 @@
+//! A client's side of a handshake, over one socket.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::env::{Env, Reasons, random};
+use super::link::NewSocket;
+use super::place::Place;
+use super::socket::Socket;
+use crate::error::HandshakeError;
+use crate::key::Key;
+use crate::proto::handshake::client::{ClientHandshake, Step as Handshake};
+use crate::proto::handshake::{Asked, Granted};
+
+/// What a handshake wants after a pass.
+pub(crate) enum Step {
+    Wait,
+    /// The server has proved its key; if it is the one that is wanted, [`ClientSide::prove`] goes on.
+    ServerProved,
+    Accepted(Granted),
+    Failed(Failure),
+}
+
+/// Why there is no connection over this socket.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Nothing took the connection at this address.
+    Unreachable(io::Error),
+    /// The handshake came to nothing. What was `verified` was said by the server and nothing else.
+    Handshake { error: HandshakeError, verified: bool },
+}
+
+pub(crate) struct ClientSide {
+    socket: Socket,
+    address: SocketAddr,
+    /// The attempt that it is a part of.
+    pub(crate) dial: Place,
+    key: Key,
+    /// What is said; nothing while the socket connects.
+    talk: Option<ClientHandshake>,
+    out: Vec<u8>,
+    /// How long the handshake may take once there is a connection.
+    timeout: Duration,
+    deadline: Instant,
+    asked: Instant,
+    rtt: Option<Duration>,
+    early: Vec<u8>,
+}
+
+impl ClientSide {
+    /// Begins to connect; not waited for beyond `deadline`.
+    pub(crate) fn connect(
+        address: SocketAddr,
+        dial: Place,
+        key: Key,
+        timeout: Duration,
+        deadline: Instant,
+        now: Instant,
+    ) -> io::Result<Self> {
+        let socket = Socket::tcp(mio::net::TcpStream::connect(address)?);
+        Ok(Self {
+            socket,
+            address,
+            dial,
+            key,
+            talk: None,
+            out: Vec::new(),
+            timeout,
+            deadline,
+            asked: now,
+            rtt: None,
+            early: Vec::new(),
+        })
+    }
+
+    pub(crate) fn register(&mut self, env: &mut Env, place: Place) -> io::Result<()> {
+        env.timers.set(place, Some(self.deadline));
+        self.socket.register(&env.registry, place.token())
+    }
+
+    /// Goes on as far as the socket allows.
+    pub(crate) fn serve(&mut self, reasons: Reasons, place: Place, env: &mut Env) -> Step {
+        if reasons.due && self.deadline <= env.now {
+            return Step::Failed(match self.talk {
+                None => Failure::Unreachable(io::ErrorKind::TimedOut.into()),
+                Some(_) => broken(HandshakeError::TimedOut),
+            });
+        }
+        let step = self.go_on(env);
+        env.timers.set(place, Some(self.deadline));
+        step.unwrap_or_else(|error| {
+            Step::Failed(match self.talk {
+                None => Failure::Unreachable(error),
+                Some(_) => broken(HandshakeError::Disconnected),
+            })
+        })
+    }
+
+    fn go_on(&mut self, env: &mut Env) -> io::Result<Step> {
+        if self.talk.is_none() {
+            if !self.socket.is_connected()? {
+                return Ok(Step::Wait);
+            }
+            if self.socket.is_its_own_peer() {
+                // It leaves no trace at the port, on which a listener may want to listen.
+                self.socket.reset();
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            }
+            let (handshake, hello) = ClientHandshake::new(&self.key, random()?);
+            self.talk = Some(handshake);
+            self.out.extend(hello);
+            self.asked = env.now;
+            self.deadline = self.deadline.min(env.now + self.timeout);
+        }
+        self.flush()?;
+        let mut buffer = [0; 512];
+        loop {
+            let read = match self.socket.read(&mut buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Step::Wait),
+                Err(error) => return Err(error),
+            };
+            let mut input = &buffer[..read];
+            while !input.is_empty() {
+                let Some(handshake) = &mut self.talk else { return Ok(Step::Wait) };
+                match handshake.handle(&mut input, &self.key) {
+                    Handshake::More => {}
+                    Handshake::ServerProved => {
+                        self.rtt = Some(env.now.saturating_duration_since(self.asked));
+                        return Ok(if input.is_empty() {
+                            Step::ServerProved
+                        } else {
+                            // A server says nothing before it was answered.
+                            Step::Failed(broken(HandshakeError::Malformed))
+                        });
+                    }
+                    Handshake::Accepted(granted) => {
+                        self.early = input.to_vec();
+                        return Ok(Step::Accepted(granted));
+                    }
+                    Handshake::Failed { error, verified } => {
+                        return Ok(Step::Failed(Failure::Handshake { error, verified }));
+                    }
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        while !self.out.is_empty() {
+            match self.socket.write(&self.out) {
+                Ok(written) => drop(self.out.drain(..written)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Proves this side's key, and asks for a session.
+    pub(crate) fn prove(&mut self, asked: &Asked) -> io::Result<()> {
+        if let Some(handshake) = &mut self.talk
+            && let Some(proof) = handshake.prove(&self.key, asked)
+        {
+            self.out.extend(proof);
+        }
+        self.flush()
+    }
+
+    /// The socket, for a connection that goes on with it.
+    pub(crate) fn into_socket(self) -> NewSocket {
+        let Self { socket, address, rtt, out, early, .. } = self;
+        NewSocket { socket, peer_addr: Some(address), rtt, ahead: out, early }
+    }
+}
+
+fn broken(error: HandshakeError) -> Failure {
+    Failure::Handshake { error, verified: false }
+}

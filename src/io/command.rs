@@ -1,0 +1,77 @@
+//! What other threads ask of the I/O loop.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+
+use super::accepted::Accepted;
+use super::place::Place;
+use super::shared::Shared;
+use super::socket::Socket;
+use crate::access::Access;
+use crate::address::Address;
+use crate::error::ConnectError;
+use crate::key::Key;
+use crate::options::Options;
+use crate::proto::session::Settings;
+use crate::queue::accept::AcceptQueue;
+use crate::stats::Stats;
+
+pub(crate) enum Command {
+    /// A connection's queues have something for it.
+    Attend(Place),
+    Connect(Box<Connect>),
+    ConnectLazily(Box<ConnectLazily>),
+    Adopt(Box<Adopt>),
+    Listen(Box<Listen>),
+    /// Listens no more.
+    Unlisten(Place),
+    AddKey(Place, Key, Access),
+    RemoveKey(Place, Key),
+    /// A name was looked up for the attempt at this place.
+    Resolved(Place, io::Result<Vec<SocketAddr>>),
+    Stats(Place, Sender<Stats>),
+    /// All connections of this I/O thread end, behind what was sent, by that time; `done` is dropped
+    /// when the last has.
+    Shutdown {
+        until: Option<Instant>,
+        done: Sender<()>,
+    },
+    /// End when the last source is gone.
+    Stop,
+}
+
+/// A client that waits for its connection.
+pub(crate) struct Connect {
+    pub(crate) address: Address,
+    pub(crate) key: Key,
+    pub(crate) options: Options,
+    pub(crate) reply: Sender<Result<Arc<Shared>, ConnectError>>,
+}
+
+/// A client's connection that does not wait for its peer.
+pub(crate) struct ConnectLazily {
+    pub(crate) address: Address,
+    pub(crate) key: Key,
+    pub(crate) options: Options,
+    pub(crate) reply: Sender<Arc<Shared>>,
+}
+
+/// A socket that needs no handshake: one end of a pair.
+pub(crate) struct Adopt {
+    pub(crate) socket: Socket,
+    pub(crate) options: Options,
+    pub(crate) settings: Settings,
+    pub(crate) reply: Sender<io::Result<Arc<Shared>>>,
+}
+
+pub(crate) struct Listen {
+    pub(crate) socket: mio::net::TcpListener,
+    pub(crate) keys: Vec<(Key, Access)>,
+    pub(crate) options: Options,
+    pub(crate) accepted: Arc<AcceptQueue<Accepted>>,
+    pub(crate) reply: Sender<io::Result<(SocketAddr, Place)>>,
+}

@@ -1,0 +1,167 @@
+//! What other threads ask for, besides attention for a connection.
+
+use std::time::{Duration, Instant};
+
+use super::{Driver, Source};
+use crate::error::CloseCode;
+use crate::io::command::{Adopt, Command, Connect, ConnectLazily, Listen as ListenRequest};
+use crate::io::conn::Home;
+use crate::io::dial::{Dial, Goal};
+use crate::io::env::Reasons;
+use crate::io::establish;
+use crate::io::keyring::Credential;
+use crate::io::link::NewSocket;
+use crate::io::listen::Listen;
+use crate::io::place::Place;
+use crate::proto::session::{CloseWish, Farewell};
+
+impl Driver {
+    pub(super) fn obey(&mut self, command: Command) {
+        match command {
+            Command::Attend(place) => self.mark(place, Reasons::CALLED),
+            Command::Connect(connect) => {
+                let Connect { address, key, options, reply } = *connect;
+                let home = Home { address, key, options };
+                let dial = Dial::new(home, Goal::New(reply), self.env.now);
+                let place = self.insert(|_, _| Source::Dial(Box::new(dial)));
+                self.mark(place, Reasons::CALLED);
+            }
+            Command::ConnectLazily(connect) => {
+                let ConnectLazily { address, key, options, reply } = *connect;
+                let mut made = None;
+                let place = self.insert(|place, env| {
+                    let (conn, shared) = establish::lazy(Home { address, key, options }, place, env);
+                    made = Some(shared);
+                    Source::Conn(Box::new(conn))
+                });
+                if let Some(shared) = made {
+                    let _ = reply.send(shared);
+                }
+                self.mark(place, Reasons::CALLED);
+            }
+            Command::Adopt(adopt) => self.adopt(*adopt),
+            Command::Listen(listen) => self.begin_listening(*listen),
+            Command::Unlisten(place) => self.unlisten(place),
+            Command::AddKey(place, key, access) => {
+                let replaced = self.listen(place).and_then(|listen| listen.keys.write().add(key, access));
+                if let Some(replaced) = replaced {
+                    self.end_sessions_of(place, &replaced);
+                }
+            }
+            Command::RemoveKey(place, key) => {
+                let removed = self.listen(place).and_then(|listen| listen.keys.write().remove(&key));
+                if let Some(removed) = removed {
+                    self.end_sessions_of(place, &removed);
+                }
+            }
+            Command::Resolved(place, found) => {
+                let now = self.env.now;
+                if let Some(dial) = self.dial(place) {
+                    dial.handle_resolved(found, now);
+                    self.mark(place, Reasons::CALLED);
+                }
+            }
+            Command::Stats(place, reply) => {
+                if let Some(conn) = self.conn(place) {
+                    let _ = reply.send(conn.stats());
+                }
+            }
+            Command::Shutdown { until, done } => self.shut_down(until, done),
+            Command::Stop => self.stopping = true,
+        }
+    }
+
+    fn adopt(&mut self, adopt: Adopt) {
+        let Adopt { mut socket, options, settings, reply } = adopt;
+        let mut made = None;
+        let mut registered = Ok(());
+        let place = self.insert(|place, env| {
+            registered = socket.register(&env.registry, place.token());
+            let new = NewSocket { socket, peer_addr: None, rtt: None, ahead: Vec::new(), early: Vec::new() };
+            let (conn, shared) = establish::pair_end(new, &options, settings, place, env);
+            made = Some(shared);
+            Source::Conn(Box::new(conn))
+        });
+        if let Err(error) = registered {
+            self.conn_over(place);
+            let _ = reply.send(Err(error));
+        } else if let Some(shared) = made {
+            let _ = reply.send(Ok(shared));
+            self.mark(place, Reasons::CALLED);
+        }
+    }
+
+    fn begin_listening(&mut self, request: ListenRequest) {
+        let ListenRequest { socket, keys, options, accepted, reply } = request;
+        let mut listen = Box::new(Listen::new(socket, keys, options, accepted));
+        let mut registered = Ok(());
+        let mut address = None;
+        let place = self.insert(|place, env| {
+            registered = listen.register(env, place);
+            address = listen.local_addr().ok();
+            Source::Listen(listen)
+        });
+        let result = match (registered, address) {
+            (Ok(()), Some(address)) => Ok((address, place)),
+            (Err(error), _) => Err(error),
+            (Ok(()), None) => Err(std::io::ErrorKind::AddrNotAvailable.into()),
+        };
+        if result.is_err() {
+            self.slots.remove(place);
+        }
+        let _ = reply.send(result);
+    }
+
+    /// No client can come back to a listener that is gone: its sessions end with their sockets.
+    fn unlisten(&mut self, place: Place) {
+        let Some(slot) = self.slots.remove(place) else { return };
+        let Source::Listen(listen) = slot.source else { return };
+        drop(listen.accepted.close());
+        for session in listen.sessions.places() {
+            if self.conn(session).is_some_and(|conn| !conn.orphan()) {
+                self.conn_over(session);
+            }
+        }
+        let strangers: Vec<Place> = self.slots.places().collect();
+        for stranger in strangers {
+            if self.server_of(stranger) == Some(place) {
+                self.slots.remove(stranger);
+            }
+        }
+    }
+
+    fn server_of(&mut self, place: Place) -> Option<Place> {
+        match self.slots.get_mut(place).map(|slot| &slot.source) {
+            Some(Source::Server(server)) => Some(server.listener),
+            _ => None,
+        }
+    }
+
+    /// A key is not accepted any more: its connections end.
+    fn end_sessions_of(&mut self, place: Place, credential: &Credential) {
+        let Some(listen) = self.listen(place) else { return };
+        listen.sessions.forget(credential);
+        let reason = "the key of this connection was removed".to_owned();
+        let wish = CloseWish::Now(Farewell { code: CloseCode::NOT_PERMITTED, reason });
+        let conns: Vec<Place> = self.slots.places().collect();
+        for at in conns {
+            let Some(conn) = self.conn(at) else { continue };
+            if conn.is_of(place, credential) && !conn.close(wish.clone()) {
+                self.conn_over(at);
+            }
+        }
+    }
+
+    /// Every connection ends behind what was sent.
+    fn shut_down(&mut self, until: Option<Instant>, done: crossbeam_channel::Sender<()>) {
+        let linger = until.map_or(Duration::MAX, |until| until.saturating_duration_since(self.env.now));
+        let places: Vec<Place> = self.slots.places().collect();
+        for place in places {
+            let farewell = Farewell { code: CloseCode::SHUTTING_DOWN, reason: String::new() };
+            if let Some(conn) = self.conn(place) {
+                conn.shut_down(CloseWish::Behind { farewell, linger }, &done);
+                self.mark(place, Reasons::CALLED);
+            }
+        }
+    }
+}

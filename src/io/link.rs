@@ -1,0 +1,213 @@
+//! A socket as a connection uses it: what it is ready for, what waits to be written on it alone,
+//! and how fast it drains.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::pace::Pace;
+use super::socket::Socket;
+use crate::proto::replay::Replay;
+use crate::proto::segment::Spare;
+
+/// Slices of one vectored write.
+const SLICES: usize = 128;
+
+/// A socket whose handshake is done.
+pub(crate) struct NewSocket {
+    pub(crate) socket: Socket,
+    pub(crate) peer_addr: Option<SocketAddr>,
+    pub(crate) rtt: Option<Duration>,
+    /// The end of the handshake, which is no part of the stream.
+    pub(crate) ahead: Vec<u8>,
+    /// What came behind the handshake.
+    pub(crate) early: Vec<u8>,
+}
+
+/// What happened to a socket, as the system tells it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Ready {
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    /// The peer's side of the socket has ended, or will.
+    pub(crate) hung_up: bool,
+}
+
+impl Ready {
+    pub(crate) fn of(event: &mio::event::Event) -> Self {
+        let hung_up = event.is_read_closed() || event.is_error();
+        Self { readable: event.is_readable() || hung_up, writable: event.is_writable(), hung_up }
+    }
+
+    pub(crate) fn add(&mut self, more: Self) {
+        self.readable |= more.readable;
+        self.writable |= more.writable;
+        self.hung_up |= more.hung_up;
+    }
+}
+
+/// What a read found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Read {
+    Bytes(usize),
+    /// Nothing, for now.
+    Nothing,
+    /// The end of the peer's half.
+    End,
+}
+
+/// How a write went; how many bytes of the stream that was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wrote {
+    /// All of what was offered.
+    All(usize),
+    /// The socket is full.
+    Part(usize),
+}
+
+pub(crate) struct Link {
+    socket: Socket,
+    pub(crate) peer_addr: Option<SocketAddr>,
+    ahead: Vec<u8>,
+    /// What was read and not handled yet: others had their turn.
+    pub(crate) unhandled: Vec<u8>,
+    /// Until the socket says otherwise.
+    readable: bool,
+    writable: bool,
+    hung_up: bool,
+    pub(crate) pace: Pace,
+    /// What the kernel was last told that it may keep unsent.
+    unsent: u32,
+    /// Nothing more is written, and the socket was told so.
+    finished: bool,
+}
+
+impl Link {
+    pub(crate) fn new(new: NewSocket) -> Self {
+        let NewSocket { socket, peer_addr, rtt, ahead, early } = new;
+        let pace = Pace::new(rtt);
+        let unsent = pace.unsent();
+        socket.limit_unsent(unsent);
+        Self {
+            socket,
+            peer_addr,
+            ahead,
+            unhandled: early,
+            readable: true,
+            writable: true,
+            hung_up: false,
+            pace,
+            unsent,
+            finished: false,
+        }
+    }
+
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// The system tells of the socket. `true`: it takes bytes again after it was full.
+    pub(crate) fn handle_ready(&mut self, ready: Ready) -> bool {
+        self.hung_up |= ready.hung_up;
+        self.readable |= ready.readable;
+        let progress = ready.writable && !self.writable;
+        self.writable |= ready.writable;
+        progress
+    }
+
+    /// Looks at the socket at the next read, whatever it has told.
+    pub(crate) fn look_again(&mut self) {
+        self.readable = true;
+    }
+
+    pub(crate) fn is_readable(&self) -> bool {
+        self.readable || !self.unhandled.is_empty()
+    }
+
+    pub(crate) fn is_writable(&self) -> bool {
+        self.writable && !self.finished
+    }
+
+    /// Returns `true` if all is written that is to be written on this socket before the stream.
+    pub(crate) fn is_clear(&self) -> bool {
+        self.ahead.is_empty()
+    }
+
+    /// Reads with `read`, which has room for `room` bytes.
+    pub(crate) fn read(
+        &mut self,
+        room: usize,
+        read: impl FnOnce(&mut Socket) -> io::Result<usize>,
+    ) -> io::Result<Read> {
+        if !self.readable {
+            return Ok(Read::Nothing);
+        }
+        match read(&mut self.socket) {
+            Ok(0) => {
+                self.readable = false;
+                Ok(Read::End)
+            }
+            Ok(read) => {
+                // Less than there was room for: the socket is empty, and tells when it is not. It has
+                // told already if the peer has hung up, and on other systems it tells only a reader
+                // that has read to the end.
+                if cfg!(unix) && read < room && !self.hung_up {
+                    self.readable = false;
+                }
+                Ok(Read::Bytes(read))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.readable = false;
+                Ok(Read::Nothing)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// One write of as much of the stream as one call takes.
+    pub(crate) fn write(
+        &mut self,
+        replay: &mut Replay,
+        now: Instant,
+        spare: &mut impl Spare,
+    ) -> io::Result<Wrote> {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let mut count = 0;
+        let mut offered = 0;
+        let ahead = Some(&*self.ahead).filter(|ahead| !ahead.is_empty());
+        for part in ahead.into_iter().chain(replay.unwritten()).take(SLICES) {
+            slices[count] = IoSlice::new(part);
+            count += 1;
+            offered += part.len();
+        }
+        let written = match self.socket.write_vectored(&slices[..count]) {
+            Ok(written) => written,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => return Err(error),
+        };
+        let before = written.min(self.ahead.len());
+        if before > 0 {
+            self.ahead.drain(..before);
+        }
+        let stream = written - before;
+        replay.advance(stream, spare);
+        if written == offered {
+            self.pace.took_all(stream);
+            return Ok(Wrote::All(stream));
+        }
+        self.pace.took_part(now, stream);
+        self.writable = false;
+        let unsent = self.pace.unsent();
+        if std::mem::replace(&mut self.unsent, unsent) != unsent {
+            self.socket.limit_unsent(unsent);
+        }
+        Ok(Wrote::Part(stream))
+    }
+
+    /// Nothing more is written.
+    pub(crate) fn finish(&mut self) {
+        if !std::mem::replace(&mut self.finished, true) {
+            self.socket.finish();
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! A listening socket, and the verdict on each client that has proved its key.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::RwLock;
+
+use super::accepted::Accepted;
+use super::conn::{LastWords, terms};
+use super::env::{Env, random};
+use super::keyring::{Credential, Keyring};
+use super::place::Place;
+use super::sessions::{Found, Sessions};
+use super::socket::Socket;
+use super::strangers::Strangers;
+use crate::access::Access;
+use crate::key::Key;
+use crate::options::Options;
+use crate::proto::handshake::server::Proved;
+use crate::proto::handshake::{Grace, Granted, Rights, SessionId, Status};
+use crate::queue::accept::{AcceptQueue, Seat};
+
+/// Connections taken from a listener before others have their turn.
+const ROUND: usize = 64;
+/// When a listener that could not accept (no file descriptors left) tries again.
+const RETRY: Duration = Duration::from_millis(100);
+
+pub(crate) struct Listen {
+    socket: mio::net::TcpListener,
+    pub(crate) options: Options,
+    pub(crate) accepted: Arc<AcceptQueue<Accepted>>,
+    /// Read by the handshakes; no other lock is taken while it is held.
+    pub(crate) keys: Arc<RwLock<Keyring>>,
+    pub(crate) strangers: Strangers,
+    pub(crate) sessions: Sessions,
+    /// Connections that came by this listener and are not over.
+    pub(crate) connections: usize,
+}
+
+/// What a pass over a listener came to.
+pub(crate) struct Arrivals {
+    pub(crate) sockets: Vec<(Socket, SocketAddr)>,
+    /// There may be more.
+    pub(crate) more: bool,
+    /// The system has no room for another: a stranger has to leave.
+    pub(crate) full: bool,
+}
+
+/// What becomes of a client that has proved its key.
+pub(crate) enum Verdict {
+    /// A new connection.
+    New {
+        granted: Granted,
+        seat: Seat<Accepted>,
+    },
+    /// It asks for the session that is there.
+    Resume(Place),
+    /// Its session is closed, and it may not have got the end.
+    LastWords(Box<LastWords>),
+    Refuse(Status),
+}
+
+impl Listen {
+    pub(crate) fn new(
+        socket: mio::net::TcpListener,
+        keys: Vec<(Key, Access)>,
+        options: Options,
+        accepted: Arc<AcceptQueue<Accepted>>,
+    ) -> Self {
+        Self {
+            socket,
+            strangers: Strangers::new(options.pending_handshakes.min(room_for_strangers())),
+            options,
+            accepted,
+            keys: Arc::new(RwLock::new(Keyring::new(keys))),
+            sessions: Sessions::default(),
+            connections: 0,
+        }
+    }
+
+    pub(crate) fn register(&mut self, env: &Env, place: Place) -> io::Result<()> {
+        mio::event::Source::register(&mut self.socket, &env.registry, place.token(), mio::Interest::READABLE)
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Takes what has come.
+    pub(crate) fn serve(&mut self, place: Place, env: &mut Env) -> Arrivals {
+        let mut arrivals = Arrivals { sockets: Vec::new(), more: false, full: false };
+        while arrivals.sockets.len() < ROUND {
+            match self.socket.accept() {
+                Ok((stream, peer)) => arrivals.sockets.push((Socket::tcp(stream), peer)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return arrivals,
+                // One that hung up before it was taken says nothing about the next.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+                    ) => {}
+                Err(_) => {
+                    arrivals.full = true;
+                    env.timers.set(place, Some(env.now + RETRY));
+                    return arrivals;
+                }
+            }
+        }
+        arrivals.more = true;
+        arrivals
+    }
+
+    /// Decides what becomes of a client.
+    pub(crate) fn judge(&mut self, proved: &Proved<Credential>) -> Verdict {
+        let Proved { credential, asked, .. } = proved;
+        if !self.keys.read().contains(credential) {
+            // It was removed while the client proved it.
+            return Verdict::Refuse(Status::NotAuthorised);
+        }
+        if asked.session.is_none() {
+            return self.judge_new(credential, asked.terms.grace);
+        }
+        match self.sessions.find(asked.session, credential) {
+            Found::At(place) => Verdict::Resume(place),
+            Found::Closed(mut words) => {
+                let end = words.at + words.tail.len() as u64;
+                let late = asked.attempt <= words.attempt;
+                if late || asked.terms != words.asked || !(words.at..=end).contains(&asked.offset) {
+                    return Verdict::Refuse(Status::BadTerms);
+                }
+                self.sessions.told(asked.session, asked.attempt);
+                words.tail.drain(..(asked.offset - words.at) as usize);
+                Verdict::LastWords(words)
+            }
+            Found::Expired => Verdict::Refuse(Status::SessionExpired),
+            Found::Unknown => Verdict::Refuse(Status::SessionUnknown),
+        }
+    }
+
+    fn judge_new(&mut self, credential: &Credential, grace: Grace) -> Verdict {
+        let attached = self.connections - self.sessions.count_away();
+        if attached >= self.options.max_connections {
+            return Verdict::Refuse(Status::TooBusy);
+        }
+        let Some(seat) = self.accepted.seat() else { return Verdict::Refuse(Status::TooBusy) };
+        let mut terms = terms(&self.options);
+        terms.grace = terms.grace.min(grace);
+        let session = if terms.grace.is_none() { Ok(SessionId::NONE) } else { random().map(SessionId) };
+        let Ok(session) = session else { return Verdict::Refuse(Status::TooBusy) };
+        let access = credential.access();
+        let rights = Rights { interrupt: access.interrupt, send: access.send, receive: access.receive };
+        Verdict::New { granted: Granted { session, offset: 0, terms, rights }, seat }
+    }
+}
+
+/// However a listener ends, no thread waits for it after.
+impl Drop for Listen {
+    fn drop(&mut self) {
+        drop(self.accepted.close());
+    }
+}
+
+/// A stranger holds a file descriptor, and there must be some left for those that are none.
+fn room_for_strangers() -> usize {
+    #[cfg(unix)]
+    {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        limit.map_or(usize::MAX, |limit| (limit / 4).max(16).try_into().unwrap_or(usize::MAX))
+    }
+    #[cfg(not(unix))]
+    {
+        usize::MAX
+    }
+}

@@ -1,0 +1,85 @@
+//! What is accepted before the peer is there, by this side's own limits. Nothing is encoded until
+//! then.
+
+use std::collections::VecDeque;
+
+use super::channel::{Channel, Item};
+use super::notes::{MOST, sum};
+use super::payload::{Payload, Priority, Refused};
+use crate::proto::credit::cost;
+use crate::proto::frame::End;
+
+#[derive(Debug, Default)]
+pub(super) struct Unmet {
+    /// By place, in the order in which it was accepted.
+    pub(super) items: VecDeque<(usize, Item)>,
+    /// Bytes of each lane, as they will be counted there.
+    queued: [usize; 2],
+}
+
+impl Unmet {
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.queued.iter().sum()
+    }
+
+    pub(super) fn offer(
+        &mut self,
+        channel: &mut Channel,
+        place: usize,
+        payload: Payload<'_>,
+        limit: usize,
+    ) -> Result<(), Refused> {
+        let len = payload.as_slice().len();
+        let queued = &mut self.queued[channel.lane as usize];
+        if *queued >= limit {
+            return Err(Refused::QueueFull);
+        }
+        let spent = cost(len).min(channel.credit.get());
+        // One that is larger than the window is accepted alone.
+        if spent == 0 || spent < cost(len) && channel.messages > 0 {
+            return Err(Refused::Credit);
+        }
+        let _ = channel.credit.spend(spent);
+        channel.began(len);
+        *queued += cost(len) as usize;
+        self.items.push_back((place, Item::Message(payload.to_bytes(0))));
+        Ok(())
+    }
+
+    pub(super) fn end(&mut self, channel: &mut Channel, place: usize, end: End) {
+        match self.last_note(channel, place, |item| matches!(item, Item::End(_))) {
+            Some(Item::End(last)) => *last = end,
+            _ => self.items.push_back((place, Item::End(end))),
+        }
+    }
+
+    pub(super) fn gap(&mut self, channel: &mut Channel, place: usize, messages: u64, bytes: u64) {
+        match self.last_note(channel, place, |item| matches!(item, Item::Gap { .. })) {
+            Some(Item::Gap { messages: m, bytes: b }) => (*m, *b) = sum(Some((*m, *b)), messages, bytes),
+            _ => self.items.push_back((place, Item::Gap { messages, bytes })),
+        }
+    }
+
+    /// The last note of a kind of a channel, where it has so many at its end that the next one is
+    /// merged with it. Else the next one counts.
+    fn last_note(
+        &mut self,
+        channel: &mut Channel,
+        place: usize,
+        kind: impl Fn(&Item) -> bool,
+    ) -> Option<&mut Item> {
+        if channel.notes < MOST {
+            channel.notes += 1;
+            return None;
+        }
+        let notes = self.items.iter_mut().rev().filter(|(of, _)| *of == place).map(|(_, item)| item);
+        let mut notes = notes.take_while(|item| matches!(item, Item::End(_) | Item::Gap { .. }));
+        notes.find(|item| kind(item))
+    }
+}
+
+const _: () = assert!(Priority::Urgent as usize == 0 && Priority::Normal as usize == 1);

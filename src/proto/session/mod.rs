@@ -1,0 +1,679 @@
+//! A session: frames, credit, liveness and close, put together. The driver talks to this.
+//!
+//! The driver's contract:
+//!
+//! ```text
+//! session.handle_input(now, bytes, &mut deliver)     what the socket had; or handle_payload, handle_timeout
+//! session.exchange(&mut wishes, exchange)            with the send queue locked, after every input:
+//!                                                    what the application wants and what arrived act on
+//!                                                    each other, and what is to be sent comes out
+//! session.take_news(), session.ended(), session.deadline()
+//! ```
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::credit::Credit;
+use super::frame::Control;
+use super::handshake::Terms;
+use super::inbound::{
+    Budget, Deliver, Due, Effects, Inbound, Limits, PeerRights, Runs, Stop, Taken, Waiting,
+};
+use super::liveness::{Heartbeat, Liveness};
+use super::outbound::{Conflict, Mark, Outbound};
+use super::segment::{Segment, Spare};
+use super::violation::Violation;
+use crate::error::{CloseCode, ConnectionError};
+use crate::id::{ChannelId, ChannelSet};
+
+mod life;
+mod owed;
+
+pub(crate) use life::Farewell;
+use life::{Life, Said};
+use owed::{Acks, Frames, Owed};
+
+/// What may go unacknowledged above the replay limit before it breaks the protocol (section 6).
+const BACKLOG: u64 = 1 << 20;
+
+/// Both sides' grants and rights, as the handshake settled them, and this side's own limits.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) ours: Terms,
+    pub(crate) theirs: Terms,
+    pub(crate) we_may_send: ChannelSet,
+    pub(crate) peer_may_send: ChannelSet,
+    pub(crate) peer_may_interrupt: bool,
+    pub(crate) send_queue: usize,
+    /// What unfinished, and whole unread, messages may hold above the windows.
+    pub(crate) reserves: u64,
+    pub(crate) excess: u64,
+    pub(crate) heartbeat: Option<(Duration, Duration)>,
+    pub(crate) replay_limit: u64,
+    /// The session outlives a lost socket.
+    pub(crate) resumable: bool,
+}
+
+impl Settings {
+    fn limits(&self) -> Limits {
+        Limits {
+            window: Credit::new(self.ours.window).unwrap_or_default(),
+            max_message: self.ours.max_message,
+            reserves: self.reserves,
+            excess: self.excess,
+        }
+    }
+
+    fn peer_rights(&self) -> PeerRights {
+        PeerRights { send: self.peer_may_send, receive: self.we_may_send, interrupt: self.peer_may_interrupt }
+    }
+}
+
+/// What the peer says to the application outside the channels. Merged, so that it is no queue.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    pub(crate) interrupt: bool,
+    pub(crate) waiting: Vec<Waiting>,
+}
+
+/// A call that waits for the peer to have what was accepted before it.
+#[derive(Debug)]
+pub(crate) struct Flush {
+    pub(crate) ticket: u64,
+    pub(crate) mark: Mark,
+    /// Where that ends in the stream, once it is all in there.
+    pub(crate) offset: Option<u64>,
+}
+
+/// How the application ends a connection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum CloseWish {
+    /// CLOSE goes behind what was accepted, and the peer has so long to confirm it all.
+    Behind { farewell: Farewell, linger: Duration },
+    /// CLOSE goes now; what waits is dropped.
+    Now(Farewell),
+}
+
+impl CloseWish {
+    pub(crate) fn code(&self) -> CloseCode {
+        match self {
+            Self::Behind { farewell, .. } | Self::Now(farewell) => farewell.code,
+        }
+    }
+}
+
+/// What the application asked for since the last exchange.
+#[derive(Debug, Default)]
+pub(crate) struct Wishes {
+    pub(crate) close: Option<CloseWish>,
+    pub(crate) interrupt: bool,
+    pub(crate) taken: Vec<Taken>,
+    pub(crate) stops: Vec<Stop>,
+    pub(crate) reads: Vec<Reads>,
+}
+
+/// A reader of this side waits on a channel, or no longer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Reads {
+    pub(crate) channel: ChannelId,
+    pub(crate) waiting: bool,
+    /// After so many messages, where it is not for this side to count: a relay passes a count on.
+    pub(crate) count: Option<u32>,
+}
+
+/// How much may be taken for the socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Room {
+    /// Nothing: the socket is full, or there is none.
+    None,
+    /// Control frames and what is urgent, and about so many bytes of the rest.
+    Bytes(usize),
+}
+
+/// What an exchange works with.
+pub(crate) struct Exchange<'a, S> {
+    pub(crate) now: Instant,
+    pub(crate) outbound: &'a mut Outbound,
+    /// Those that are done are taken out.
+    pub(crate) flushes: &'a mut Vec<Flush>,
+    pub(crate) room: Room,
+    pub(crate) spare: &'a mut S,
+    /// What is to be sent is appended.
+    pub(crate) segments: &'a mut VecDeque<Segment>,
+    pub(crate) output: &'a mut Output,
+}
+
+/// What comes out of an exchange besides what is to be sent.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    /// The places of the channels that have room again, and of those whose run was stopped.
+    pub(crate) room: Vec<usize>,
+    pub(crate) stopped: Vec<usize>,
+    /// From which cost on the application is to report what it takes of a channel.
+    pub(crate) reports: Vec<(ChannelId, u32)>,
+    /// Data waits for the peer's ACK.
+    pub(crate) held: bool,
+}
+
+/// This side's stream.
+#[derive(Debug)]
+struct Stream {
+    /// Bytes handed to the driver.
+    sent: u64,
+    /// How much of it the peer has told that it has.
+    peer_has: u64,
+    /// How much may be unacknowledged before data waits.
+    limit: u64,
+}
+
+impl Stream {
+    fn unacknowledged(&self) -> u64 {
+        self.sent - self.peer_has
+    }
+
+    fn push(&mut self, bytes: Vec<u8>, out: &mut VecDeque<Segment>) {
+        self.sent += bytes.len() as u64;
+        out.push_back(Segment::Frames(bytes));
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    inbound: Inbound,
+    liveness: Liveness,
+    rtt: Option<Duration>,
+    stream: Stream,
+    acks: Acks,
+    owed: Owed,
+    news: News,
+    /// Both sides have agreed that the session outlives its sockets: they acknowledge.
+    resumable: bool,
+    /// There is no way to another socket, whatever was agreed.
+    mortal: bool,
+    life: Life,
+    /// Where the peer's stream ends, ACKs aside, once its CLOSE has come.
+    peer_end: Option<u64>,
+    ended: Option<ConnectionError>,
+}
+
+impl Session {
+    /// A session and its sending half.
+    pub(crate) fn new(now: Instant, settings: &Settings) -> (Self, Outbound) {
+        let theirs = Credit::new(settings.theirs.window).unwrap_or_default();
+        let outbound =
+            Outbound::new(settings.we_may_send, theirs, settings.theirs.max_message, settings.send_queue);
+        (Self::with_settings(now, settings), outbound)
+    }
+
+    /// A session whose peer is not there yet: what is sent waits, within this side's own limits.
+    pub(crate) fn unmet(now: Instant, settings: &Settings) -> (Self, Outbound) {
+        let ours = Credit::new(settings.ours.window).unwrap_or_default();
+        let outbound = Outbound::unmet(ours, settings.ours.max_message, settings.send_queue);
+        (Self::with_settings(now, settings), outbound)
+    }
+
+    fn with_settings(now: Instant, settings: &Settings) -> Self {
+        Self {
+            inbound: Inbound::new(settings.limits(), settings.peer_rights()),
+            liveness: Liveness::new(now, settings.heartbeat),
+            rtt: None,
+            stream: Stream { sent: 0, peer_has: 0, limit: settings.replay_limit },
+            acks: Acks::new(),
+            owed: Owed::default(),
+            news: News::default(),
+            resumable: settings.resumable,
+            mortal: false,
+            life: Life::Running,
+            peer_end: None,
+            ended: None,
+        }
+    }
+
+    // ---- what the socket has
+
+    /// Takes the next bytes of the peer's stream, cut anywhere, from the front of `input`. What is
+    /// left when the budget is spent is for the next call.
+    pub(crate) fn handle_input(
+        &mut self,
+        now: Instant,
+        input: &mut &[u8],
+        budget: &mut Budget,
+        out: &mut impl Deliver,
+    ) {
+        self.liveness.handle_alive(now);
+        if !self.life.listens() {
+            *input = &[];
+            return;
+        }
+        let result = self.inbound.handle(input, budget, out);
+        if result.is_err() {
+            *input = &[];
+        }
+        self.handled(result);
+    }
+
+    /// See [`Inbound::expects_large`].
+    pub(crate) fn expects_large(&self) -> bool {
+        self.inbound.expects_large()
+    }
+
+    /// The buffer of a large payload that is arriving: see [`Inbound::payload_buffer`].
+    pub(crate) fn payload_buffer(&mut self) -> Option<&mut Vec<u8>> {
+        if self.life.listens() { self.inbound.payload_buffer() } else { None }
+    }
+
+    /// Takes what the driver appended to the payload buffer: `new` bytes.
+    pub(crate) fn handle_payload(&mut self, now: Instant, new: usize, out: &mut impl Deliver) {
+        self.liveness.handle_alive(now);
+        let result = self.inbound.handle_payload(new, out);
+        self.handled(result);
+    }
+
+    fn handled(&mut self, result: Result<(), Violation>) {
+        if self.peer_end.is_none() && self.inbound.is_closed() {
+            self.peer_end = Some(self.inbound.received());
+        }
+        if let Err(violation) = result {
+            self.fail(&violation);
+        }
+    }
+
+    /// The socket took bytes again after it was full, so the peer's side lives.
+    pub(crate) fn handle_write_progress(&mut self, now: Instant) {
+        self.liveness.handle_alive(now);
+    }
+
+    /// Looks at the clock. `Err`: the socket is to be given up, since nothing was heard for so long.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Result<(), Duration> {
+        // A side that has said CLOSE neither asks nor answers.
+        if !self.life.sends() {
+            return Ok(());
+        }
+        match self.liveness.poll(now) {
+            Heartbeat::Idle => Ok(()),
+            Heartbeat::Ask => {
+                self.owed.pings.want();
+                Ok(())
+            }
+            Heartbeat::Dead if self.resumable && !self.mortal => Err(self.liveness.timeout()),
+            Heartbeat::Dead => {
+                let reason = "nothing was heard from you".to_owned();
+                self.ended.get_or_insert(ConnectionError::HeartbeatLost(self.liveness.timeout()));
+                self.life.part(Farewell { code: CloseCode::HEARTBEAT_LOST, reason });
+                Ok(())
+            }
+        }
+    }
+
+    // ---- the exchange
+
+    /// What the application wants and what arrived act on the sending half, and what is to be sent
+    /// comes out. To be called after every input, with the send queue locked.
+    pub(crate) fn exchange<S: Spare>(&mut self, wishes: &mut Wishes, exchange: Exchange<'_, S>) {
+        let Exchange { now, outbound, flushes, room, spare, segments, output } = exchange;
+        self.hear_application(wishes);
+        self.apply_effects(now, outbound, spare, output);
+        self.check_flushes(outbound, flushes);
+        while let Some(Due { channel, credit, report_at }) = self.inbound.poll_due() {
+            output.reports.push((channel, report_at));
+            if let Some(bytes) = credit {
+                self.owed.credit(channel, bytes);
+            }
+        }
+        if let Room::Bytes(most) = room {
+            let unacknowledged = if self.resumable { self.stream.unacknowledged() } else { 0 };
+            let left = self.stream.limit.saturating_sub(unacknowledged);
+            self.transmit(now, outbound, most.min(left.try_into().unwrap_or(usize::MAX)), spare, segments);
+            output.held = left == 0;
+        }
+    }
+
+    fn hear_application(&mut self, wishes: &mut Wishes) {
+        // Mostly there is one thing or none, for which a loop is cheaper than a drain.
+        while let Some(taken) = wishes.taken.pop() {
+            self.inbound.handle_taken(taken);
+        }
+        if !wishes.stops.is_empty() {
+            wishes.stops.drain(..).for_each(|stop| self.owed.stop(stop));
+        }
+        if !wishes.reads.is_empty() {
+            wishes.reads.drain(..).for_each(|reads| self.owed.reader(reads));
+        }
+        if std::mem::take(&mut wishes.interrupt) {
+            self.owed.interrupt();
+        }
+        match wishes.close.take() {
+            Some(CloseWish::Behind { farewell, .. }) => {
+                self.ended.get_or_insert(ConnectionError::Closed { code: farewell.code });
+                self.life.close(farewell);
+            }
+            Some(CloseWish::Now(farewell)) => {
+                self.ended.get_or_insert(ConnectionError::Closed { code: farewell.code });
+                self.life.hurry(farewell);
+            }
+            None => {}
+        }
+    }
+
+    /// Lets what arrived act on the sending half.
+    fn apply_effects(
+        &mut self,
+        now: Instant,
+        outbound: &mut Outbound,
+        spare: &mut impl Spare,
+        output: &mut Output,
+    ) {
+        let wants_ack = self.inbound.take_wants_ack();
+        if wants_ack && self.resumable {
+            self.acks.owe(now);
+        }
+        let effects = self.inbound.take_effects();
+        let arrived = wants_ack || effects.is_some();
+        if let Some(effects) = effects {
+            self.apply(effects, now, outbound, spare, output);
+        }
+        let unacknowledged = self.stream.unacknowledged();
+        if arrived && self.resumable && unacknowledged > self.stream.limit + BACKLOG {
+            self.fail(&Violation::Unacknowledged(unacknowledged));
+        }
+    }
+
+    fn apply(
+        &mut self,
+        effects: Effects,
+        now: Instant,
+        outbound: &mut Outbound,
+        spare: &mut impl Spare,
+        output: &mut Output,
+    ) {
+        if let Some(number) = effects.ping {
+            self.owed.pong(number);
+        }
+        if let Some(number) = effects.pong
+            && let Some((offset, rtt)) = self.owed.pings.handle_pong(number, now)
+        {
+            self.rtt = Some(rtt);
+            self.stream.peer_has = self.stream.peer_has.max(offset);
+        }
+        for (channel, bytes) in effects.credits {
+            match outbound.handle_credit(channel, bytes, spare) {
+                Ok(place) => output.room.extend(place),
+                Err(violation) => self.fail(&violation),
+            }
+        }
+        for stop in effects.stops {
+            output.stopped.extend(outbound.handle_stop(stop, spare));
+        }
+        for waiting in effects.waiting {
+            outbound.handle_waiting(waiting);
+            self.news.waiting.push(waiting);
+        }
+        match effects.ack {
+            Some(offset) if offset > self.stream.sent => {
+                self.fail(&Violation::AckOutOfRange { offset, sent: self.stream.sent });
+            }
+            Some(offset) => self.stream.peer_has = self.stream.peer_has.max(offset),
+            None => {}
+        }
+        self.news.interrupt |= effects.interrupt;
+        if let Some((code, reason)) = effects.close {
+            self.ended.get_or_insert(ConnectionError::ClosedByPeer { code, reason });
+            self.life.answer();
+            self.acks.owe_now(now);
+        }
+    }
+
+    fn check_flushes(&mut self, outbound: &mut Outbound, flushes: &mut Vec<Flush>) {
+        flushes.retain_mut(|flush| {
+            if flush.offset.is_none() && outbound.has_passed(&mut flush.mark) {
+                flush.offset = Some(self.stream.sent);
+            }
+            let Some(offset) = flush.offset else { return true };
+            let waits = self.stream.peer_has < offset;
+            if waits {
+                // An ACK may take its time; a PING is answered at once, behind everything before it.
+                self.owed.pings.want_behind(offset);
+            }
+            waits
+        });
+    }
+
+    fn fail(&mut self, violation: &Violation) {
+        let (code, what) = (violation.close_code(), violation.to_string());
+        let reason = format!("you sent {what}");
+        self.ended.get_or_insert(ConnectionError::ProtocolViolation { code, what });
+        self.life.part(Farewell { code, reason });
+    }
+
+    /// The two cannot go on together: the peer is told so, ahead of all that waits.
+    pub(crate) fn refuse(&mut self, cause: ConnectionError, reason: &str) {
+        self.ended.get_or_insert(cause);
+        self.life.part(Farewell { code: CloseCode::NORMAL, reason: reason.to_owned() });
+    }
+
+    /// What was accepted and is not out yet gets no more time: CLOSE goes now.
+    pub(crate) fn hurry(&mut self, farewell: Farewell) {
+        self.life.hurry(farewell);
+    }
+
+    // ---- what goes out
+
+    /// The next segments for the socket: control first, then what is urgent, then about `most`
+    /// bytes of the rest; with a `most` of 0 control alone, whatever is urgent.
+    fn transmit(
+        &mut self,
+        now: Instant,
+        outbound: &mut Outbound,
+        most: usize,
+        spare: &mut impl Spare,
+        out: &mut VecDeque<Segment>,
+    ) {
+        let (farewell, said) = match &self.life {
+            Life::Running | Life::Draining(_) => {
+                self.send_control(now, spare, out);
+                if most > 0 {
+                    self.stream.sent += outbound.take(most, spare, out) as u64;
+                }
+                match &self.life {
+                    Life::Draining(farewell) if outbound.is_flushed() => {
+                        (farewell, Said { end: 0, complete: true, resumable: true })
+                    }
+                    _ => return,
+                }
+            }
+            Life::Answering(farewell) => {
+                let complete = outbound.is_flushed();
+                outbound.clear();
+                (farewell, Said { end: 0, complete, resumable: true })
+            }
+            Life::Parting(farewell) => {
+                outbound.clear();
+                (farewell, Said { end: 0, complete: false, resumable: false })
+            }
+            Life::Said(_) => return self.send_ack(now, spare, out),
+            Life::Broken => return,
+        };
+        let Farewell { code, reason } = farewell.clone();
+        self.send_ack(now, spare, out);
+        let mut bytes = spare.take(512);
+        Control::Close { code, reason }.encode(&mut bytes);
+        self.stream.push(bytes, out);
+        self.life = Life::Said(Said { end: self.stream.sent, ..said });
+    }
+
+    /// An ACK alone, if one is due.
+    fn send_ack(&mut self, now: Instant, spare: &mut impl Spare, out: &mut VecDeque<Segment>) {
+        if self.is_ack_due(now) {
+            let received = self.inbound.received();
+            let mut bytes = spare.take(16);
+            Control::Ack(received).encode(&mut bytes);
+            self.stream.push(bytes, out);
+            self.acks.tell(received);
+        }
+    }
+
+    fn is_ack_due(&self, now: Instant) -> bool {
+        self.must_acknowledge() && self.acks.is_due(now, self.inbound.received())
+    }
+
+    /// Sessions that end with their socket need no ACK but that of the peer's CLOSE.
+    fn must_acknowledge(&self) -> bool {
+        self.resumable || self.peer_end.is_some()
+    }
+
+    fn send_control(&mut self, now: Instant, spare: &mut impl Spare, out: &mut VecDeque<Segment>) {
+        let mut frames = Frames::new(spare);
+        self.owed.encode(&self.inbound, &mut frames);
+        if self.must_acknowledge() && self.acks.is_due(now, self.inbound.received()) {
+            frames.put(&Control::Ack(self.inbound.received()));
+            self.acks.tell(self.inbound.received());
+        }
+        if self.owed.encode_ping(self.stream.sent, now, &mut frames) {
+            self.liveness.handle_asked(now);
+        }
+        if let Some(bytes) = frames.into_bytes() {
+            self.stream.push(bytes, out);
+        }
+    }
+
+    /// When `handle_timeout` or, if the driver can send (`writable`), `exchange` wants to be
+    /// called, if nothing happens before. What cannot be sent is not waited for by the clock.
+    pub(crate) fn deadline(&self, writable: bool) -> Option<Instant> {
+        let ack = self.acks.deadline().filter(|_| writable && self.must_acknowledge());
+        let heartbeat = self.liveness.deadline().filter(|_| self.life.sends());
+        [heartbeat, ack].into_iter().flatten().min()
+    }
+
+    // ---- one socket after the other
+
+    /// There is a socket again. Each side knows from the handshake what the other has received: the
+    /// peer so much of our stream.
+    pub(crate) fn handle_resumed(&mut self, now: Instant, peer_has: u64) {
+        self.stream.peer_has = self.stream.peer_has.max(peer_has);
+        self.liveness.restart(now);
+        self.owed.pings.restart();
+        self.acks.tell(self.inbound.received());
+    }
+
+    /// The peer is there for the first time, of which the session knew nothing so far.
+    pub(crate) fn meet(
+        &mut self,
+        settings: &Settings,
+        outbound: &mut Outbound,
+        spare: &mut impl Spare,
+    ) -> Result<(), Conflict> {
+        self.resumable = settings.resumable;
+        self.inbound.meet(settings.peer_rights());
+        let window = Credit::new(settings.theirs.window).unwrap_or_default();
+        outbound.meet(settings.we_may_send, window, settings.theirs.max_message, spare)
+    }
+
+    /// A client's first frame on every socket: an ACK tells the server that the Accept came through.
+    pub(crate) fn announce(&mut self, now: Instant) {
+        if self.resumable {
+            self.acks.owe_now(now);
+        }
+    }
+
+    /// From now on a lost socket is the end: there is no way to another. The peer does not know, so
+    /// it is told what was received as before.
+    pub(crate) fn set_mortal(&mut self) {
+        self.mortal = true;
+    }
+
+    /// Returns `true` if another socket could still be of use.
+    pub(crate) fn may_resume(&self) -> bool {
+        self.resumable && !self.mortal && self.life.may_resume()
+    }
+
+    // ---- what it has come to
+
+    /// What the peer says to the application outside the channels.
+    pub(crate) fn take_news(&mut self) -> News {
+        std::mem::take(&mut self.news)
+    }
+
+    /// Why the session is over, once it is: nothing more will be delivered.
+    pub(crate) fn ended(&self) -> Option<&ConnectionError> {
+        self.ended.as_ref()
+    }
+
+    /// Returns `true` once our CLOSE has been handed to the driver.
+    pub(crate) fn close_said(&self) -> bool {
+        self.life.said().is_some()
+    }
+
+    /// Returns `true` once the peer's CLOSE has come.
+    pub(crate) fn close_received(&self) -> bool {
+        self.peer_end.is_some()
+    }
+
+    /// Returns `true` if nothing more is sent on this socket: both CLOSEs were exchanged and the
+    /// peer's was acknowledged, or the session broke.
+    pub(crate) fn is_done_sending(&self) -> bool {
+        match self.life {
+            Life::Said(Said { resumable: false, .. }) | Life::Broken => true,
+            Life::Said(_) => self.peer_end.is_some_and(|end| self.acks.told() >= end),
+            _ => false,
+        }
+    }
+
+    /// Returns `true` if the peer broke the rules after the end: there is nothing left to wait for.
+    pub(crate) fn is_broken(&self) -> bool {
+        matches!(self.life, Life::Broken)
+    }
+
+    /// Returns `true` if an ACK covers our CLOSE.
+    pub(crate) fn is_confirmed(&self) -> bool {
+        self.life.said().is_some_and(|said| self.stream.peer_has >= said.end)
+    }
+
+    /// Returns `true` if the peer has all that the application sent.
+    pub(crate) fn is_delivered(&self) -> bool {
+        self.is_confirmed() && self.life.said().is_some_and(|said| said.complete)
+    }
+
+    /// How many bytes of our stream were handed to the driver.
+    pub(crate) fn sent(&self) -> u64 {
+        self.stream.sent
+    }
+
+    /// How much of our stream the peer has told that it has.
+    pub(crate) fn peer_has(&self) -> u64 {
+        self.stream.peer_has
+    }
+
+    /// The last round trip that was measured.
+    pub(crate) fn rtt(&self) -> Option<Duration> {
+        self.rtt
+    }
+
+    pub(crate) fn set_rtt(&mut self, rtt: Duration) {
+        self.rtt = Some(rtt);
+    }
+
+    /// The receiving half.
+    pub(crate) fn inbound(&self) -> &Inbound {
+        &self.inbound
+    }
+
+    /// Returns `true` if a STOP has come that has not acted on the sending half.
+    pub(crate) fn has_stops(&self) -> bool {
+        self.inbound.has_stops()
+    }
+
+    /// What the receive queues are told of runs.
+    pub(crate) fn take_runs(&mut self) -> Runs {
+        self.inbound.take_runs()
+    }
+
+    /// Returns `true` if something was merged with others and not handed over yet.
+    pub(crate) fn has_merged(&self) -> bool {
+        self.inbound.has_merged()
+    }
+
+    /// Hands over what was merged with others where enough was read by now.
+    pub(crate) fn poll_merged(&mut self, out: &mut impl Deliver) {
+        self.inbound.poll_merged(out);
+    }
+}

@@ -1,0 +1,262 @@
+//! Those that wait for a queue: blocked threads, tokens to select on, and tasks. They are three
+//! kinds of entry in one list, so whatever can be waited for with one can be waited for with all.
+//!
+//! Entries are made and taken out under the queue's lock. What wakes them runs after every lock was
+//! let go: a task's waker is the user's code.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Waker;
+
+use super::sync::{AtomicIsize, Condvar, Ordering::Relaxed};
+
+/// One that waits.
+#[derive(Debug)]
+enum Waiter {
+    /// A thread that sleeps with the queue's lock.
+    Thread(Arc<Condvar>),
+    /// A channel that has a token while there may be something; it stays in the list.
+    Token(crossbeam_channel::Sender<()>),
+    Task(Waker),
+}
+
+/// What is to be woken once no lock is held.
+#[derive(Debug, Default)]
+#[must_use]
+pub(crate) struct Wakes(Vec<Wake>);
+
+#[derive(Debug)]
+enum Wake {
+    Thread(Arc<Condvar>),
+    Task(Waker),
+}
+
+impl Wakes {
+    /// Wakes them all. No lock may be held.
+    #[inline]
+    pub(crate) fn run(&mut self) {
+        if !self.0.is_empty() {
+            self.run_all();
+        }
+    }
+
+    #[cold]
+    fn run_all(&mut self) {
+        for wake in self.0.drain(..) {
+            match wake {
+                Wake::Thread(thread) => {
+                    thread.notify_one();
+                }
+                Wake::Task(task) => task.wake(),
+            }
+        }
+    }
+}
+
+/// How many threads sleep for the receive queues of an I/O thread: what tells whether the role of
+/// running the loop may be left free. A thread counts before it calls the I/O thread, and the count is
+/// read where the role is given up, both under the schedule's lock, which orders them; so `Relaxed`
+/// is enough. Read anywhere else it is a hint.
+#[derive(Debug, Default)]
+pub(crate) struct Sleepers(AtomicIsize);
+
+impl Sleepers {
+    pub(crate) fn is_zero(&self) -> bool {
+        self.0.load(Relaxed) <= 0
+    }
+
+    fn add(&self, change: isize) {
+        if change != 0 {
+            self.0.fetch_add(change, Relaxed);
+        }
+    }
+}
+
+/// A list of those that all want to know when something is there. A thread counts as a sleeper from
+/// when it enters the list until it leaves it, however it does.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters {
+    list: Vec<Waiter>,
+    sleepers: Option<Arc<Sleepers>>,
+}
+
+impl Waiters {
+    /// A list whose threads count.
+    pub(crate) fn counted(sleepers: &Arc<Sleepers>) -> Self {
+        Self { list: Vec::new(), sleepers: Some(Arc::clone(sleepers)) }
+    }
+
+    fn count(&self, change: isize) {
+        if let Some(sleepers) = &self.sleepers {
+            sleepers.add(change);
+        }
+    }
+
+    /// The thread that calls is about to sleep on `condvar`.
+    pub(crate) fn add_thread(&mut self, condvar: &Arc<Condvar>) {
+        self.list.push(Waiter::Thread(Arc::clone(condvar)));
+        self.count(1);
+    }
+
+    /// The thread sleeps no more.
+    pub(crate) fn remove_thread(&mut self, condvar: &Arc<Condvar>) {
+        let before = self.list.len();
+        self.list.retain(|waiter| !matches!(waiter, Waiter::Thread(thread) if Arc::ptr_eq(thread, condvar)));
+        self.count(self.list.len() as isize - before as isize);
+    }
+
+    /// A task wants to be woken once.
+    pub(crate) fn add_task(&mut self, task: &Waker) {
+        let same = |waiter: &Waiter| matches!(waiter, Waiter::Task(known) if known.will_wake(task));
+        if !self.list.iter().any(same) {
+            self.list.push(Waiter::Task(task.clone()));
+        }
+    }
+
+    /// A channel for a token.
+    pub(crate) fn add_token(&mut self, token: crossbeam_channel::Sender<()>) {
+        self.list.push(Waiter::Token(token));
+    }
+
+    /// Something is there. Threads and tasks leave the list. Returns `true` if a thread did.
+    pub(crate) fn notify(&mut self, wakes: &mut Wakes) -> bool {
+        if self.list.is_empty() {
+            return false;
+        }
+        let mut threads = 0;
+        self.list.retain_mut(|waiter| match waiter {
+            Waiter::Thread(thread) => {
+                wakes.0.push(Wake::Thread(Arc::clone(thread)));
+                threads += 1;
+                false
+            }
+            Waiter::Task(task) => {
+                wakes.0.push(Wake::Task(task.clone()));
+                false
+            }
+            Waiter::Token(token) => put_token(token),
+        });
+        self.count(-threads);
+        threads > 0
+    }
+
+    /// Puts the tokens, and wakes nothing else: something is still there.
+    pub(crate) fn put_tokens(&mut self) {
+        self.list.retain(|waiter| match waiter {
+            Waiter::Token(token) => put_token(token),
+            _ => true,
+        });
+    }
+
+    /// Nothing will be waited for any more: all are woken, and the tokens' channels are
+    /// disconnected, which counts as always ready.
+    pub(crate) fn end(&mut self, wakes: &mut Wakes) {
+        self.notify(wakes);
+        self.list.clear();
+    }
+}
+
+/// `false`: nothing holds the other end any more.
+fn put_token(token: &crossbeam_channel::Sender<()>) -> bool {
+    !matches!(token.try_send(()), Err(crossbeam_channel::TrySendError::Disconnected(())))
+}
+
+/// Those that want room, in the order in which they came: the first that is a thread goes before
+/// all behind it.
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    waiters: VecDeque<(u64, Waiter)>,
+    tickets: u64,
+}
+
+/// A thread's place in a line.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    ticket: u64,
+    pub(crate) condvar: Arc<Condvar>,
+}
+
+impl Line {
+    /// The thread that calls joins the line.
+    pub(crate) fn join(&mut self) -> Turn {
+        self.tickets += 1;
+        let condvar = Arc::new(Condvar::new());
+        self.waiters.push_back((self.tickets, Waiter::Thread(Arc::clone(&condvar))));
+        Turn { ticket: self.tickets, condvar }
+    }
+
+    /// Returns `true` if no thread stands before this one.
+    pub(crate) fn is_first(&self, turn: &Turn) -> bool {
+        self.first_thread() == Some(turn.ticket)
+    }
+
+    fn first_thread(&self) -> Option<u64> {
+        let mut threads = self.waiters.iter().filter(|(_, waiter)| matches!(waiter, Waiter::Thread(_)));
+        threads.next().map(|(ticket, _)| *ticket)
+    }
+
+    /// The thread leaves, and those behind it may go on.
+    pub(crate) fn leave(&mut self, turn: &Turn, wakes: &mut Wakes) {
+        self.waiters.retain(|(ticket, _)| *ticket != turn.ticket);
+        self.notify(wakes);
+    }
+
+    /// Returns `true` if threads wait.
+    pub(crate) fn has_threads(&self) -> bool {
+        self.first_thread().is_some()
+    }
+
+    pub(crate) fn add_task(&mut self, task: &Waker) {
+        let known = self
+            .waiters
+            .iter()
+            .any(|(_, waiter)| matches!(waiter, Waiter::Task(known) if known.will_wake(task)));
+        if !known {
+            self.tickets += 1;
+            self.waiters.push_back((self.tickets, Waiter::Task(task.clone())));
+        }
+    }
+
+    pub(crate) fn add_token(&mut self, token: crossbeam_channel::Sender<()>) {
+        self.tickets += 1;
+        self.waiters.push_back((self.tickets, Waiter::Token(token)));
+    }
+
+    /// There may be room: wakes all up to the first thread. It wakes those behind it when it
+    /// leaves.
+    pub(crate) fn notify(&mut self, wakes: &mut Wakes) {
+        if self.waiters.is_empty() {
+            return;
+        }
+        let mut reached = false;
+        self.waiters.retain_mut(|(_, waiter)| match waiter {
+            _ if reached => true,
+            Waiter::Thread(thread) => {
+                reached = true;
+                wakes.0.push(Wake::Thread(Arc::clone(thread)));
+                // It stays until it leaves by itself.
+                true
+            }
+            Waiter::Task(task) => {
+                wakes.0.push(Wake::Task(task.clone()));
+                false
+            }
+            Waiter::Token(token) => put_token(token),
+        });
+    }
+
+    /// All are woken, whatever their place: there will be no room, or not for this run.
+    pub(crate) fn notify_all(&mut self, wakes: &mut Wakes) {
+        self.waiters.retain_mut(|(_, waiter)| match waiter {
+            Waiter::Thread(thread) => {
+                wakes.0.push(Wake::Thread(Arc::clone(thread)));
+                true
+            }
+            Waiter::Task(task) => {
+                wakes.0.push(Wake::Task(task.clone()));
+                false
+            }
+            Waiter::Token(token) => put_token(token),
+        });
+    }
+}

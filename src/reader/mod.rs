@@ -1,0 +1,472 @@
+//! A channel to read from, as from standard input.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io::{self, BufRead, Read};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::error::{ReadInterrupted, RecvError};
+use crate::io::shared::Shared;
+use crate::queue::send::Until;
+use crate::receiver::{No, Receiver};
+
+mod stream;
+#[cfg(all(test, not(trunkline_loom)))]
+mod tests;
+
+use stream::{Front, LineEnd, Stream};
+
+/// The longest line that is gathered before its end has come.
+const LONGEST_LINE: usize = 16 << 20;
+
+/// A channel as a stream of bytes: the stand-in for standard input.
+///
+/// Where one message ends and the next begins makes no difference. The calls of [`Read`] and
+/// [`BufRead`] wait for what they need, so `read_line` can serve an `input()` that the program
+/// calls; [`try_read_line`](Reader::try_read_line) never waits, so the loop around it can do other
+/// things meanwhile.
+///
+/// The end of each of the peer's runs is told exactly once, at its place, as a terminal tells the end
+/// of its input: a read returns `Ok(0)`, and the next read waits for the next run. `Ok(0)` means that
+/// the peer has finished; every other end is an error, and so is a place where the peer left
+/// something out.
+///
+/// A call that does not get what it needs, because its time is over or it was
+/// [interrupted](Reader::interrupter), takes nothing: what has come is there for the next call.
+///
+/// ```
+/// # use trunkline::{ChannelId, Config, Connection, Key};
+/// use std::io::BufRead;
+///
+/// const STDIN: ChannelId = ChannelId::new(0);
+/// # let (here, there) = Connection::pair(Config::new(Key::generate()))?;
+/// let mut stdin = there.receiver(STDIN)?.into_reader();
+/// assert_eq!(stdin.try_read_line()?, None);
+///
+/// here.sender(STDIN)?.send("first\nsecond\n")?;
+/// let mut line = String::new();
+/// stdin.read_line(&mut line)?;
+/// assert_eq!(line, "first\n");
+/// assert_eq!(stdin.try_read_line()?.as_deref(), Some("second\n"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Reader {
+    receiver: Receiver,
+    stream: RefCell<Stream>,
+}
+
+/// What a reader was given by its source.
+pub(crate) enum Fetched {
+    /// Something was appended to the stream.
+    Some,
+    /// Nothing came in time.
+    Nothing,
+    /// There is nothing, and there will not be in this call.
+    Failed(io::Error),
+}
+
+impl Receiver {
+    /// What is received as a stream of bytes, to read from.
+    #[must_use]
+    pub fn into_reader(self) -> Reader {
+        Reader { receiver: self, stream: RefCell::default() }
+    }
+}
+
+impl Reader {
+    /// Appends what comes next to the stream.
+    fn fetch(receiver: &Receiver, stream: &mut Stream, until: Until) -> Fetched {
+        append(stream, receiver.next_for_reader(until))
+    }
+
+    /// The next line with its `\n` if it is there whole; never waits. The last line of a run may
+    /// have no `\n`.
+    ///
+    /// # Errors
+    ///
+    /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) at the end of a run, once;
+    /// [`InvalidData`](io::ErrorKind::InvalidData) for a line that is not UTF-8, or of more than 16 MiB
+    /// without an end: it stays there, to be read as bytes; otherwise what ended the run or the
+    /// connection. A line that is cut by the end of an abandoned run, or by a gap, is told by an error
+    /// and can be read as bytes; the next call that reads a line drops it.
+    pub fn try_read_line(&mut self) -> io::Result<Option<String>> {
+        self.line(Until::Now)
+    }
+
+    /// The next line, waiting at most so long for its end; `None` if it did not come in time.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_read_line`](Reader::try_read_line); and as
+    /// [`Interrupter::interrupt`] says.
+    pub fn read_line_timeout(&mut self, timeout: Duration) -> io::Result<Option<String>> {
+        self.line(Until::after(timeout))
+    }
+
+    fn line(&mut self, until: Until) -> io::Result<Option<String>> {
+        let receiver = &self.receiver;
+        let stream = self.stream.get_mut();
+        let line = take_line(stream, b'\n', |stream| Self::fetch(receiver, stream, until));
+        let line = line.and_then(|line| match line {
+            Line::Whole(bytes) => text(stream, bytes).map(Some),
+            Line::End => Err(RecvError::Finished.into()),
+            Line::None => Ok(None),
+        });
+        // A select finds what is left, but is not called for a line that is not whole.
+        if !matches!(line, Ok(None)) {
+            receiver.rearm(!stream.is_empty());
+        }
+        line
+    }
+
+    /// Returns `true` exactly if a read would not wait: bytes are there, or an end, or the connection
+    /// is over. An empty message is none of these.
+    #[must_use]
+    pub fn pending(&self) -> bool {
+        !matches!(self.stream.borrow_mut().front(), Front::Nothing) || self.receiver.has_bytes_or_end()
+    }
+
+    /// A crossbeam channel to `select!` on: it has a token while a read would not wait, and is
+    /// disconnected when the connection is over. After it fires, call
+    /// [`try_read_line`](Reader::try_read_line), which returns `None` if only a part of a line is
+    /// there; then a token comes when there is more.
+    #[must_use]
+    pub fn ready(&self) -> crossbeam_channel::Receiver<()> {
+        let ready = self.receiver.ready();
+        self.receiver.rearm(!self.stream.borrow().is_empty());
+        ready
+    }
+
+    /// Whether the peer is told when a read of this reader waits with nothing to read, and when it no
+    /// longer does (the protocol's WAITING): how a console knows that the program asks for input. Off
+    /// at first.
+    ///
+    /// ```
+    /// # use trunkline::{ChannelId, Config, Connection, Event, Key};
+    /// use std::io::BufRead;
+    ///
+    /// const STDIN: ChannelId = ChannelId::new(0);
+    /// # let (here, there) = Connection::pair(Config::new(Key::generate()))?;
+    /// let mut stdin = there.receiver(STDIN)?.into_reader();
+    /// stdin.announce_waiting(true);
+    /// let events = here.events();
+    /// std::thread::scope(|scope| {
+    ///     scope.spawn(|| stdin.read_line(&mut String::new()));
+    ///     let waits = Event::Waiting { channel: STDIN, waiting: true, taken: 0 };
+    ///     assert_eq!(events.recv().unwrap(), waits);
+    ///     here.sender(STDIN).unwrap().send("an answer\n").unwrap();
+    /// });
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn announce_waiting(&mut self, announce: bool) {
+        let shared = &self.receiver.handle().shared;
+        if !shared.is_forked() {
+            shared.receive.set_announce(self.receiver.claim(), announce);
+        }
+    }
+
+    /// What ends a blocked read of this reader from another thread.
+    #[must_use]
+    pub fn interrupter(&self) -> Interrupter {
+        Interrupter {
+            shared: Arc::downgrade(&self.receiver.handle().shared),
+            number: self.receiver.claim().number,
+            serial: self.receiver.claim().serial,
+        }
+    }
+
+    /// Forgets an interrupt that no read has seen yet.
+    pub fn clear_interrupt(&mut self) {
+        let shared = &self.receiver.handle().shared;
+        if !shared.is_forked() {
+            shared.receive.clear_interrupt(self.receiver.claim());
+        }
+    }
+
+    /// The receiver that it reads from. What is taken from it does not reach the reader.
+    #[must_use]
+    pub fn receiver(&self) -> &Receiver {
+        &self.receiver
+    }
+
+    /// The bytes that come next, for an executor; as [`fill_buf`](BufRead::fill_buf) returns them.
+    pub fn poll_fill_buf(&mut self, context: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        let receiver = &self.receiver;
+        let waker = context.waker();
+        let filled = fill(self.stream.get_mut(), |stream| append(stream, receiver.poll_for_reader(waker)));
+        match filled {
+            Ok(Filled::Nothing) => Poll::Pending,
+            Ok(Filled::End) => Poll::Ready(Ok(&[])),
+            Ok(Filled::Bytes) => Poll::Ready(Ok(self.stream.get_mut().bytes())),
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    fn wait_for_bytes(&mut self) -> io::Result<Filled> {
+        let receiver = &self.receiver;
+        fill(self.stream.get_mut(), |stream| Self::fetch(receiver, stream, Until::Forever))
+    }
+}
+
+/// Appends what a receiver gave.
+fn append(stream: &mut Stream, next: Result<Result<crate::message::Message, RecvError>, No>) -> Fetched {
+    match next {
+        Ok(Ok(message)) => stream.push(message),
+        Ok(Err(RecvError::ConnectionLost(cause))) | Err(No::Lost(cause)) => {
+            return Fetched::Failed(cause.into());
+        }
+        Ok(Err(why)) => stream.push_break(why),
+        Err(No::Empty) => return Fetched::Nothing,
+        Err(No::Interrupted) => return Fetched::Failed(interrupted()),
+    }
+    Fetched::Some
+}
+
+/// What a read finds.
+enum Filled {
+    Bytes,
+    /// The end of a run, which is told now.
+    End,
+    /// Nothing, for now.
+    Nothing,
+}
+
+/// Makes sure that there is something at the front of the stream.
+fn fill(stream: &mut Stream, mut fetch: impl FnMut(&mut Stream) -> Fetched) -> io::Result<Filled> {
+    loop {
+        match stream.front() {
+            Front::Bytes => return Ok(Filled::Bytes),
+            Front::Break => {
+                return match stream.take_break() {
+                    Some(RecvError::Finished) | None => Ok(Filled::End),
+                    Some(why) => Err(why.into()),
+                };
+            }
+            Front::Nothing => match fetch(stream) {
+                Fetched::Some => {}
+                Fetched::Nothing => return Ok(Filled::Nothing),
+                Fetched::Failed(error) => return Err(error),
+            },
+        }
+    }
+}
+
+/// A line, whose bytes are still in the stream.
+enum Line {
+    /// So many bytes.
+    Whole(usize),
+    /// The end of a run, which is told now.
+    End,
+    /// There is no whole line, for now.
+    None,
+}
+
+/// Makes sure that there is a whole line at the front of the stream.
+fn take_line(
+    stream: &mut Stream,
+    delimiter: u8,
+    mut fetch: impl FnMut(&mut Stream) -> Fetched,
+) -> io::Result<Line> {
+    loop {
+        match stream.find_line(delimiter) {
+            LineEnd::Delimiter(bytes) | LineEnd::Finish(bytes) => return Ok(Line::Whole(bytes)),
+            LineEnd::Cut(before) => match stream.cut_line(before) {
+                Some(RecvError::Finished) => return Ok(Line::End),
+                Some(why) => return Err(why.into()),
+                None => {}
+            },
+            LineEnd::Open(bytes) if bytes > LONGEST_LINE => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "a line of more than 16 MiB; read it in pieces, as bytes",
+                ));
+            }
+            LineEnd::Open(_) => match fetch(stream) {
+                Fetched::Some => {}
+                Fetched::Nothing => return Ok(Line::None),
+                Fetched::Failed(error) => return Err(error),
+            },
+        }
+    }
+}
+
+/// Takes bytes that are text out of the stream; if they are not, they stay.
+fn text(stream: &mut Stream, bytes: usize) -> io::Result<String> {
+    let text = String::from_utf8(stream.copy(bytes)).map_err(|_| {
+        io::Error::new(io::ErrorKind::InvalidData, "a line that is not UTF-8; read it as bytes")
+    })?;
+    stream.consume(bytes);
+    Ok(text)
+}
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        let read = self.fill_buf()?.read(buffer)?;
+        self.consume(read);
+        Ok(read)
+    }
+
+    /// Takes all of the bytes or none.
+    fn read_exact(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        let receiver = &self.receiver;
+        let stream = self.stream.get_mut();
+        loop {
+            let (bytes, is_broken) = stream.run();
+            if bytes >= buffer.len() {
+                break;
+            }
+            if is_broken {
+                // The end is told here; what stands before it stays.
+                return match stream.cut_line(bytes) {
+                    Some(RecvError::Finished) => Err(RecvError::Finished.into()),
+                    Some(why) => Err(why.into()),
+                    None => continue,
+                };
+            }
+            if let Fetched::Failed(error) = Self::fetch(receiver, stream, Until::Forever) {
+                return Err(error);
+            }
+        }
+        buffer.copy_from_slice(&stream.copy(buffer.len()));
+        self.consume(buffer.len());
+        Ok(())
+    }
+
+    /// Takes the whole run or nothing of it.
+    fn read_to_string(&mut self, text: &mut String) -> io::Result<usize> {
+        let receiver = &self.receiver;
+        let stream = self.stream.get_mut();
+        let bytes = loop {
+            let (bytes, is_broken) = stream.run();
+            if is_broken {
+                break bytes;
+            }
+            if let Fetched::Failed(error) = Self::fetch(receiver, stream, Until::Forever) {
+                return Err(error);
+            }
+        };
+        let run = String::from_utf8(stream.copy(bytes)).map_err(|_| {
+            io::Error::new(io::ErrorKind::InvalidData, "what was sent is not UTF-8; read it as bytes")
+        })?;
+        stream.consume(bytes);
+        text.push_str(&run);
+        match stream.take_break() {
+            Some(RecvError::Finished) | None => Ok(bytes),
+            Some(why) => Err(why.into()),
+        }
+    }
+}
+
+impl BufRead for Reader {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        loop {
+            match self.wait_for_bytes()? {
+                Filled::Bytes => return Ok(self.stream.get_mut().bytes()),
+                Filled::End => {
+                    self.receiver.rearm(!self.stream.get_mut().is_empty());
+                    return Ok(&[]);
+                }
+                Filled::Nothing => {}
+            }
+        }
+    }
+
+    fn consume(&mut self, amount: usize) {
+        let stream = self.stream.get_mut();
+        stream.consume(amount);
+        self.receiver.rearm(!stream.is_empty());
+    }
+
+    /// Takes the whole line or nothing of it.
+    fn read_line(&mut self, line: &mut String) -> io::Result<usize> {
+        match self.line(Until::Forever) {
+            Ok(Some(read)) => {
+                line.push_str(&read);
+                Ok(read.len())
+            }
+            Ok(None) => Ok(0),
+            Err(error) if is_finish(&error) => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes everything up to the delimiter or nothing of it.
+    fn read_until(&mut self, delimiter: u8, bytes: &mut Vec<u8>) -> io::Result<usize> {
+        let receiver = &self.receiver;
+        let stream = self.stream.get_mut();
+        loop {
+            match take_line(stream, delimiter, |stream| Self::fetch(receiver, stream, Until::Forever))? {
+                Line::Whole(read) => {
+                    bytes.extend_from_slice(&stream.copy(read));
+                    self.consume(read);
+                    return Ok(read);
+                }
+                Line::End => {
+                    receiver.rearm(!stream.is_empty());
+                    return Ok(0);
+                }
+                Line::None => {}
+            }
+        }
+    }
+}
+
+fn is_finish(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<RecvError>());
+    inner == Some(&RecvError::Finished)
+}
+
+fn interrupted() -> io::Error {
+    io::Error::other(ReadInterrupted)
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").field("channels", &self.receiver.channels()).finish_non_exhaustive()
+    }
+}
+
+/// Ends a blocked read of a [`Reader`] from another thread: how a control channel wakes an
+/// `input()`. It does not keep the connection open.
+///
+/// ```
+/// # use trunkline::{ChannelId, Config, Connection, Key};
+/// use std::io::BufRead;
+///
+/// # let (here, there) = Connection::pair(Config::new(Key::generate()))?;
+/// let mut stdin = there.receiver(ChannelId::new(0))?.into_reader();
+/// let interrupter = stdin.interrupter();
+/// std::thread::spawn(move || interrupter.interrupt());
+/// let error = stdin.read_line(&mut String::new()).unwrap_err();
+/// assert!(trunkline::is_read_interrupted(&error));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Interrupter {
+    shared: Weak<Shared>,
+    number: u8,
+    serial: u64,
+}
+
+impl Interrupter {
+    /// Ends the read that the reader is blocked in, or else the next one that would block, with
+    /// [`ReadInterrupted`]. Nothing that was sent is lost.
+    pub fn interrupt(&self) {
+        if let Some(shared) = self.shared.upgrade()
+            && !shared.is_forked()
+        {
+            shared.receive.interrupt(self.number, self.serial);
+        }
+    }
+}
+
+impl fmt::Debug for Interrupter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Interrupter")
+    }
+}
