@@ -15,12 +15,13 @@ use crate::proto::inbound::Budget;
 use crate::proto::outbound::Payload;
 use crate::proto::replay::Replay;
 use crate::proto::session::{Exchange, Output, Room, Session, Settings, Wishes};
-use crate::queue::Attend;
+use crate::queue::attend::Attend;
 use crate::queue::batch::{Batch, Entry};
 use crate::queue::pool::Pool;
 use crate::queue::receive::{Claim, ReceiveQueues, Routes};
-use crate::queue::send::{Comes, SendQueue, Until};
+use crate::queue::send::{Comes, SendQueue};
 use crate::queue::staging::Staging;
+use crate::queue::until::Until;
 
 const CHANNEL: ChannelId = ChannelId::new(1);
 const WINDOW: u32 = 896 << 10;

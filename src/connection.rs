@@ -24,7 +24,7 @@ use crate::io::shared::Shared;
 use crate::io::socket::Socket;
 use crate::proto::outbound::Priority;
 use crate::queue::events::Wants;
-use crate::queue::send::Until;
+use crate::queue::until::Until;
 use crate::receiver::Receiver;
 use crate::sender::Sender;
 use crate::stats::Stats;

@@ -9,7 +9,7 @@ use crate::event::Event;
 use crate::handle::Handle;
 use crate::io::shared::Shared;
 use crate::queue::events::{NoEvent, Wants};
-use crate::queue::send::Until;
+use crate::queue::until::Until;
 
 /// Why there is no event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use crate::error::{CloseCode, ConnectionError};
 use crate::io::shared::Shared;
 use crate::proto::session::{CloseWish, Farewell};
-use crate::queue::send::Until;
+use crate::queue::until::Until;
 
 /// What every handle of a connection holds.
 pub(crate) struct Handle {

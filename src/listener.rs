@@ -18,7 +18,7 @@ use crate::io::command::{Command, Listen};
 use crate::io::place::Place;
 use crate::key::Key;
 use crate::queue::accept::{AcceptQueue, NotAccepted};
-use crate::queue::send::Until;
+use crate::queue::until::Until;
 
 /// A socket that clients connect to.
 ///

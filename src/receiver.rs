@@ -14,7 +14,7 @@ use crate::proto::credit::cost;
 use crate::proto::frame::End;
 use crate::queue::batch::{Batch, Entry};
 use crate::queue::receive::{Claim, Nothing};
-use crate::queue::send::Until;
+use crate::queue::until::Until;
 
 /// The receiving end of one channel, or of several merged in arrival order.
 ///

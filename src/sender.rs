@@ -12,7 +12,8 @@ use crate::handle::Handle;
 use crate::id::ChannelId;
 use crate::proto::frame::{End, MAX_DATA};
 use crate::proto::outbound::Payload;
-use crate::queue::send::{Unsent, Until};
+use crate::queue::send::Unsent;
+use crate::queue::until::Until;
 
 /// The sending end of a channel.
 ///

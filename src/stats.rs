@@ -44,7 +44,7 @@ pub struct Held {
     pub unread: u64,
     /// What has come of messages that are not complete.
     pub unfinished: u64,
-    /// Encoded frames that wait for the socket.
+    /// Encoded frames that wait for the socket, with the buffers that they are in.
     pub queued: u64,
     /// Messages that were accepted and wait for credit.
     pub waiting: u64,

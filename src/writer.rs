@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use crate::queue::send::{Unsent, Until};
+use crate::queue::send::Unsent;
+use crate::queue::until::Until;
 use crate::sender::Sender;
 
 /// How much is gathered of a line before it is sent without its end.

@@ -9,10 +9,10 @@ use parking_lot::Mutex;
 use super::command::Command;
 use super::place::Place;
 use super::shared::Io;
-use crate::queue::Attend;
+use crate::queue::attend::Attend;
 use crate::queue::pool::Pool;
 use crate::queue::schedule::{Schedule, Wake};
-use crate::queue::send::Until;
+use crate::queue::until::Until;
 use crate::stats::Stats;
 
 impl Wake for mio::Waker {

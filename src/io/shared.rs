@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::access::Access;
 use crate::error::ConnectionError;
 use crate::id::ChannelSet;
-use crate::queue::Attend;
+use crate::queue::attend::Attend;
 use crate::queue::events::Events;
 use crate::queue::pool::Pool;
 use crate::queue::receive::ReceiveQueues;

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use super::IoThread;
 use super::core::{Attention, Core};
-use crate::queue::Attend;
-use crate::queue::send::Until;
+use crate::queue::attend::Attend;
+use crate::queue::until::Until;
 use crate::{ChannelId, Config, Connection, Key, Listener, Receiver, Sender};
 
 const ASK: ChannelId = ChannelId::new(1);

@@ -199,10 +199,7 @@ impl Replay {
 
     /// Memory held: the capacities, not only the bytes.
     pub(crate) fn memory(&self) -> usize {
-        let held = self.segments.iter().map(|segment| match segment {
-            Segment::Frames(buffer) => buffer.capacity(),
-            Segment::Large { payload, .. } => payload.len(),
-        });
+        let held = self.segments.iter().map(Segment::memory);
         held.sum::<usize>() + self.segments.capacity() * size_of::<Segment>()
     }
 }

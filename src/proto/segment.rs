@@ -21,6 +21,14 @@ impl Segment {
         }
     }
 
+    /// The memory that it holds: capacities, not only the bytes.
+    pub(crate) fn memory(&self) -> usize {
+        match self {
+            Self::Frames(bytes) => bytes.capacity(),
+            Self::Large { payload, .. } => payload.len(),
+        }
+    }
+
     /// The two parts of its bytes, the second perhaps empty.
     pub(crate) fn parts(&self) -> [&[u8]; 2] {
         match self {

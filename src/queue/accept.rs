@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use super::send::Until;
 use super::sync::{Condvar, Mutex};
+use super::until::Until;
 use super::waiters::{Waiters, Wakes};
 
 /// Why there is nothing to accept.

@@ -262,10 +262,13 @@ impl Pieces {
                 return;
             }
             frames = rest;
-            // What follows a full piece is likely to fill one too.
-            room = frames.len().max(PIECE);
+            // What follows a full piece is likely to fill one too, and a larger one.
+            room = frames.len().max(PIECE.min(2 * last.len()));
         }
-        let mut piece = spare.take(room);
+        // A piece between the sizes that are kept has a buffer of its own size: with large messages in
+        // between, no piece gets full.
+        let own = (2049..PIECE).contains(&room);
+        let mut piece = if own { Vec::with_capacity(room) } else { spare.take(room) };
         piece.extend_from_slice(frames);
         self.items.push_back(Item::Frames(piece));
     }
@@ -311,5 +314,41 @@ impl Pieces {
             }
         }
         self.items.append(&mut other.items);
+    }
+}
+
+#[cfg(all(test, not(trunkline_loom)))]
+mod tests {
+    use super::*;
+    use crate::proto::frame::FRAME_COST;
+
+    /// Small messages between large ones never fill a piece.
+    #[test]
+    fn unread_messages_hold_less_than_twice_what_they_cost_however_they_are_mixed() {
+        let pool = Pool::default();
+        for small in [1, 100, 1500, 2045, 2046, 3000, 4096] {
+            for run in [1, 2, 5] {
+                let (mut pieces, mut cost) = (Pieces::default(), 0);
+                for _ in 0..100 {
+                    for _ in 0..run {
+                        let mut frame = Word::data(ChannelId::new(1), false, small).to_bytes().to_vec();
+                        frame.resize(WORD + small, 7);
+                        pieces.push_frames(&frame, 1, &mut &pool);
+                        cost += small + FRAME_COST as usize;
+                    }
+                    pieces.push_message(ChannelId::new(1), Bytes::from(vec![7; 4097]));
+                    cost += 4097 + FRAME_COST as usize;
+                }
+                let held: usize = pieces
+                    .items
+                    .iter()
+                    .map(|item| match item {
+                        Item::Frames(piece) => piece.capacity(),
+                        Item::Message(_, message) => message.len(),
+                    })
+                    .sum();
+                assert!(held < 2 * cost, "{run} of {small} bytes: {held} for {cost}");
+            }
+        }
     }
 }

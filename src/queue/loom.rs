@@ -9,14 +9,15 @@ use std::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
-use super::Attend;
+use super::attend::Attend;
 use super::batch::{Batch, Entry};
 use super::pool::Pool;
 use super::receive::{Nothing, ReceiveQueues, Routes};
 use super::schedule::{Schedule, Wake};
-use super::send::{Comes, SendQueue, Unsent, Until};
+use super::send::{Comes, SendQueue, Unsent};
 use super::staging::Staging;
 use super::sync::{Condvar, Mutex};
+use super::until::Until;
 use super::waiters::Waiters;
 use crate::error::{CloseCode, ConnectionError};
 use crate::id::{ChannelId, ChannelSet};

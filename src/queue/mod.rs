@@ -6,7 +6,6 @@
 //! | `ReceiveQueues::state` | the receive queues of one connection and which channel goes where | moving pieces, never bytes by the message |
 //! | `Schedule::state` | which connections want the I/O loop, who runs it, and whether that one sleeps | pushing one entry, or swapping the list |
 //! | `Pool::state` | emptied buffers | moving one |
-//!
 //! | `Events`, `AcceptQueue` | what waits to be told, and who waits for it | moving one entry |
 //!
 //! A thread holds one of them at a time, with two exceptions: the pool's and the schedule's may be
@@ -17,6 +16,7 @@
 //! model checker runs these types as they are (`loom.rs`).
 
 pub(crate) mod accept;
+pub(crate) mod attend;
 pub(crate) mod batch;
 pub(crate) mod events;
 pub(crate) mod pool;
@@ -25,27 +25,8 @@ pub(crate) mod schedule;
 pub(crate) mod send;
 pub(crate) mod staging;
 pub(crate) mod sync;
+pub(crate) mod until;
 pub(crate) mod waiters;
-
-/// A connection's way to the I/O loop.
-pub(crate) trait Attend: Send + Sync {
-    /// The connection's queues have something for it.
-    fn attend(&self);
-
-    /// A thread or a task is about to wait for what the loop does.
-    fn call(&self) {}
-
-    /// A reader that may run the loop itself has something to look at.
-    fn poke(&self) {}
-
-    /// Runs the loop in this thread until `done`, or until it is better to wait for another to do
-    /// it. `false`: another thread runs it.
-    fn lead(&self, _until: Until, _done: &mut dyn FnMut() -> bool) -> bool {
-        false
-    }
-}
-
-use send::Until;
 
 #[cfg(all(test, trunkline_loom))]
 mod loom;

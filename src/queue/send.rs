@@ -2,33 +2,18 @@
 
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::Attend;
+use super::attend::Attend;
 use super::pool::Pool;
 use super::sync::{Condvar, Mutex, MutexGuard};
+use super::until::Until;
 use super::waiters::{Line, Turn, Waiters, Wakes};
 use crate::error::{ChannelError, CloseError, ConnectionError};
 use crate::id::ChannelId;
 use crate::proto::frame::End;
 use crate::proto::outbound::{Outbound, Payload, Priority, Refused, Stopped};
 use crate::proto::session::{CloseWish, Flush, Output, Wishes};
-
-/// How long a call may wait.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Until {
-    /// Not at all.
-    Now,
-    At(Instant),
-    Forever,
-}
-
-impl Until {
-    /// A time that far off counts as for ever.
-    pub(crate) fn after(timeout: Duration) -> Self {
-        Instant::now().checked_add(timeout).map_or(Self::Forever, Self::At)
-    }
-}
 
 /// Why a message was not accepted.
 #[derive(Clone, PartialEq, Eq, Debug)]

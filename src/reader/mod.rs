@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::error::{ReadInterrupted, RecvError};
 use crate::io::shared::Shared;
-use crate::queue::send::Until;
+use crate::queue::until::Until;
 use crate::receiver::{No, Receiver};
 
 mod stream;

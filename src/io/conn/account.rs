@@ -35,7 +35,7 @@ impl Conn {
             Attachment::Away(_) => 0,
         };
         let (queued, waiting) =
-            self.shared.send.read(|outbound| (outbound.queued(), outbound.waiting_bytes()));
+            self.shared.send.read(|outbound| (outbound.queued_memory(), outbound.waiting_bytes()));
         Held {
             unread,
             unfinished: (self.session.inbound().assembled() + unhandled) as u64,
@@ -77,7 +77,7 @@ impl Conn {
             channels,
             bytes_written: self.traffic.bytes_written,
             bytes_read: self.traffic.bytes_read,
-            queued: held.queued,
+            queued: self.shared.send.read(|outbound| outbound.queued()) as u64,
             held,
             rtt: self.shared.rtt(),
             wakes: 0,

@@ -2,15 +2,17 @@
 //! what is whole. What each channel may hold is the business of its `account`.
 
 use super::credit::cost;
-use super::frame::{Control, End, MAX_FRAME_BUDGET, WORD, Word};
+use super::frame::{Control, WORD, Word};
 use super::violation::Violation;
-use crate::error::CloseCode;
 use crate::id::{ChannelId, ChannelSet};
 
 mod account;
+mod control;
+mod effects;
 
 use account::Accounts;
 pub(crate) use account::{Count, Due, Limits};
+pub(crate) use effects::{Budget, Effects, PeerRights, Runs, Stop, Taken, Waiting};
 
 /// Messages up to this size are handed over framed, many in one piece; larger ones each have a
 /// buffer of their own, so that none of them pins more memory than it has.
@@ -31,106 +33,6 @@ pub(crate) trait Deliver {
     }
     /// One large message.
     fn message(&mut self, channel: ChannelId, payload: Vec<u8>);
-}
-
-/// What arrived for others than the receive queues. All of it is state that is merged, not a
-/// queue: a peer that repeats itself makes it no larger (trap 7).
-#[derive(Debug, Default)]
-pub(crate) struct Effects {
-    pub(crate) credits: Vec<(ChannelId, u32)>,
-    pub(crate) stops: Vec<Stop>,
-    pub(crate) ping: Option<u64>,
-    pub(crate) pong: Option<u64>,
-    pub(crate) ack: Option<u64>,
-    pub(crate) close: Option<(CloseCode, String)>,
-    pub(crate) interrupt: bool,
-    /// Readers of the peer's that wait, or no longer.
-    pub(crate) waiting: Vec<Waiting>,
-}
-
-/// The peer, or this side, wants no more of one run of a channel.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Stop {
-    pub(crate) channel: ChannelId,
-    pub(crate) code: u32,
-    pub(crate) run: u32,
-}
-
-/// A reader is blocked on a channel, or no longer, after so many messages.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Waiting {
-    pub(crate) channel: ChannelId,
-    pub(crate) waiting: bool,
-    pub(crate) count: u32,
-}
-
-/// The runs of all channels, as far as they were received.
-#[derive(Debug, Default)]
-pub(crate) struct Runs {
-    /// Channels with a run that has begun and not ended.
-    pub(crate) open: ChannelSet,
-    /// How many runs have ended, of channels where one did since the last call.
-    pub(crate) ended: Vec<(ChannelId, u32)>,
-}
-
-/// What the application took from a channel since it last said so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Taken {
-    pub(crate) channel: ChannelId,
-    pub(crate) cost: u32,
-    pub(crate) messages: u32,
-    /// Gaps and ends that cost no credit.
-    pub(crate) free_notes: u32,
-}
-
-impl Taken {
-    pub(crate) fn none(channel: ChannelId) -> Self {
-        Self { channel, cost: 0, messages: 0, free_notes: 0 }
-    }
-
-    pub(crate) fn add(&mut self, more: Self) {
-        self.cost = self.cost.saturating_add(more.cost);
-        self.messages += more.messages;
-        self.free_notes += more.free_notes;
-    }
-
-    /// Adds it to the last entry of a list, if that is of the same channel.
-    pub(crate) fn add_to(self, list: &mut Vec<Self>) {
-        match list.last_mut() {
-            Some(last) if last.channel == self.channel => last.add(self),
-            _ => list.push(self),
-        }
-    }
-}
-
-/// How many frames a call may still handle. One peer that sends tiny frames must not keep others
-/// waiting, so they count, the costly ones more.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Budget(u32);
-
-impl Budget {
-    /// About half a millisecond of work.
-    pub(crate) const fn pass() -> Self {
-        Self(MAX_FRAME_BUDGET)
-    }
-    /// What a frame counts that is not a small whole message.
-    const CAREFUL: u32 = 8;
-
-    pub(crate) fn is_spent(self) -> bool {
-        self.0 == 0
-    }
-
-    fn spend(&mut self, frames: u32) {
-        self.0 = self.0.saturating_sub(frames);
-    }
-}
-
-/// What the peer may do, as the handshake settled it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PeerRights {
-    pub(crate) send: ChannelSet,
-    pub(crate) receive: ChannelSet,
-    pub(crate) interrupt: bool,
 }
 
 /// A frame of which only the beginning is there.
@@ -485,105 +387,6 @@ impl Inbound {
         }
         if !frames.is_empty() {
             out.frames(id, frames, messages);
-        }
-    }
-
-    fn handle_control(&mut self, control: Control, out: &mut impl Deliver) -> Result<(), Violation> {
-        if self.closed && !matches!(control, Control::Ack(_)) {
-            return Err(Violation::AfterClose);
-        }
-        self.has_effects = true;
-        self.wants_ack |= !matches!(control, Control::Ack(_));
-        let Self { rights, effects, .. } = self;
-        let for_sender = |channel| {
-            if rights.receive.contains(channel) { Ok(()) } else { Err(Violation::MayNotReceive(channel)) }
-        };
-        match control {
-            Control::Credit { channel, bytes } => {
-                for_sender(channel)?;
-                match effects.credits.iter_mut().rfind(|(known, _)| *known == channel) {
-                    Some((_, sum)) => {
-                        *sum = sum.checked_add(bytes).ok_or(Violation::CreditOverflow(channel))?;
-                    }
-                    None => effects.credits.push((channel, bytes)),
-                }
-            }
-            Control::End { channel, end } => self.handle_end(channel, end, out)?,
-            Control::Stop { channel, code, run } => {
-                for_sender(channel)?;
-                let stop = Stop { channel, code, run };
-                // The first of the newest run: an earlier run is over by then.
-                match effects.stops.iter_mut().rfind(|known| known.channel == channel) {
-                    Some(known) if known.run == run => {}
-                    Some(known) => *known = stop,
-                    None => effects.stops.push(stop),
-                }
-            }
-            Control::Ping(number) => effects.ping = Some(number),
-            Control::Pong(number) => effects.pong = effects.pong.max(Some(number)),
-            Control::Ack(offset) => effects.ack = effects.ack.max(Some(offset)),
-            Control::Waiting { channel, waiting, count } => {
-                for_sender(channel)?;
-                let now = Waiting { channel, waiting, count };
-                match effects.waiting.iter_mut().rfind(|known| known.channel == channel) {
-                    Some(known) => *known = now,
-                    None => effects.waiting.push(now),
-                }
-            }
-            Control::Interrupt if !rights.interrupt => return Err(Violation::MayNotInterrupt),
-            Control::Interrupt => effects.interrupt = true,
-            Control::Close { code, reason } => {
-                effects.close = Some((code, reason));
-                self.closed = true;
-            }
-            Control::Gap { channel, messages, bytes } => self.handle_gap(channel, messages, bytes, out)?,
-            Control::Extension => {}
-        }
-        Ok(())
-    }
-
-    fn handle_end(&mut self, id: ChannelId, end: End, out: &mut impl Deliver) -> Result<(), Violation> {
-        let place = self.place(id)?;
-        let channel = self.accounts.at(place);
-        if channel.assembly.take().is_some() {
-            if end == End::Finish {
-                return Err(Violation::EndInsideMessage(id));
-            }
-            self.accounts.assembly_over(place);
-        }
-        self.open.remove(id);
-        self.ended.insert(id);
-        let mut frame = Vec::with_capacity(16);
-        self.accounts.at(place).end(end, &mut frame);
-        self.note(place, &frame, out);
-        Ok(())
-    }
-
-    fn handle_gap(
-        &mut self,
-        id: ChannelId,
-        messages: u64,
-        bytes: u64,
-        out: &mut impl Deliver,
-    ) -> Result<(), Violation> {
-        let place = self.place(id)?;
-        let channel = self.accounts.at(place);
-        if channel.assembly.is_some() {
-            return Err(Violation::GapInsideMessage(id));
-        }
-        let mut frame = Vec::with_capacity(32);
-        channel.gap(messages, bytes, &mut frame);
-        self.note(place, &frame, out);
-        Ok(())
-    }
-
-    /// Hands an end or a gap over, unless it was merged with others.
-    fn note(&mut self, place: usize, frame: &[u8], out: &mut impl Deliver) {
-        let id = self.accounts.at(place).id;
-        if frame.is_empty() {
-            self.merged.insert(id);
-        } else {
-            out.frames(id, frame, 0);
         }
     }
 

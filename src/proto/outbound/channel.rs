@@ -128,3 +128,11 @@ impl Item {
         }
     }
 }
+
+/// So many notes in a row are told each by itself (protocol, section 3).
+pub(super) const MOST: u32 = 16;
+
+pub(super) fn sum(gap: Option<(u64, u64)>, messages: u64, bytes: u64) -> (u64, u64) {
+    let (m, b) = gap.unwrap_or_default();
+    (m.saturating_add(messages), b.saturating_add(bytes))
+}

@@ -80,6 +80,15 @@ impl Lanes {
         self.lanes.iter().map(|lane| lane.queued).sum()
     }
 
+    /// Memory held: the capacities, not only the bytes.
+    pub(super) fn memory(&self) -> usize {
+        let held = self.lanes.iter().map(|lane| {
+            let full = lane.full.iter().map(Segment::memory).sum::<usize>();
+            full + lane.full.capacity() * size_of::<Segment>() + lane.open.capacity()
+        });
+        held.sum()
+    }
+
     /// The position behind all that has entered a lane.
     #[inline]
     pub(super) fn end(&self, priority: Priority) -> u64 {
@@ -182,5 +191,24 @@ impl Lanes {
             lane.full = VecDeque::new();
             lane.open = Vec::new();
         }
+    }
+}
+
+#[cfg(all(test, not(trunkline_loom)))]
+mod tests {
+    use super::*;
+    use crate::proto::segment::Fresh;
+
+    #[test]
+    fn what_waits_counts_with_the_buffers_that_it_is_in() {
+        let mut lanes = Lanes::new();
+        let id = ChannelId::new(1);
+        for count in 1..=5 {
+            lanes.push_data(id, Priority::Normal, false, Payload::Slice(&[7; 4000]), &mut Fresh);
+            assert_eq!(lanes.all_queued(), count * 4004);
+        }
+        // The first filled a buffer, the others share one of the full size.
+        let held = lanes.memory();
+        assert!((4004 + SEGMENT..4004 + SEGMENT + 4096).contains(&held), "{held}");
     }
 }

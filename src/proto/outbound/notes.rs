@@ -4,15 +4,12 @@
 
 use std::collections::VecDeque;
 
-use super::channel::{Ahead, Item, gate};
+use super::channel::{Ahead, Item, MOST, gate, sum};
 use super::payload::Stopped;
 use super::queue::Outbound;
 use crate::proto::frame::{Control, End};
 use crate::proto::inbound::Stop;
 use crate::proto::segment::Spare;
-
-/// So many notes in a row are told each by itself (protocol, section 3).
-pub(super) const MOST: u32 = 16;
 
 impl Outbound {
     // ---- ends
@@ -216,11 +213,6 @@ impl Outbound {
             channel.gate |= gate::AHEAD;
         }
     }
-}
-
-pub(super) fn sum(gap: Option<(u64, u64)>, messages: u64, bytes: u64) -> (u64, u64) {
-    let (m, b) = gap.unwrap_or_default();
-    (m.saturating_add(messages), b.saturating_add(bytes))
 }
 
 /// Merges a note into those at the end of what waits, of which there are [`MOST`]: from there on

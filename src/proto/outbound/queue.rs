@@ -352,6 +352,11 @@ impl Outbound {
         self.lanes.all_queued()
     }
 
+    /// Memory of the lanes.
+    pub(crate) fn queued_memory(&self) -> usize {
+        self.lanes.memory()
+    }
+
     /// Bytes that were accepted and wait for credit, or for the peer.
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.waiting_bytes + self.unmet.as_ref().map_or(0, Unmet::bytes)

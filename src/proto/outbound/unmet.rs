@@ -3,8 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::channel::{Channel, Item};
-use super::notes::{MOST, sum};
+use super::channel::{Channel, Item, MOST, sum};
 use super::payload::{Payload, Priority, Refused};
 use crate::proto::credit::cost;
 use crate::proto::frame::End;

@@ -5,33 +5,30 @@
 //! dropped is *refused*: what comes for it is answered with STOP and discarded until its run ends.
 
 use std::sync::Arc;
-use std::task::Waker;
-use std::time::Instant;
 
-use super::Attend;
+use super::attend::Attend;
 use super::batch::{Batch, Framed, Item, Pieces, for_each};
 use super::pool::Pool;
-use super::send::Until;
-use super::staging::{INSPECT, Staging};
-use super::sync::{AtomicU32, Condvar, Mutex, MutexGuard, Ordering};
-use super::waiters::{Sleepers, Waiters, Wakes};
+use super::sync::{AtomicU32, Condvar, Mutex, MutexGuard};
+use super::waiters::{Sleepers, Waiters};
 use crate::error::ConnectionError;
 use crate::id::{ChannelId, ChannelSet};
 use crate::proto::credit::cost;
 use crate::proto::frame::{WORD, Word};
-use crate::proto::inbound::{Runs, Stop, Taken};
+use crate::proto::inbound::{Stop, Taken};
 use crate::proto::segment::Spare;
-use crate::proto::session::{Reads, Wishes};
+use crate::proto::session::Reads;
 
+mod deliver;
 mod reports;
+mod routes;
 mod runs;
+mod take;
 
 pub(crate) use reports::Counts;
 use reports::Reports;
-use runs::{Fate, RunStates};
-
-/// Where messages wait whose channel has no receiver.
-pub(crate) const UNCLAIMED: u8 = 0;
+pub(crate) use routes::{Routes, UNCLAIMED};
+use runs::RunStates;
 
 /// Why a queue gave nothing.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -177,161 +174,6 @@ impl ReceiveQueues {
         queues.fold(ChannelSet::EMPTY, |channels, queue| channels | queue.channels)
     }
 
-    /// Takes all that a queue has into an empty batch, waiting as long as `until` allows. An
-    /// interrupt ends a wait, this one or the next.
-    pub(crate) fn take(&self, claim: &Claim, batch: &mut Batch, until: Until) -> Result<(), Nothing> {
-        debug_assert!(batch.is_empty());
-        let mut state = self.state.lock();
-        let mut late = matches!(until, Until::Now);
-        let mut may_lead = !late;
-        loop {
-            if let Some(result) = state.try_take(claim, batch) {
-                // A reader that was announced is at work again.
-                self.announce(state, claim, false);
-                return result;
-            }
-            if state.must_report(claim) {
-                self.attend(state);
-                state = self.state.lock();
-                continue;
-            }
-            if late {
-                self.announce(state, claim, false);
-                return Err(Nothing::Empty);
-            }
-            let queue = state.queue(claim.number);
-            if std::mem::take(&mut queue.interrupted) {
-                self.announce(state, claim, false);
-                return Err(Nothing::Interrupted);
-            }
-            if queue.announce == Announce::Reading {
-                self.announce(state, claim, true);
-                state = self.state.lock();
-                continue;
-            }
-            if std::mem::take(&mut may_lead) {
-                // Before it sleeps, it looks once more; so what came in between is not missed.
-                drop(state);
-                let led = self.attention.lead(until, &mut || self.has_something(claim));
-                state = self.state.lock();
-                late = led && matches!(until, Until::At(at) if Instant::now() >= at);
-                continue;
-            }
-            let arrived = Arc::clone(&queue.arrived);
-            queue.waiters.add_thread(&arrived);
-            // Behind the count: the role is not left free from now on.
-            self.attention.call();
-            match until {
-                Until::At(at) => {
-                    let waited = arrived.wait_until(&mut state, at);
-                    // What came in the last moment is still taken.
-                    late = waited.timed_out() && Instant::now() >= at;
-                }
-                Until::Now | Until::Forever => arrived.wait(&mut state),
-            }
-            state.queue(claim.number).waiters.remove_thread(&arrived);
-        }
-    }
-
-    /// Takes all that a queue has; if it has nothing, `task` is woken when it has.
-    pub(crate) fn poll_take(&self, claim: &Claim, batch: &mut Batch, task: &Waker) -> Result<(), Nothing> {
-        let mut state = self.state.lock();
-        state.try_take(claim, batch).unwrap_or_else(|| {
-            let queue = state.queue(claim.number);
-            if std::mem::take(&mut queue.interrupted) {
-                return Err(Nothing::Interrupted);
-            }
-            queue.waiters.add_task(task);
-            if state.must_report(claim) {
-                self.attend(state);
-            } else {
-                drop(state);
-            }
-            self.attention.call();
-            Err(Nothing::Empty)
-        })
-    }
-
-    /// Returns `true` if a reader that waits would find something.
-    fn has_something(&self, claim: &Claim) -> bool {
-        let mut state = self.state.lock();
-        let ended = state.ended.is_some();
-        let queue = state.queue(claim.number);
-        ended || queue.interrupted || !queue.pieces.items.is_empty()
-    }
-
-    /// Ends a wait of a queue's reader with `Interrupted`, this one or its next.
-    pub(crate) fn interrupt(&self, number: u8, serial: u64) {
-        let mut wakes = Wakes::default();
-        let mut state = self.state.lock();
-        if let Some(queue) = state.queues.get_mut(usize::from(number)).and_then(Option::as_mut)
-            && queue.serial == serial
-        {
-            queue.interrupted = true;
-            queue.waiters.notify(&mut wakes);
-        }
-        drop(state);
-        wakes.run();
-        self.attention.poke();
-    }
-
-    /// Forgets an interrupt that no reader has seen.
-    pub(crate) fn clear_interrupt(&self, claim: &Claim) {
-        self.state.lock().queue(claim.number).interrupted = false;
-    }
-
-    /// Whether the peer is told from now on when the queue's reader waits.
-    pub(crate) fn set_announce(&self, claim: &Claim, announce: bool) {
-        let mut state = self.state.lock();
-        let queue = state.queue(claim.number);
-        match (queue.announce, announce) {
-            (Announce::No, true) => queue.announce = Announce::Reading,
-            (_, false) => {
-                let waiting = std::mem::take(&mut queue.announce) == Announce::Waiting;
-                if waiting {
-                    self.tell_readers(state, claim, false, None);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Tells the peer that a reader waits, or no longer, if it is to be told.
-    fn announce(&self, mut state: MutexGuard<'_, State>, claim: &Claim, waits: bool) {
-        let queue = state.queue(claim.number);
-        let (from, to) = if waits {
-            (Announce::Reading, Announce::Waiting)
-        } else {
-            (Announce::Waiting, Announce::Reading)
-        };
-        if queue.announce == from {
-            queue.announce = to;
-            self.tell_readers(state, claim, waits, None);
-        }
-    }
-
-    /// Tells the peer of this side's readers; a relay has a count of its own.
-    pub(crate) fn set_waiting(&self, claim: &Claim, waiting: bool, count: Option<u32>) {
-        self.tell_readers(self.state.lock(), claim, waiting, count);
-    }
-
-    fn tell_readers(
-        &self,
-        mut state: MutexGuard<'_, State>,
-        claim: &Claim,
-        waiting: bool,
-        count: Option<u32>,
-    ) {
-        for channel in claim.channels().iter() {
-            let reads = Reads { channel, waiting, count };
-            match state.reads.iter_mut().find(|known| known.channel == channel) {
-                Some(known) => *known = reads,
-                None => state.reads.push(reads),
-            }
-        }
-        self.attend(state);
-    }
-
     /// So much of a channel was taken that the peer is owed credit for it.
     pub(crate) fn report(&self, channel: ChannelId) {
         let mut state = self.state.lock();
@@ -344,35 +186,6 @@ impl ReceiveQueues {
         let mut state = self.state.lock();
         Taken { free_notes, ..Taken::none(channel) }.add_to(&mut state.taken);
         self.attend(state);
-    }
-
-    /// A channel on which a token comes while the queue has something. `some_left`: the receiver
-    /// itself holds something back.
-    pub(crate) fn ready(&self, claim: &Claim, some_left: bool) -> crossbeam_channel::Receiver<()> {
-        let (token, ready) = crossbeam_channel::bounded(1);
-        let mut state = self.state.lock();
-        let ended = state.ended.is_some();
-        let queue = state.queue(claim.number);
-        if some_left || !queue.pieces.items.is_empty() {
-            let _ = token.try_send(());
-        }
-        // Without a sender the channel counts as disconnected: always ready, which is so.
-        if !ended {
-            queue.waiters.add_token(token);
-        }
-        ready
-    }
-
-    /// Puts the token back after a take, if there is more.
-    pub(crate) fn rearm(&self, claim: &Claim, some_left: bool) {
-        let mut state = self.state.lock();
-        let queue = state.queue(claim.number);
-        if some_left || !queue.pieces.items.is_empty() {
-            queue.waiters.put_tokens();
-        }
-        if state.must_report(claim) {
-            self.attend(state);
-        }
     }
 
     /// How many messages are in the queue.
@@ -452,124 +265,7 @@ impl ReceiveQueues {
         }
     }
 
-    fn bump(&self) {
-        self.version.fetch_add(1, Ordering::Relaxed);
-    }
-
     // ---- the I/O thread's side
-
-    /// Brings a staging area's copy of the routes up to date.
-    pub(crate) fn route(&self, staging: &mut Staging, known: &mut Routes) {
-        let version = self.version.load(Ordering::Relaxed);
-        if known.version != Some(version) {
-            let state = self.state.lock();
-            known.version = Some(self.version.load(Ordering::Relaxed));
-            known.table = state.routes;
-            for id in state.runs.inspected().iter() {
-                known.table[id.index()] = INSPECT;
-            }
-        }
-        staging.begin(&known.table);
-    }
-
-    /// Takes over what was staged since `route`, each queue's at once, and wakes those that wait for
-    /// it. Returns the channels without a receiver that something came for.
-    pub(crate) fn hand_over(
-        &self,
-        staging: &mut Staging,
-        known: &mut Routes,
-        runs: Runs,
-        pool: &Pool,
-    ) -> ChannelSet {
-        if staging.is_empty() && known.open == runs.open && runs.ended.is_empty() {
-            return ChannelSet::EMPTY;
-        }
-        known.open = runs.open;
-        let mut unclaimed = ChannelSet::EMPTY;
-        let mut guard = self.state.lock();
-        let state = &mut *guard;
-        state.runs.update(&runs);
-        let current = known.version == Some(self.version.load(Ordering::Relaxed));
-        let mut wakes = std::mem::take(&mut staging.wakes);
-        let mut rerouted = false;
-        let mut served = false;
-        staging.hand_over(|list| {
-            if state.ended.is_some() {
-                // It came after the end.
-                state.discard(&mut list.pieces, pool);
-            } else if current && list.route != INSPECT {
-                if list.route == UNCLAIMED {
-                    unclaimed |= list.channels;
-                }
-                let queue = state.queue(list.route);
-                queue.pieces.append(&mut list.pieces, &mut &*pool);
-                served |= queue.waiters.notify(&mut wakes);
-            } else {
-                for item in std::mem::take(&mut list.pieces).items {
-                    let mut reroute =
-                        Reroute { unclaimed: &mut unclaimed, wakes: &mut wakes, served: &mut served, pool };
-                    rerouted |= state.reroute(item, &mut reroute);
-                }
-            }
-        });
-        if rerouted {
-            self.bump();
-        }
-        // What it discarded is collected by the exchange that follows.
-        drop(guard);
-        staging.served |= served;
-        wakes.run();
-        staging.wakes = wakes;
-        unclaimed
-    }
-
-    /// What the receivers took, stopped and wait for since the last call.
-    pub(crate) fn collect(&self, wishes: &mut Wishes) {
-        let mut guard = self.state.lock();
-        let state = &mut *guard;
-        state.scheduled = false;
-        state.collect_reports();
-        wishes.taken.append(&mut state.taken);
-        wishes.stops.append(&mut state.stops);
-        wishes.reads.append(&mut state.reads);
-    }
-
-    /// From which cost on receivers are to report. `true`: some have something to report already,
-    /// which `collect` gives.
-    pub(crate) fn publish(&self, reports: &mut Vec<(ChannelId, u32)>) -> bool {
-        if reports.is_empty() {
-            return false;
-        }
-        let mut guard = self.state.lock();
-        let state = &mut *guard;
-        for (channel, cost) in reports.drain(..) {
-            match state.report_at.iter_mut().find(|(known, _)| *known == channel) {
-                Some((_, at)) => *at = cost,
-                None => state.report_at.push((channel, cost)),
-            }
-            let number = state.routes[channel.index()];
-            if number != UNCLAIMED && state.queue(number).reports.set_report_at(channel, cost) {
-                state.reporting.insert(channel);
-            }
-        }
-        !state.reporting.is_empty()
-    }
-
-    /// The connection is over: what has arrived can still be taken, then all hear the cause.
-    pub(crate) fn end(&self, cause: &ConnectionError) {
-        let mut wakes = Wakes::default();
-        let mut state = self.state.lock();
-        if state.ended.is_some() {
-            return;
-        }
-        state.ended = Some(cause.clone());
-        for queue in state.queues.iter_mut().flatten() {
-            queue.waiters.end(&mut wakes);
-        }
-        drop(state);
-        wakes.run();
-        self.attention.poke();
-    }
 
     pub(crate) fn ended(&self) -> Option<ConnectionError> {
         self.state.lock().ended.clone()
@@ -589,29 +285,6 @@ impl ReceiveQueues {
         }
         sum
     }
-}
-
-/// The I/O thread's copy of where channels go.
-#[derive(Debug)]
-pub(crate) struct Routes {
-    version: Option<u32>,
-    table: [u8; ChannelId::COUNT],
-    /// The open runs that were handed over last.
-    open: ChannelSet,
-}
-
-impl Default for Routes {
-    fn default() -> Self {
-        Self { version: None, table: [UNCLAIMED; ChannelId::COUNT], open: ChannelSet::EMPTY }
-    }
-}
-
-/// Where a reroute puts what it finds.
-struct Reroute<'a> {
-    unclaimed: &'a mut ChannelSet,
-    wakes: &'a mut Wakes,
-    served: &'a mut bool,
-    pool: &'a Pool,
 }
 
 impl State {
@@ -661,44 +334,6 @@ impl State {
                 taken.add_to(&mut self.taken);
             }
         }
-    }
-
-    /// Drops what was not read, and gives its credit back.
-    fn discard(&mut self, pieces: &mut Pieces, pool: &Pool) {
-        for item in std::mem::take(pieces).items {
-            for_each(&item, |channel, framed| framed.taken(channel).add_to(&mut self.taken));
-            if let Item::Frames(frames) = item {
-                (&mut &*pool).put(frames);
-            }
-        }
-    }
-
-    /// Finds for each thing in an item where it goes now; `true` if a route changed by it.
-    fn reroute(&mut self, item: Item, to: &mut Reroute<'_>) -> bool {
-        let mut changed = false;
-        for_each(&item, |channel, framed| {
-            let fate = if framed.is_end() { self.runs.end(channel) } else { self.runs.data(channel) };
-            match fate {
-                Fate::Delivered => {
-                    let number = self.routes[channel.index()];
-                    if number == UNCLAIMED {
-                        to.unclaimed.insert(channel);
-                    }
-                    let queue = self.queue(number);
-                    queue.pieces.push(channel, framed, to.pool);
-                    *to.served |= queue.waiters.notify(to.wakes);
-                }
-                Fate::Discarded { stop, changes } => {
-                    framed.taken(channel).add_to(&mut self.taken);
-                    self.stops.extend(stop);
-                    changed |= changes;
-                }
-            }
-        });
-        if let Item::Frames(frames) = item {
-            (&mut &*to.pool).put(frames);
-        }
-        changed
     }
 }
 
