@@ -264,6 +264,40 @@ impl Sender {
         Ok(self.handle.shared.send.gap(self.place, self.generation, messages, bytes)?)
     }
 
+    /// Takes back what was sent in this run and is not on its way, for a program that was interrupted:
+    /// whole messages, in all clones of this sender. The peer gets a [gap](Sender::gap) in their place.
+    /// Returns how many messages that was. What may be on its way still arrives; a message is never cut.
+    ///
+    /// ```
+    /// # use trunkline::{ChannelId, Config, Connection, Key, RecvError};
+    /// # let (here, there) = Connection::pair(Config::new(Key::generate()))?;
+    /// # let channel = ChannelId::new(1);
+    /// let output = here.sender(channel)?;
+    /// let mut sent = 0;
+    /// while output.try_send([7; 4096]).is_ok() {
+    ///     sent += 1;
+    /// }
+    /// let left_out = output.discard_queued()?;
+    /// output.send("interrupted")?;
+    /// let lines = there.receiver(channel)?;
+    /// for _ in 0..sent - left_out {
+    ///     assert_eq!(lines.recv()?.len(), 4096);
+    /// }
+    /// if left_out > 0 {
+    ///     assert!(matches!(lines.recv(), Err(RecvError::Gap { messages, .. }) if messages == left_out));
+    /// }
+    /// assert_eq!(&*lines.recv()?, b"interrupted");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the peer stopped receiving, or the connection is over.
+    pub fn discard_queued(&self) -> Result<u64, Disconnect> {
+        self.check_fork()?;
+        Ok(self.handle.shared.send.discard(self.place, self.generation)?)
+    }
+
     /// Ends this run of the channel: the peer reads what was sent, and then the end. What is sent
     /// after it begins the next run. A second call with nothing sent in between does nothing; the
     /// first one ends the run even if nothing was sent at all.

@@ -262,6 +262,17 @@ impl SendQueue {
         Ok(())
     }
 
+    /// Takes back what a sender's run has sent and is not on its way; how many messages that was.
+    pub(crate) fn discard(&self, place: usize, generation: u32) -> Result<u64, Unsent> {
+        let mut state = self.state.lock();
+        if let Some(cause) = &state.ended {
+            return Err(Unsent::Ended(cause.clone()));
+        }
+        let messages = state.outbound.discard(place, generation)?.messages;
+        self.after_end(state, place, messages > 0);
+        Ok(messages)
+    }
+
     fn after_end(&self, mut state: MutexGuard<'_, State>, place: usize, room: bool) {
         let mut wakes = Wakes::default();
         if room {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::sieve::{Discarded, Extent, Sieve, each_frame};
 use super::{Payload, Priority};
 use crate::id::ChannelId;
 use crate::proto::frame::{Control, MAX_DATA, WORD, Word};
@@ -21,6 +22,10 @@ struct Lane {
     full: VecDeque<Segment>,
     /// The segment that the next frame is appended to.
     open: Vec<u8>,
+    /// What was taken back: so many bytes count as out once the lane is out up to a position.
+    drops: VecDeque<(u64, u64)>,
+    /// The sum of their bytes.
+    dropped: u64,
     /// Bytes in the lane.
     queued: usize,
     /// Bytes that were ever taken out.
@@ -42,6 +47,17 @@ impl Lane {
         &mut self.open
     }
 
+    /// What was taken back before the position that the lane is out to counts as out.
+    #[cold]
+    fn pass_drops(&mut self) {
+        while let Some((at, bytes)) = self.drops.front().copied().filter(|(at, _)| *at <= self.taken) {
+            debug_assert!(at <= self.taken);
+            self.drops.pop_front();
+            self.taken += bytes;
+            self.dropped -= bytes;
+        }
+    }
+
     fn seal(&mut self) {
         if !self.open.is_empty() {
             self.full.push_back(Segment::Frames(std::mem::take(&mut self.open)));
@@ -49,7 +65,33 @@ impl Lane {
     }
 }
 
-/// The lanes of a connection. A position in a lane is how many bytes ever entered it before.
+/// What was taken back from a lane, while it is walked through.
+struct Drops {
+    old: VecDeque<(u64, u64)>,
+    new: VecDeque<(u64, u64)>,
+    /// The position that the walk has come to.
+    at: u64,
+}
+
+impl Drops {
+    /// The next segment had `before` bytes and keeps so many of them. What went counts at its end.
+    fn pass(&mut self, before: usize, left: usize) {
+        let mut end = self.at + before as u64;
+        let mut gone = (before - left) as u64;
+        while let Some((_, bytes)) = self.old.front().copied().filter(|(at, _)| *at <= end) {
+            self.old.pop_front();
+            end += bytes;
+            gone += bytes;
+        }
+        if gone > 0 {
+            self.new.push_back((end - gone, gone));
+        }
+        self.at = end;
+    }
+}
+
+/// The lanes of a connection. A position in a lane is how many bytes ever entered it before; what was
+/// taken back counts until what stood behind it goes out.
 #[derive(Debug)]
 pub(super) struct Lanes {
     lanes: [Lane; 2],
@@ -93,7 +135,7 @@ impl Lanes {
     #[inline]
     pub(super) fn end(&self, priority: Priority) -> u64 {
         let lane = &self.lanes[priority as usize];
-        lane.taken + lane.queued as u64
+        lane.taken + lane.queued as u64 + lane.dropped
     }
 
     /// Returns `true` if everything before a position was taken out.
@@ -178,16 +220,58 @@ impl Lanes {
             }
             lane.queued -= taken;
             lane.taken += taken as u64;
+            if !lane.drops.is_empty() {
+                lane.pass_drops();
+            }
             all += taken;
         }
         all
     }
 
+    /// Takes back the whole messages of a channel that stand behind the last end of a run, and the gaps
+    /// there. The first message stays, since some of it may be out.
+    pub(super) fn discard(&mut self, id: ChannelId, priority: Priority) -> Discarded {
+        let lane = &mut self.lanes[priority as usize];
+        let mut extent = Extent::default();
+        for segment in &lane.full {
+            let [first, _] = segment.parts();
+            match segment {
+                Segment::Frames(bytes) => each_frame(bytes, |frame| extent.see(id, frame)),
+                Segment::Large { .. } => extent.see(id, first),
+            }
+        }
+        each_frame(&lane.open, |frame| extent.see(id, frame));
+        let mut sieve = Sieve::new(id, extent);
+        let mut drops = Drops { old: std::mem::take(&mut lane.drops), new: VecDeque::new(), at: lane.taken };
+        lane.full.retain_mut(|segment| {
+            let before = segment.len();
+            let left = match segment {
+                Segment::Frames(bytes) => {
+                    sieve.sift(bytes);
+                    bytes.len()
+                }
+                Segment::Large { word, .. } if sieve.keeps(&*word) => before,
+                Segment::Large { .. } => 0,
+            };
+            drops.pass(before, left);
+            left > 0
+        });
+        let before = lane.open.len();
+        sieve.sift(&mut lane.open);
+        drops.pass(before, lane.open.len());
+        lane.drops = drops.new;
+        let dropped = lane.drops.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        lane.queued -= (dropped - lane.dropped) as usize;
+        lane.dropped = dropped;
+        sieve.taken()
+    }
+
     /// Drops all that waits. Positions stay valid: what is dropped counts as taken.
     pub(super) fn clear(&mut self) {
         for lane in &mut self.lanes {
-            lane.taken += lane.queued as u64;
-            lane.queued = 0;
+            lane.taken += lane.queued as u64 + lane.dropped;
+            lane.drops = VecDeque::new();
+            (lane.queued, lane.dropped) = (0, 0);
             lane.full = VecDeque::new();
             lane.open = Vec::new();
         }

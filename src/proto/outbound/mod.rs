@@ -9,11 +9,13 @@
 //!   comes, whatever the sender does meanwhile (trap 10).
 
 mod channel;
+mod discard;
 mod lanes;
 mod meet;
 mod notes;
 mod payload;
 mod queue;
+mod sieve;
 mod unmet;
 mod waiting;
 

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use super::channel::{Channel, Item, MOST, sum};
 use super::payload::{Payload, Priority, Refused};
+use super::sieve::Discarded;
 use crate::proto::credit::cost;
 use crate::proto::frame::End;
 
@@ -47,6 +48,32 @@ impl Unmet {
         *queued += cost(len) as usize;
         self.items.push_back((place, Item::Message(payload.to_bytes(0))));
         Ok(())
+    }
+
+    /// Takes back the messages of a channel's newest run, and the gaps among them.
+    pub(super) fn discard(&mut self, channel: &mut Channel, place: usize) -> Discarded {
+        let mut all = Discarded::default();
+        let is_end = |(of, item): &(usize, Item)| *of == place && matches!(item, Item::End(_));
+        let from = self.items.iter().rposition(is_end).map_or(0, |at| at + 1);
+        let mut at = 0;
+        self.items.retain(|(of, item)| {
+            at += 1;
+            match item {
+                _ if *of != place || at <= from => true,
+                Item::Message(message) => {
+                    all.add(message.len(), true);
+                    false
+                }
+                Item::Gap { messages, bytes } => {
+                    all.gap = Some(sum(all.gap, *messages, *bytes));
+                    false
+                }
+                Item::Rest(_) | Item::End(_) => true,
+            }
+        });
+        self.queued[channel.lane as usize] -= all.cost as usize;
+        let _ = channel.credit.grant(all.cost);
+        all
     }
 
     pub(super) fn end(&mut self, channel: &mut Channel, place: usize, end: End) {

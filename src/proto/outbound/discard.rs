@@ -1,0 +1,235 @@
+//! Taking back what was accepted and is not on its way: whole messages of the run that is open. What
+//! stood there is told by a gap.
+
+use super::channel::{Item, sum};
+use super::payload::Stopped;
+use super::queue::Outbound;
+use super::sieve::Discarded;
+
+impl Outbound {
+    /// Drops the messages of a sender's run that wait, and tells of them by a gap. A message of which
+    /// some may be out stays, and so does what belongs to earlier runs.
+    pub(crate) fn discard(&mut self, place: usize, generation: u32) -> Result<Discarded, Stopped> {
+        let channel = self.channels.at(place);
+        if channel.generation != generation {
+            return Err(Stopped(channel.stop_code));
+        }
+        let mut all = Discarded::default();
+        if !channel.open {
+            return Ok(all);
+        }
+        if let Some(unmet) = &mut self.unmet {
+            all = unmet.discard(channel, place);
+        } else {
+            let newest = channel.waiting.iter().rposition(|item| matches!(item, Item::End(_)));
+            let from = newest.map_or(0, |at| at + 1);
+            if newest.is_none() {
+                all = self.lanes.discard(channel.id, channel.lane);
+                // It was paid for; what waits is not.
+                let _ = channel.credit.grant(all.cost);
+                channel.notes = all.notes;
+            }
+            let mut place_in_line = 0;
+            let before = channel.waiting.len();
+            let mut bytes = 0;
+            channel.waiting.retain(|item| {
+                place_in_line += 1;
+                match item {
+                    Item::Rest(rest) if std::mem::take(&mut all.torn) => {
+                        bytes += rest.len();
+                        all.messages += 1;
+                        all.bytes += rest.len() as u64;
+                        false
+                    }
+                    Item::Message(message) if place_in_line > from => {
+                        bytes += message.len();
+                        all.add(message.len(), true);
+                        false
+                    }
+                    Item::Gap { messages, bytes } if place_in_line > from => {
+                        all.gap = Some(sum(all.gap, *messages, *bytes));
+                        false
+                    }
+                    _ => true,
+                }
+            });
+            channel.followed += (before - channel.waiting.len()) as u64;
+            let none_left = channel.waiting.is_empty();
+            self.waiting_bytes -= bytes;
+            if none_left {
+                self.waits_no_more(place);
+            }
+        }
+        let channel = self.channels.at(place);
+        channel.messages -= all.messages;
+        channel.bytes -= all.bytes;
+        if let Some((messages, bytes)) = all.gap_with_earlier() {
+            self.gap(place, generation, messages, bytes)?;
+        }
+        Ok(all)
+    }
+}
+
+#[cfg(all(test, not(trunkline_loom)))]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::id::{ChannelId, ChannelSet};
+    use crate::proto::credit::Credit;
+    use crate::proto::frame::{Control, End, WORD, Word};
+    use crate::proto::outbound::{Payload, Priority};
+    use crate::proto::segment::{Fresh, Segment};
+
+    const WINDOW: u32 = 200_000;
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Send { channel: u8, len: usize },
+        Ahead { channel: u8, len: usize },
+        Finish { channel: u8 },
+        Gap { channel: u8 },
+        Discard { channel: u8 },
+        Take(usize),
+        Credit { channel: u8, bytes: u32 },
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let channel = 0..3u8;
+        let len = prop_oneof![4 => 4..100usize, 2 => 4000..5000usize, 1 => 60_000..150_000usize];
+        prop_oneof![
+            6 => (channel.clone(), len.clone()).prop_map(|(channel, len)| Op::Send { channel, len }),
+            1 => (channel.clone(), len).prop_map(|(channel, len)| Op::Ahead { channel, len }),
+            1 => channel.clone().prop_map(|channel| Op::Finish { channel }),
+            1 => channel.clone().prop_map(|channel| Op::Gap { channel }),
+            3 => channel.clone().prop_map(|channel| Op::Discard { channel }),
+            2 => (0..20_000usize).prop_map(Op::Take),
+            2 => (channel, 0..100_000u32).prop_map(|(channel, bytes)| Op::Credit { channel, bytes }),
+        ]
+    }
+
+    /// What a receiver makes of a stream: each message begins with its number on its channel, and
+    /// gaps count, so each message stands where its number says.
+    #[derive(Default)]
+    struct Reader {
+        next: [u64; 3],
+        partial: [Vec<u8>; 3],
+        ends: [u32; 3],
+        cost: [u32; 3],
+    }
+
+    impl Reader {
+        fn read(&mut self, bytes: &[u8]) {
+            let mut rest = bytes;
+            while let Some(word) = Word::first_of(rest) {
+                let (frame, behind) = rest.split_at(WORD + word.len());
+                rest = behind;
+                let at = usize::from(word.channel().get());
+                let payload = &frame[WORD..];
+                if word.is_control() {
+                    assert!(self.partial[at].is_empty(), "a note inside a message");
+                    match Control::decode(word.channel(), payload).unwrap() {
+                        Control::Gap { messages, .. } => self.next[at] += messages,
+                        Control::End { .. } => self.ends[at] += 1,
+                        other => panic!("{other:?}"),
+                    }
+                    continue;
+                }
+                self.cost[at] += crate::proto::credit::cost(payload.len());
+                self.partial[at].extend_from_slice(payload);
+                if !word.has_more() {
+                    let message = std::mem::take(&mut self.partial[at]);
+                    let number = u32::from_be_bytes(message[..4].try_into().unwrap());
+                    assert_eq!(u64::from(number), self.next[at], "channel {at}");
+                    self.next[at] += 1;
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_back_is_told_at_its_place_and_nothing_is_torn(ops in prop::collection::vec(op(), 1..60)) {
+            let credit = Credit::new(WINDOW).unwrap();
+            let mut outbound = Outbound::new(ChannelSet::ALL, credit, 1 << 20, 4 << 20);
+            let mut senders: Vec<_> = (0..3u8)
+                .map(|id| outbound.claim(ChannelId::new(id), Some(Priority::Normal)).unwrap())
+                .collect();
+            let (mut reader, mut sent, mut finished) = (Reader::default(), [0u64; 3], [0u32; 3]);
+            let mut granted = [WINDOW; 3];
+            let mut open = [false; 3];
+            let mut take = |outbound: &mut Outbound, reader: &mut Reader, most| {
+                let mut out = VecDeque::new();
+                outbound.take(most, &mut Fresh, &mut out);
+                for segment in out {
+                    match segment {
+                        Segment::Frames(bytes) => reader.read(&bytes),
+                        Segment::Large { word, payload } => reader.read(&[&word[..], &payload].concat()),
+                    }
+                }
+            };
+            for op in ops {
+                match op {
+                    Op::Send { channel, len } | Op::Ahead { channel, len } => {
+                        let at = usize::from(channel);
+                        let (place, generation) = senders[at];
+                        let mut message = (sent[at] as u32).to_be_bytes().to_vec();
+                        message.resize(len, 7);
+                        let bytes = bytes::Bytes::from(message);
+                        let payload = Payload::Shared(&bytes);
+                        let accepted = if matches!(op, Op::Ahead { .. }) {
+                            outbound.offer_ahead(place, payload, false)
+                        } else {
+                            outbound.offer(place, generation, payload, false, &mut Fresh).is_ok()
+                        };
+                        sent[at] += u64::from(accepted);
+                        open[at] |= accepted;
+                    }
+                    Op::Finish { channel } => {
+                        let at = usize::from(channel);
+                        let (place, generation) = senders[at];
+                        if std::mem::take(&mut open[at]) {
+                            outbound.end(place, generation, End::Finish, &mut Fresh).unwrap();
+                            finished[at] += 1;
+                        }
+                    }
+                    Op::Gap { channel } => {
+                        let at = usize::from(channel);
+                        outbound.gap(senders[at].0, senders[at].1, 1, 1).unwrap();
+                        sent[at] += 1;
+                    }
+                    Op::Discard { channel } => {
+                        let at = usize::from(channel);
+                        outbound.discard(senders[at].0, senders[at].1).unwrap();
+                    }
+                    Op::Take(most) => take(&mut outbound, &mut reader, most),
+                    Op::Credit { channel, bytes } => {
+                        let at = usize::from(channel);
+                        granted[at] += bytes;
+                        outbound.handle_credit(ChannelId::new(channel), bytes, &mut Fresh).unwrap();
+                    }
+                }
+                let end = outbound.mark();
+                let _ = end;
+            }
+            let mut mark = outbound.mark();
+            for at in 0..3 {
+                granted[at] += 1 << 24;
+                outbound.handle_credit(ChannelId::new(at as u8), 1 << 24, &mut Fresh).unwrap();
+            }
+            for _ in 0..3 {
+                take(&mut outbound, &mut reader, usize::MAX);
+            }
+            prop_assert!(outbound.has_passed(&mut mark));
+            prop_assert!(outbound.is_flushed());
+            for at in 0..3 {
+                prop_assert_eq!(reader.next[at], sent[at], "channel {}", at);
+                prop_assert!(reader.ends[at] <= finished[at]);
+                prop_assert_eq!(outbound.credit(senders[at].0), granted[at] - reader.cost[at]);
+            }
+            senders.clear();
+        }
+    }
+}
