@@ -1,4 +1,4 @@
-//! Longer reading: what is on the wire, and why the library is built as it is.
+//! Longer reading: the wire, sessions, the design, and where the time goes.
 //!
 //! Nothing in here is code. Start with the [crate guide](crate) to use the library; come here to
 //! write another implementation, to review this one, or to work on it.
