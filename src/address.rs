@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 
 /// Where a client finds its listener: socket addresses, or a name that is looked up for each attempt.
 ///
-/// Everything that [`TcpStream::connect`](std::net::TcpStream::connect) takes converts into it, so
-/// there is seldom a reason to write the type.
+/// Everything that [`TcpStream::connect`](std::net::TcpStream::connect) takes converts into it, so a
+/// program seldom names the type. A name may stand for several addresses; all of them are tried.
 ///
 /// ```
 /// use trunkline::Address;

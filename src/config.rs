@@ -1,4 +1,4 @@
-//! Every knob, with its default and its reason.
+//! Every setting, with its default and its reason.
 
 use std::time::Duration;
 
@@ -11,8 +11,13 @@ use crate::key::Key;
 use crate::options::Options;
 use crate::proto::credit::Credit;
 
-/// The settings of a listener or a connection. They are checked once, at `bind`, `connect` or
-/// `pair`.
+/// The settings of a listener or a connection.
+///
+/// Every setting has a default. They are checked once, at [`bind`](crate::Listener::bind),
+/// [`connect`](crate::Connection::connect), [`connect_lazily`](crate::Connection::connect_lazily) or
+/// [`pair`](crate::Connection::pair), which return a [`ConfigError`] that names the setting. Sizes are in
+/// bytes, and a message counts as its length + 32 wherever it waits. [The
+/// design](crate::docs::design#what-is-bounded-and-by-what) has the formula of what a connection may hold.
 ///
 /// ```
 /// use std::time::Duration;
@@ -33,15 +38,15 @@ pub struct Config {
 }
 
 impl Config {
-    /// The default settings with this key. On a listener, a client that has the key may do
+    /// Creates the default settings with this key. On a listener, a client that has the key may do
     /// everything.
     #[must_use]
     pub fn new(key: Key) -> Self {
         Self::with_access(key, Access::full())
     }
 
-    /// The default settings with this key; on a listener, a client that has it may do what `access`
-    /// says.
+    /// Creates the default settings with this key. On a listener, a client that has the key may do what
+    /// `access` says.
     #[must_use]
     pub fn with_access(key: Key, access: Access) -> Self {
         let options = Options {
@@ -66,160 +71,192 @@ impl Config {
         Self { keys: vec![(key, access)], options, allow_plaintext: false, io_thread: None }
     }
 
-    /// One more key that a listener accepts, and what its holder may do. A client uses only the
-    /// first key.
+    /// Adds a key that a listener accepts, and what its holder may do. A client uses only the first key.
+    ///
+    /// The same key given twice is [`ConfigError::DuplicateKey`].
+    ///
+    /// ```
+    /// use trunkline::{Access, ChannelId, Config, Key};
+    ///
+    /// const STDOUT: ChannelId = ChannelId::new(1);
+    /// let (owner, watcher) = (Key::generate(), Key::generate());
+    /// let config = Config::new(owner).with_key(watcher, Access::read_only().receive(STDOUT));
+    /// # let _ = config;
+    /// ```
     #[must_use]
     pub fn with_key(mut self, key: Key, access: Access) -> Self {
         self.keys.push((key, access));
         self
     }
 
-    /// The credit that this side grants on each channel that it receives, in bytes; a message
-    /// costs its length + 32. It bounds what waits unread on a channel and what a channel can
-    /// carry per round trip. Default 896 KiB: nearly a gigabyte a second at a round trip of a
-    /// millisecond, and 112 MiB if the peer fills all 128 channels. 1 KiB to 1 GiB.
+    /// Sets the credit that this side grants on each channel that it receives (protocol, section 3).
+    ///
+    /// It bounds what waits unread on a channel, and what a channel can carry in a round trip. Default 896
+    /// KiB: nearly a gigabyte a second at a round trip of a millisecond, and 112 MiB if the peer fills all
+    /// 128 channels. 1 KiB to 1 GiB.
     #[must_use]
     pub const fn window(mut self, bytes: u32) -> Self {
         self.options.window = bytes;
         self
     }
 
-    /// The largest message that this side takes, in bytes. Default 16 MiB; at most 1 GiB. It may
-    /// be larger than the window.
+    /// Sets the size of the largest message that this side takes, without the 32. Default 16 MiB; 1 byte to
+    /// 1 GiB.
+    ///
+    /// It may be larger than the window. A peer that sends a larger one breaks the protocol; a sender of
+    /// this library gets [`SendError::TooLarge`](crate::SendError::TooLarge).
     #[must_use]
     pub const fn max_message(mut self, bytes: u32) -> Self {
         self.options.max_message = bytes;
         self
     }
 
-    /// How many bytes all messages of a connection that have not arrived whole may hold together.
-    /// Default 128 MiB; at least what the windows of the channels that the peer may send on hold, and
-    /// one largest message. Where that is used up, messages larger than the window arrive one after
-    /// the other.
+    /// Sets how many bytes all unfinished messages of a connection may hold together. Default 128 MiB.
+    ///
+    /// What the windows of the channels that the peer may send on hold, and one largest message above them,
+    /// is always allowed, so a smaller number counts as that. Where the limit is used up, messages larger
+    /// than the window arrive one after the other.
     #[must_use]
     pub const fn max_assembly(mut self, bytes: usize) -> Self {
         self.options.max_assembly = bytes;
         self
     }
 
-    /// How many bytes the whole messages of a connection that are not read may hold together, above
-    /// the windows of their channels. Only messages larger than the window can. Above it no further
-    /// such message is let in on any channel, until enough was read. Default 256 MiB.
+    /// Sets how many bytes the whole unread messages of a connection may hold together above the windows of
+    /// their channels. Default 256 MiB.
+    ///
+    /// Messages that come in several frames can do that, because what has come of an unfinished message
+    /// does not count against the window (protocol, section 3). Above the limit no channel gets such
+    /// credit, until the application has read enough.
     #[must_use]
     pub const fn max_unread(mut self, bytes: usize) -> Self {
         self.options.max_unread = bytes;
         self
     }
 
-    /// How many bytes may wait in the connection's send queue before a sender waits. Default
-    /// 4 MiB: enough to keep a fast network busy, little enough to go out in a moment. 4 KiB to
-    /// 1 GiB.
+    /// Sets how many bytes may wait in the connection's send queue before a sender waits, for each
+    /// [`Priority`](crate::Priority). Default 4 MiB: enough to keep a fast network busy, little enough to
+    /// go out in a moment. 4 KiB to 1 GiB.
     #[must_use]
     pub const fn send_queue(mut self, bytes: u32) -> Self {
         self.options.send_queue = bytes;
         self
     }
 
-    /// How long the whole handshake may take. Default 3 s (protocol, section 1). Bytes that
-    /// trickle in do not extend it.
+    /// Sets how long the whole handshake may take (protocol, section 1). Bytes that trickle in do not
+    /// extend it. Default 3 s; 1 ms to 1 h.
     #[must_use]
     pub const fn handshake_timeout(mut self, time: Duration) -> Self {
         self.options.handshake_timeout = time;
         self
     }
 
-    /// How long an attempt to connect may take in all: looking the name up, all of its addresses, and
-    /// further rounds if a handshake is cut in the middle. Default 10 s.
+    /// Sets how long an attempt to connect may take in all: looking the name up, all of its addresses, and
+    /// further rounds if a handshake is cut or the server is busy. Default 10 s; 1 ms to 1 h.
     #[must_use]
     pub const fn connect_timeout(mut self, time: Duration) -> Self {
         self.options.connect_timeout = time;
         self
     }
 
-    /// How many peers that have proved nothing a listener deals with at once: so many that have said
-    /// nothing, and as many that have named a known key. With one more of a kind, one of them is
-    /// dropped by chance, so that silent peers keep no other out. Each takes a file descriptor and some
-    /// hundred bytes. Default 1024, and never more than a quarter of the process's limit of file
-    /// descriptors; 1 to 65,536.
+    /// Sets how many strangers a listener deals with at once: so many peers that have said nothing, and as
+    /// many that have named a known key and not proved it. Default 1024; 1 to 65,536.
+    ///
+    /// With one more of a kind, one of that kind is dropped at random, so silent peers keep no other out.
+    /// Each takes a file descriptor and a few hundred bytes. A listener never uses more than a quarter of
+    /// the process's limit of file descriptors for a kind.
     #[must_use]
     pub const fn pending_handshakes(mut self, peers: usize) -> Self {
         self.options.pending_handshakes = peers;
         self
     }
 
-    /// How many connections may wait to be accepted; a client that comes when there are as many is
-    /// told "too busy". Default 128; 1 to 65,536.
+    /// Sets how many connections may wait to be accepted. A client that comes when there are as many is
+    /// told [`TooBusy`](crate::HandshakeError::TooBusy). Default 128; 1 to 65,536.
     #[must_use]
     pub const fn backlog(mut self, connections: usize) -> Self {
         self.options.backlog = connections;
         self
     }
 
-    /// How many connections a listener keeps at once; one more is told "too busy". Default 4096.
+    /// Sets how many connections with a socket a listener keeps. A client above that is told
+    /// [`TooBusy`](crate::HandshakeError::TooBusy). Default 4096; 1 to 1,048,576.
+    ///
+    /// Sessions without a socket do not count here, but for [`max_suspended`](Config::max_suspended).
     #[must_use]
     pub const fn max_connections(mut self, connections: usize) -> Self {
         self.options.max_connections = connections;
         self
     }
 
-    /// After how long a silence the peer is asked whether it lives, and after how long it is
-    /// given up. Default 10 s and 30 s. The timeout must be at least twice the interval.
+    /// Sets after how long a silence the peer is asked for a sign of life, and after how long it is given
+    /// up (protocol, section 5). Default 10 s and 30 s.
+    ///
+    /// The timeout must be at least twice the interval, and at most ten days; the interval is 1 ms to one
+    /// day. Each connection shortens its interval by up to a quarter, at random.
     #[must_use]
     pub const fn heartbeat(mut self, interval: Duration, timeout: Duration) -> Self {
         self.options.heartbeat = Some((interval, timeout));
         self
     }
 
-    /// Never asks and never gives up a silent peer. A peer whose process dies is still noticed
-    /// at once, from the socket.
+    /// Turns heartbeats off: a silent peer is neither asked nor given up. A peer whose process dies is
+    /// still noticed at once, from the socket.
     #[must_use]
     pub const fn no_heartbeat(mut self) -> Self {
         self.options.heartbeat = None;
         self
     }
 
-    /// How long `close`, and dropping the last handle, wait for the peer to have what was sent.
-    /// Default 5 s.
+    /// Sets how long [`close`](crate::Connection::close), and dropping the last handle, wait for the peer
+    /// to have what was sent and to confirm it (protocol, section 7). Default 5 s.
     #[must_use]
     pub const fn linger(mut self, time: Duration) -> Self {
         self.options.linger = time;
         self
     }
 
-    /// How long a connection that has lost its socket waits for another before it is over: the
-    /// client tries to connect again, the listener keeps the session for it. Default 60 s: a train in
-    /// a tunnel, a laptop that changes its network. `Duration::MAX` waits for ever. Zero turns it off:
-    /// a lost socket is the end at once, on the other side as soon as it finds that out. See
-    /// [sessions](crate::docs::sessions).
+    /// Sets how long a connection that has lost its socket waits for another (protocol, section 6). Default
+    /// 60 s: a train in a tunnel, a laptop that changes its network.
+    ///
+    /// The client tries to connect again; the listener keeps the session. The smaller grace of the two
+    /// sides counts. `Duration::MAX` waits for ever. Zero turns it off: a lost socket is the end, on the
+    /// other side as soon as it finds that out. See [sessions](crate::docs::sessions).
     #[must_use]
     pub const fn resume_grace(mut self, time: Duration) -> Self {
         self.options.resume_grace = time;
         self
     }
 
-    /// How long a client whose server is on this machine goes on trying while nothing listens there.
-    /// There a refused connection means that the server's process is gone, so it is not worth
-    /// [`resume_grace`](Config::resume_grace). Default 1 s. Raise it where the other end of a loopback
-    /// port is a tunnel's, which comes back. Elsewhere a refusal says little, and this does not apply.
+    /// Sets how long a client goes on trying while nothing listens at its server's address on this machine.
+    /// Default 1 s.
+    ///
+    /// On loopback a refused connection means that the server's process is gone, so it is not worth
+    /// [`resume_grace`](Config::resume_grace): the connection ends with
+    /// [`PeerGone`](crate::ConnectionError::PeerGone). Raise it where the other end of a loopback port
+    /// belongs to a tunnel, which comes back. Elsewhere a refusal says little, and this does not apply.
     #[must_use]
     pub const fn local_grace(mut self, time: Duration) -> Self {
         self.options.local_grace = time;
         self
     }
 
-    /// How many bytes that the peer has not acknowledged are kept, in case its socket is lost;
-    /// above that a sender waits, as it does for credit. Default 4 MiB: what a fast network has
-    /// under way. 256 KiB to 1 GiB (protocol, section 6). A peer that goes on sending and lets 1 MiB
-    /// more go unacknowledged breaks the protocol.
+    /// Sets how many bytes that the peer has not acknowledged are kept, in case the socket is lost
+    /// (protocol, section 6). Above that a sender waits, as it does for credit. Default 4 MiB: what a fast
+    /// network has under way. 256 KiB to 1 GiB.
+    ///
+    /// A peer that goes on sending while 1 MiB more is unacknowledged breaks the protocol.
     #[must_use]
     pub const fn replay_limit(mut self, bytes: u32) -> Self {
         self.options.replay_limit = bytes;
         self
     }
 
-    /// How many sessions without a socket a listener keeps, and how many bytes they may hold together,
-    /// with everything that is in their account; what is above either limit expires, the one that
-    /// has been without for longest first. Default 1024 sessions and 64 MiB.
+    /// Sets how many sessions without a socket a listener keeps, and how many bytes they may hold together,
+    /// with everything in their accounts ([`Stats::held`](crate::Stats::held)). Default 1024 sessions and
+    /// 64 MiB.
+    ///
+    /// Above either limit the session that has been without a socket for longest expires.
     #[must_use]
     pub const fn max_suspended(mut self, sessions: usize, bytes: usize) -> Self {
         self.options.max_suspended = sessions;
@@ -227,15 +264,15 @@ impl Config {
         self
     }
 
-    /// Allows a listener on an address that other machines reach. The peers prove their key, but
-    /// nothing is encrypted: who carries the packets can read and change them.
+    /// Allows a listener on an address that other machines reach. The peers prove their key, but nothing is
+    /// encrypted: a network on the way can read and change the packets. Off by default.
     #[must_use]
     pub const fn allow_plaintext(mut self, allow: bool) -> Self {
         self.allow_plaintext = allow;
         self
     }
 
-    /// The I/O thread to use instead of the one that the process shares.
+    /// Sets the I/O thread to use instead of the one that the process shares.
     #[must_use]
     pub fn io_thread(mut self, thread: &IoThread) -> Self {
         self.io_thread = Some(thread.clone());

@@ -3,39 +3,42 @@
 use crate::error::ConnectionError;
 use crate::id::ChannelId;
 
-/// Something that happened on a connection; see [`Connection::events`](crate::Connection::events).
+/// Something that happened on a connection outside its channels; see
+/// [`Connection::events`](crate::Connection::events).
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// The peer sends on a channel that has no [`Receiver`](crate::Receiver) yet. What it sent
-    /// waits; told once, until the channel gets a receiver.
+    /// The peer sends on a channel that has no [`Receiver`](crate::Receiver) yet. What it sent waits. Told
+    /// once, until the channel gets a receiver.
     Opened(ChannelId),
-    /// The peer asks to interrupt what is being computed (the protocol's INTERRUPT).
+    /// The peer asks this side to interrupt what it computes (the protocol's INTERRUPT). Interrupts that
+    /// were not read merge into one.
     Interrupt,
-    /// A reader of the peer's is blocked on this channel with nothing to read, or no longer (the
-    /// protocol's WAITING).
+    /// A reader of the peer's is blocked on this channel with nothing to read, or no longer is (the
+    /// protocol's WAITING). Of each channel only the newest state is told.
     Waiting {
         /// The channel.
         channel: ChannelId,
-        /// Whether it waits.
+        /// `true` if the reader waits.
         waiting: bool,
-        /// How many messages of the channel the peer had received by then, modulo 2³².
+        /// How many messages of the channel the peer had received by then in this session, modulo 2³².
         taken: u32,
     },
-    /// The socket was lost; the connection waits for another. Calls stay blocked and what is sent
-    /// waits. [`Resumed`](Event::Resumed) or [`Closed`](Event::Closed) follows.
+    /// The socket is lost, and the connection waits for another. Calls stay blocked and what is sent waits.
+    /// [`Resumed`](Event::Resumed) or [`Closed`](Event::Closed) follows. Of outages that were not read only
+    /// the last is told.
     Suspended {
         /// Why the socket was given up.
         cause: ConnectionError,
     },
-    /// There is a socket again, and everything goes on where it was; or there is the first, after
+    /// There is a socket again, and everything goes on where it was. Or there is the first one, after
     /// [`Connection::connect_lazily`](crate::Connection::connect_lazily).
     Resumed {
-        /// How long there was none.
+        /// How long there was no socket.
         after: std::time::Duration,
-        /// How many attempts it took; on a listener's side, how many it saw.
+        /// How many attempts the client needed; on a listener's side, how many reached it.
         attempts: u32,
     },
-    /// The connection is over; nothing follows.
+    /// The connection is over, with this cause. Nothing follows.
     Closed(ConnectionError),
 }

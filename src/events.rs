@@ -11,11 +11,11 @@ use crate::io::shared::Shared;
 use crate::queue::events::{NoEvent, Wants};
 use crate::queue::until::Until;
 
-/// Why there is no event.
+/// Why a call returned no event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EventError {
-    /// Nothing has happened, or not in time.
+    /// Nothing has happened, or nothing in time.
     #[error("nothing has happened")]
     Empty,
     /// The connection is over, and every event was read.
@@ -26,11 +26,26 @@ pub enum EventError {
 /// What happens on a connection, one event after the other; see
 /// [`Connection::events`](crate::Connection::events).
 ///
-/// Events are state rather than a log: what repeats itself while it is not read is told once (the
-/// last outage, the newest state of each channel's reader, one interrupt). So nothing that still
-/// matters is lost, however late it is read.
+/// Events are state rather than a log. What repeats itself before it is read is told once: the last outage,
+/// the newest state of each channel's reader, one interrupt. So nothing that still matters is lost, however
+/// late it is read, and a peer cannot make unread events grow.
 ///
 /// It does not keep the connection open.
+///
+/// ```
+/// use std::time::Duration;
+/// use trunkline::{Config, Connection, Event, EventError, Key};
+///
+/// let (here, there) = Connection::pair(Config::new(Key::generate()))?;
+/// let events = there.events();
+/// assert_eq!(events.try_recv(), Err(EventError::Empty));
+/// here.interrupt()?;
+/// assert_eq!(events.recv_timeout(Duration::from_secs(10))?, Event::Interrupt);
+/// drop(here);
+/// assert!(matches!(events.recv()?, Event::Closed(_)));
+/// assert_eq!(events.recv(), Err(EventError::Over));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Events {
     shared: Arc<Shared>,
     mailbox: u64,
@@ -50,7 +65,7 @@ impl Events {
         self.shared.events.take(self.mailbox, until).map_err(no_event)
     }
 
-    /// The next event; waits for it.
+    /// Returns the next event, and waits until there is one.
     ///
     /// # Errors
     ///
@@ -59,25 +74,25 @@ impl Events {
         self.take(Until::Forever)
     }
 
-    /// The next event if there is one.
+    /// Returns the next event if there is one now.
     ///
     /// # Errors
     ///
-    /// [`EventError::Empty`] if there is none now, else as [`recv`](Events::recv).
+    /// [`EventError::Empty`] if there is none; otherwise as [`recv`](Events::recv).
     pub fn try_recv(&self) -> Result<Event, EventError> {
         self.take(Until::Now)
     }
 
-    /// The next event; waits at most so long.
+    /// Returns the next event, and waits for it no longer than `timeout`.
     ///
     /// # Errors
     ///
-    /// [`EventError::Empty`] if none came in time, else as [`recv`](Events::recv).
+    /// [`EventError::Empty`] if none came in time; otherwise as [`recv`](Events::recv).
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Event, EventError> {
         self.take(Until::after(timeout))
     }
 
-    /// The next event; waits until then at most.
+    /// Returns the next event, and waits for it until `deadline` at most.
     ///
     /// # Errors
     ///
@@ -86,17 +101,17 @@ impl Events {
         self.take(Until::At(deadline))
     }
 
-    /// The events, until the connection is over.
+    /// Returns an iterator over the events, which waits for each and ends with the connection.
     pub fn iter(&self) -> impl Iterator<Item = Event> {
         std::iter::from_fn(|| self.recv().ok())
     }
 
-    /// The events that are there now.
+    /// Returns an iterator over the events that are there now.
     pub fn try_iter(&self) -> impl Iterator<Item = Event> {
         std::iter::from_fn(|| self.try_recv().ok())
     }
 
-    /// The next event, for an executor: the task is woken when there is one.
+    /// Returns the next event; if there is none, the task is woken when there is.
     pub fn poll_recv(&self, context: &mut Context<'_>) -> Poll<Result<Event, EventError>> {
         if self.shared.is_forked() {
             return Poll::Ready(Err(EventError::Over));
@@ -107,9 +122,8 @@ impl Events {
         }
     }
 
-    /// A crossbeam channel to `select!` on: it has a token while there is an event, and is
-    /// disconnected when the connection is over. After it fires, call
-    /// [`try_recv`](Events::try_recv).
+    /// Returns a crossbeam channel to `select!` on. It has a token while there is an event, and is
+    /// disconnected when the connection is over. After it fires, call [`try_recv`](Events::try_recv).
     #[must_use]
     pub fn ready(&self) -> crossbeam_channel::Receiver<()> {
         if self.shared.is_forked() {
@@ -140,11 +154,11 @@ impl fmt::Debug for Events {
     }
 }
 
-/// The peer's interrupts, and nothing else; see
+/// The peer's interrupts, and no other events; see
 /// [`Connection::interrupts`](crate::Connection::interrupts).
 ///
-/// Interrupts that were not looked at merge into one. One that comes before anything listens is kept
-/// for the first that does.
+/// Interrupts that were not taken merge into one. One that comes before anything listens is kept for the
+/// first `Events` or `Interrupts` that does.
 ///
 /// It does not keep the connection open.
 #[derive(Debug)]
@@ -160,22 +174,24 @@ impl Interrupts {
         self.0.recv().is_ok()
     }
 
-    /// Waits for an interrupt, at most so long. Returns `false` if none came.
+    /// Waits for an interrupt, no longer than `timeout`. Returns `false` if none came, or the connection is
+    /// over.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         self.0.recv_timeout(timeout).is_ok()
     }
 
-    /// Returns `true` if there was an interrupt since the last call that looked.
+    /// Returns `true` if an interrupt came since the last call that took one. Never waits.
     pub fn take(&self) -> bool {
         self.0.try_recv().is_ok()
     }
 
-    /// Waits for an interrupt, for an executor: `Ready(false)` once the connection is over.
+    /// Returns `Ready(true)` if an interrupt came, and `Ready(false)` once the connection is over;
+    /// otherwise the task is woken when one of them happens.
     pub fn poll_wait(&self, context: &mut Context<'_>) -> Poll<bool> {
         self.0.poll_recv(context).map(|event| event.is_ok())
     }
 
-    /// A crossbeam channel to `select!` on, as [`Events::ready`].
+    /// Returns a crossbeam channel to `select!` on, as [`Events::ready`] does.
     #[must_use]
     pub fn ready(&self) -> crossbeam_channel::Receiver<()> {
         self.0.ready()

@@ -1,4 +1,4 @@
-//! A flush that is waited for by a task.
+//! A flush that a task waits for.
 
 use std::fmt;
 use std::future::Future;
@@ -10,8 +10,10 @@ use crate::error::{ConnectionError, FlushError};
 use crate::io::shared::Shared;
 use crate::queue::send::Unflushed;
 
-/// The end of a flush, for an executor: see [`Connection::flushing`](crate::Connection::flushing). It
-/// does not keep the connection open. Dropping it forgets the flush.
+/// A future that ends when the peer has everything; see
+/// [`Connection::flushing`](crate::Connection::flushing).
+///
+/// It does not keep the connection open. Dropping it cancels the wait, and nothing else.
 #[must_use = "a future does nothing unless it is polled"]
 pub struct Flushing {
     shared: Arc<Shared>,

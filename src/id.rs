@@ -6,7 +6,7 @@ use std::ops::{BitAnd, BitOr, BitOrAssign, Not, Sub};
 /// The number of a channel, 0 to 127.
 ///
 /// The two directions of a number are independent of each other. A number is checked once, here;
-/// everything behind it can rely on the range.
+/// everything after it relies on the range.
 ///
 /// ```
 /// use trunkline::ChannelId;
@@ -22,19 +22,19 @@ impl ChannelId {
     /// How many channels each direction of a connection has (protocol, section 2: seven bits).
     pub const COUNT: usize = 128;
 
-    /// The channel with this number; meant for constants.
+    /// Creates the channel with this number; meant for constants.
     ///
     /// # Panics
     ///
-    /// If `number` is above 127; in a `const` that is a compile error. Numbers that come from
-    /// outside go through `ChannelId::try_from`.
+    /// If `number` is above 127; in a `const` that is a compile error. Numbers that come from outside go
+    /// through `ChannelId::try_from`.
     #[must_use]
     pub const fn new(number: u8) -> Self {
         assert!(number < 128, "a channel number is 0 to 127");
         Self(number)
     }
 
-    /// The number itself.
+    /// Returns the number itself, 0 to 127.
     #[must_use]
     pub const fn get(self) -> u8 {
         self.0
@@ -50,7 +50,7 @@ impl ChannelId {
     }
 }
 
-/// A number that is no channel's.
+/// The error of a number that is not a channel's: it is above 127.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{number} is not a channel: channels are numbered 0 to 127")]
 pub struct ChannelIdError {
@@ -113,51 +113,51 @@ impl ChannelSet {
     /// All 128 channels.
     pub const ALL: Self = Self(u128::MAX);
 
-    /// The set whose bit n stands for channel n, counted from the least significant bit.
+    /// Creates a set whose bit n stands for channel n, counted from the least significant bit.
     #[must_use]
     pub const fn from_bits(bits: u128) -> Self {
         Self(bits)
     }
 
-    /// Bit n is set if channel n is in the set.
+    /// Returns a number whose bit n is set if channel n is in the set.
     #[must_use]
     pub const fn bits(self) -> u128 {
         self.0
     }
 
-    /// Whether the channel is in the set.
+    /// Returns `true` if the channel is in the set.
     #[must_use]
     pub const fn contains(self, id: ChannelId) -> bool {
         self.0 >> id.0 & 1 == 1
     }
 
-    /// Adds a channel; whether it was new.
+    /// Adds a channel. Returns `true` if it was not in the set.
     pub fn insert(&mut self, id: ChannelId) -> bool {
         let new = !self.contains(id);
         self.0 |= 1 << id.0;
         new
     }
 
-    /// Takes a channel out; whether it was there.
+    /// Removes a channel. Returns `true` if it was in the set.
     pub fn remove(&mut self, id: ChannelId) -> bool {
         let there = self.contains(id);
         self.0 &= !(1 << id.0);
         there
     }
 
-    /// How many channels are in the set.
+    /// Returns how many channels are in the set.
     #[must_use]
     pub const fn len(self) -> usize {
         self.0.count_ones() as usize
     }
 
-    /// Whether no channel is in the set.
+    /// Returns `true` if no channel is in the set.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The channels in ascending order.
+    /// Returns the channels in ascending order.
     pub fn iter(self) -> impl Iterator<Item = ChannelId> {
         let mut rest = self.0;
         std::iter::from_fn(move || {

@@ -10,8 +10,9 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::error::KeyError;
 
-/// 32 random bytes that both peers have and nobody else. Nothing of it is ever on the wire, and
-/// `Debug` prints nothing of it.
+/// 32 random bytes that both peers have and no other program knows.
+///
+/// Nothing of it is ever on the wire. `Debug` prints nothing of it, and it wipes itself when it is dropped.
 ///
 /// ```
 /// use trunkline::Key;
@@ -24,11 +25,11 @@ use crate::error::KeyError;
 pub struct Key([u8; 32]);
 
 impl Key {
-    /// A fresh key from the system's random numbers.
+    /// Creates a fresh key from the system's random numbers.
     ///
     /// # Panics
     ///
-    /// If the system has no random numbers, which none that is set up rightly lacks.
+    /// If the system gives no random numbers.
     #[must_use]
     pub fn generate() -> Self {
         let mut bytes = [0; 32];
@@ -36,13 +37,27 @@ impl Key {
         Self(bytes)
     }
 
-    /// Reads a key from a file with 64 hex digits that only its owner can read.
+    /// Reads a key from a file that only its owner can read and that holds 64 hex digits.
+    ///
+    /// ```
+    /// use trunkline::{Key, KeyError};
+    ///
+    /// # let folder = std::env::temp_dir().join(format!("trunkline-key-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&folder)?;
+    /// let path = folder.join("kernel.key");
+    /// Key::generate().write_new_file(&path)?;
+    /// let _key = Key::from_file(&path)?;
+    /// // A key that is in use is not overwritten.
+    /// assert!(matches!(Key::generate().write_new_file(&path), Err(KeyError::File { .. })));
+    /// # std::fs::remove_dir_all(&folder)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`KeyError::Exposed`] if others could read or change the file (checked where files have
-    /// such permissions), [`KeyError::NotHex`] if it holds no key, [`KeyError::File`] if it cannot
-    /// be read.
+    /// [`KeyError::Exposed`] if other users can read or change the file (checked on Unix only),
+    /// [`KeyError::NotHex`] if it holds no key, [`KeyError::File`] if it is no regular file or cannot be
+    /// read.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, KeyError> {
         let path = path.as_ref();
         let failed = |source| KeyError::File { path: path.to_owned(), source };
@@ -69,7 +84,7 @@ impl Key {
     ///
     /// # Errors
     ///
-    /// [`KeyError::NotSet`] or [`KeyError::NotHex`].
+    /// [`KeyError::NotSet`] if the variable is not set, [`KeyError::NotHex`] if it holds no key.
     pub fn from_env(variable: &str) -> Result<Self, KeyError> {
         match std::env::var(variable) {
             Ok(text) => Zeroizing::new(text).parse(),
@@ -78,11 +93,12 @@ impl Key {
         }
     }
 
-    /// Writes the key into a new file that only its owner can read.
+    /// Writes the key into a new file that only its owner can read (mode 0600 on Unix).
     ///
     /// # Errors
     ///
-    /// [`KeyError::File`], also if the file is already there: a key in use is not overwritten.
+    /// [`KeyError::File`] if the file cannot be written or exists already: a key that is in use is not
+    /// overwritten.
     pub fn write_new_file(&self, path: impl AsRef<Path>) -> Result<(), KeyError> {
         let path = path.as_ref();
         let mut options = std::fs::OpenOptions::new();
@@ -95,8 +111,8 @@ impl Key {
             .map_err(|source| KeyError::File { path: path.to_owned(), source })
     }
 
-    /// The key as 64 hex digits, for handing it to a process that may have it. What is returned
-    /// wipes itself when dropped; do not print it, log it or put it on a command line.
+    /// Returns the key as 64 hex digits, for a process that may have it. The text wipes itself when it is
+    /// dropped. Do not print it, log it or put it on a command line.
     #[must_use]
     pub fn expose_hex(&self) -> Zeroizing<String> {
         let mut hex = Zeroizing::new(String::with_capacity(64));

@@ -12,11 +12,11 @@ use crate::id::ChannelId;
 /// a buffer.
 pub(crate) const INLINE: usize = 32;
 
-/// A message, whole, with the channel it came on.
+/// A whole message, and the channel that it came on.
 ///
-/// It derefs to its bytes. A short one holds them itself; a longer one refers to the buffer that
-/// it arrived in, up to 16 KiB shared with its neighbours. To keep a message for long without
-/// them, take [`to_vec`](slice::to_vec); to pass it on without a copy, [`Message::into_bytes`].
+/// It derefs to its bytes. A message of up to 32 bytes holds them itself. A longer one refers to the buffer
+/// that it arrived in, of which up to 16 KiB are shared with its neighbours. To keep a message for long
+/// without them, call [`to_vec`](slice::to_vec); to pass it on without a copy, [`Message::into_bytes`].
 ///
 /// ```
 /// # use trunkline::{ChannelId, Config, Connection, Key};
@@ -24,6 +24,7 @@ pub(crate) const INLINE: usize = 32;
 /// const LOG: ChannelId = ChannelId::new(7);
 /// here.sender(LOG)?.send("ready")?;
 /// let message = there.receiver(LOG)?.recv()?;
+/// assert_eq!(message, "ready");
 /// assert_eq!(&*message, b"ready");
 /// assert_eq!(message.channel(), LOG);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -72,14 +73,14 @@ impl Message {
         Self { body: Body::Shared(bytes), channel, len: 0 }
     }
 
-    /// The channel that it came on.
+    /// Returns the channel that the message came on.
     #[inline]
     #[must_use]
     pub fn channel(&self) -> ChannelId {
         self.channel
     }
 
-    /// The bytes, without a copy unless they are few.
+    /// Returns the bytes, without a copy if there are more than 32.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
         match self.body {
@@ -115,7 +116,7 @@ impl From<Message> for Bytes {
 }
 
 impl PartialEq for Message {
-    /// The same bytes on the same channel.
+    /// Two messages are equal if their bytes and their channels are.
     fn eq(&self, other: &Self) -> bool {
         self.channel == other.channel && **self == **other
     }
@@ -158,7 +159,7 @@ impl PartialEq<&str> for Message {
 const SHOWN: usize = 32;
 
 impl fmt::Debug for Message {
-    /// The channel, the length, and a short beginning.
+    /// Shows the channel, the length, and a short beginning.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = &self[..self.len().min(SHOWN)];
         let more = if shown.len() < self.len() { ".." } else { "" };

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-/// Which messages go first.
+/// Which messages go first; see [`Connection::sender_with`](crate::Connection::sender_with).
+///
+/// Within a priority, messages go in the order in which they were sent, across all channels.
 ///
 /// ```
 /// # use trunkline::{ChannelId, Config, Connection, Key, Priority};
@@ -15,9 +17,9 @@ use bytes::Bytes;
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum Priority {
-    /// Ahead of everything normal that waits: control, interrupts, answers a person waits for.
+    /// Ahead of all normal messages that still wait: for control, and for answers that a person waits for.
     Urgent,
-    /// In the order in which it was sent, across all channels of this priority.
+    /// In the order in which it was sent, behind what is urgent.
     #[default]
     Normal,
 }
