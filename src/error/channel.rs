@@ -7,7 +7,8 @@ use super::ConnectionError;
 use crate::id::ChannelId;
 
 /// Why [`Connection::sender`](crate::Connection::sender) or
-/// [`Connection::receiver`](crate::Connection::receiver) gave no handle.
+/// [`Connection::receiver`](crate::Connection::receiver) returned no handle, or
+/// [`Connection::interrupt`](crate::Connection::interrupt) failed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChannelError {
@@ -16,13 +17,13 @@ pub enum ChannelError {
     NotPermitted {
         /// The channel.
         channel: ChannelId,
-        /// Whether it was to send (else to receive).
+        /// `true` if it was to send, `false` if it was to receive.
         sending: bool,
     },
-    /// Another `Receiver` has the channel.
+    /// Another [`Receiver`](crate::Receiver) has the channel.
     #[error("channel {0} already has a receiver; drop that one first")]
     InUse(ChannelId),
-    /// Other senders of the channel have another priority.
+    /// Other senders of the channel have another priority, or what they sent still waits.
     #[error(
         "channel {0} has senders of another priority; a channel has one, or its messages would overtake each other"
     )]
@@ -30,7 +31,7 @@ pub enum ChannelError {
     /// The server does not let this side interrupt it.
     #[error("this connection may not interrupt the peer; the server's `Access` for this key decides")]
     InterruptNotPermitted,
-    /// A receiver of no channel at all.
+    /// The set of channels is empty.
     #[error("a receiver needs at least one channel")]
     NoChannel,
     /// The connection is over.
@@ -38,12 +39,12 @@ pub enum ChannelError {
     ConnectionLost(#[from] ConnectionError),
 }
 
-/// Why nothing more can be sent with this handle.
+/// Why nothing more can be sent with a handle.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Disconnect {
-    /// The peer dropped its receiver, or called `stop` with this code. A new sender begins a new
-    /// run of the channel.
+    /// The peer dropped its receiver (code 0), or called [`stop`](crate::Receiver::stop) with this code. A
+    /// new sender begins a new run of the channel.
     #[error("the peer stopped receiving on this channel (code {0})")]
     Stopped(u32),
     /// The connection is over.
@@ -54,7 +55,7 @@ pub enum Disconnect {
 macro_rules! may_give_message_back {
     ($name:ident { $($variant:ident),* }) => {
         impl<T> $name<T> {
-            /// The message that was not sent.
+            /// Returns the message that was not sent.
             pub fn into_inner(self) -> T {
                 match self { $(Self::$variant { message, .. } => message),* }
             }
@@ -71,22 +72,23 @@ macro_rules! may_give_message_back {
     };
 }
 
-/// Why a `send` failed. Nothing of the message was sent. A `send` borrows its message, so the
-/// caller still has it; [`send_bytes`](crate::Sender::send_bytes) gives it back.
+/// Why a [`send`](crate::Sender::send) failed. Nothing of the message was sent. A `send` borrows its
+/// message, so the caller still has it; [`send_bytes`](crate::Sender::send_bytes) gives it back. Neither
+/// `Debug` nor `Display` shows the message.
 #[derive(Clone, PartialEq, Eq)]
 pub enum SendError<T = ()> {
     /// The message is larger than the peer takes.
     TooLarge {
-        /// The message, where the call has taken it.
+        /// The message, if the call took it.
         message: T,
         /// The most that the peer takes, in bytes.
         limit: u32,
     },
-    /// Nothing can be sent any more with this handle.
+    /// Nothing more can be sent with this handle.
     Disconnected {
-        /// The message, where the call has taken it.
+        /// The message, if the call took it.
         message: T,
-        /// Why.
+        /// The reason.
         cause: Disconnect,
     },
 }
@@ -120,26 +122,26 @@ impl From<Disconnect> for io::Error {
     }
 }
 
-/// Why a `try_send` failed. Nothing of the message was sent.
+/// Why a [`try_send`](crate::Sender::try_send) failed. Nothing of the message was sent.
 #[derive(Clone, PartialEq, Eq)]
 pub enum TrySendError<T = ()> {
-    /// No room now: the channel has no credit, the send queue is full, or other senders wait.
+    /// There is no room now: the channel has no credit, the send queue is full, or other senders wait.
     Full {
-        /// The message, where the call has taken it.
+        /// The message, if the call took it.
         message: T,
     },
     /// The message is larger than the peer takes.
     TooLarge {
-        /// The message, where the call has taken it.
+        /// The message, if the call took it.
         message: T,
         /// The most that the peer takes, in bytes.
         limit: u32,
     },
-    /// Nothing can be sent any more with this handle.
+    /// Nothing more can be sent with this handle.
     Disconnected {
-        /// The message, where the call has taken it.
+        /// The message, if the call took it.
         message: T,
-        /// Why.
+        /// The reason.
         cause: Disconnect,
     },
 }
@@ -156,26 +158,27 @@ impl<T> fmt::Display for TrySendError<T> {
     }
 }
 
-/// Why a `send_timeout` or `send_deadline` failed. Nothing of the message was sent.
+/// Why a [`send_timeout`](crate::Sender::send_timeout) or [`send_deadline`](crate::Sender::send_deadline)
+/// failed. Nothing of the message was sent.
 #[derive(Clone, PartialEq, Eq)]
 pub enum SendTimeoutError<T = ()> {
     /// There was no room in time.
     Timeout {
-        /// The message, where the call has taken it.
+        /// The message, if the call took it.
         message: T,
     },
     /// The message is larger than the peer takes.
     TooLarge {
-        /// The message, where the call has taken it.
+        /// The message, if the call took it.
         message: T,
         /// The most that the peer takes, in bytes.
         limit: u32,
     },
-    /// Nothing can be sent any more with this handle.
+    /// Nothing more can be sent with this handle.
     Disconnected {
-        /// The message, where the call has taken it.
+        /// The message, if the call took it.
         message: T,
-        /// Why.
+        /// The reason.
         cause: Disconnect,
     },
 }
@@ -201,14 +204,15 @@ fn too_large(f: &mut fmt::Formatter<'_>, limit: u32) -> fmt::Result {
     )
 }
 
-/// Why `recv` returned no message.
+/// Why [`recv`](crate::Receiver::recv) returned no message.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RecvError {
-    /// The peer has finished: what it sent was read to the end. For a receiver of several
-    /// channels: all of them. What comes after belongs to the next run.
+    /// The peer has finished: what it sent was read to the end. On a receiver of several channels, the runs
+    /// of all of them have ended. What comes after belongs to the next run.
     #[error("the peer has finished sending")]
     Finished,
-    /// The peer abandoned this run of the channel.
+    /// The peer abandoned this run of the channel, or its program panicked
+    /// ([`Sender::PANICKED`](crate::Sender::PANICKED)).
     #[error("the peer abandoned channel {channel} (code {code})")]
     Reset {
         /// The channel.
@@ -242,24 +246,25 @@ impl From<RecvError> for io::Error {
     }
 }
 
-/// Why `try_recv` returned no message.
+/// Why [`try_recv`](crate::Receiver::try_recv) returned no message.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TryRecvError {
     /// Nothing is there now.
     #[error("no message is there now")]
     Empty,
-    /// The run or the connection is over, or the peer left something out here.
+    /// The run or the connection is over, or the peer left something out at this place.
     #[error(transparent)]
     Disconnected(#[from] RecvError),
 }
 
-/// Why `recv_timeout` or `recv_deadline` returned no message.
+/// Why [`recv_timeout`](crate::Receiver::recv_timeout) or [`recv_deadline`](crate::Receiver::recv_deadline)
+/// returned no message.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RecvTimeoutError {
     /// Nothing came in time.
     #[error("no message came in time")]
     Timeout,
-    /// The run or the connection is over.
+    /// The run or the connection is over, or the peer left something out at this place.
     #[error(transparent)]
     Disconnected(#[from] RecvError),
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 use super::Fault;
 use crate::id::ChannelId;
 
-/// A setting that cannot work, found at `bind`, `connect` or `pair`.
+/// A setting that cannot work, found at `bind`, `connect`, `connect_lazily` or `pair`.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// An address that other machines reach, without encryption.
+    /// A listener on an address that other machines reach, without
+    /// [`allow_plaintext`](crate::Config::allow_plaintext).
     #[error(
         "{0} can be reached from other machines, and nothing on the way is encrypted: whoever carries the packets can read \
          and change them. Bind to 127.0.0.1 and use a tunnel (ssh -L), or say `allow_plaintext(true)` if the network is trusted"
@@ -38,7 +39,7 @@ pub enum ConfigError {
         /// The timeout.
         timeout: Duration,
     },
-    /// Two keys that are the same.
+    /// The same key was given twice.
     #[error("the same key is given twice; each key stands for one set of rights")]
     DuplicateKey,
 }
@@ -50,12 +51,12 @@ pub enum BindError {
     /// A setting cannot work.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The system refused.
+    /// The system refused the address or the socket.
     #[error("cannot listen: {0}")]
     Io(#[from] io::Error),
 }
 
-/// Why [`Listener::accept`](crate::Listener::accept) gave no connection.
+/// Why [`Listener::accept`](crate::Listener::accept) returned no connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AcceptError {
@@ -77,7 +78,8 @@ impl From<AcceptError> for io::Error {
     }
 }
 
-/// Why [`Connection::connect`](crate::Connection::connect) or
+/// Why [`Connection::connect`](crate::Connection::connect),
+/// [`Connection::connect_lazily`](crate::Connection::connect_lazily) or
 /// [`Connection::pair`](crate::Connection::pair) failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -85,19 +87,19 @@ pub enum ConnectError {
     /// A setting cannot work.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The address could not be resolved, or nobody answers there.
+    /// The address could not be resolved, or nothing answers there.
     #[error("cannot connect: {0}")]
     Io(#[from] io::Error),
-    /// The peer answered, but the two did not come together.
+    /// The other side answered, and the handshake failed.
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
 }
 
-/// Why two peers did not come together.
+/// Why a handshake failed (protocol, section 1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandshakeError {
-    /// The other side speaks something else.
+    /// The other side does not speak trunkline.
     #[error("the other side does not speak trunkline; check the address and port")]
     NotTrunkline,
     /// The two speak no common protocol version.
@@ -138,7 +140,7 @@ pub enum HandshakeError {
     NotPermitted {
         /// The channel.
         channel: ChannelId,
-        /// Whether it was to send (else to receive).
+        /// `true` if it was to send, `false` if it was to receive.
         sending: bool,
     },
     /// The server does not take a message that was sent before it was there; only after
@@ -159,7 +161,7 @@ pub enum HandshakeError {
 }
 
 impl HandshakeError {
-    /// Whether another attempt would come to the same.
+    /// Returns `true` if another attempt would end the same way.
     pub(crate) fn is_final(self) -> bool {
         match self {
             Self::NotTrunkline | Self::NoCommonVersion | Self::NotAuthorised | Self::BadProof => true,

@@ -1,4 +1,4 @@
-//! How a connection ends, and what its peer has by then.
+//! How a connection ends, and what its peer has at that time.
 
 use std::fmt;
 use std::io;
@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::HandshakeError;
 
-/// The peer did not confirm that it has all that was sent before
-/// [`Connection::close`](crate::Connection::close): the time to linger was over, or the connection
-/// had ended another way.
+/// The peer did not confirm that it has everything that was sent before
+/// [`Connection::close`](crate::Connection::close): the time to linger was over, or the connection had
+/// ended in another way. It may have everything all the same.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the peer has not confirmed that it has everything that was sent{}", cause.as_ref().map(|cause| format!(" ({cause})")).unwrap_or_default())]
 pub struct CloseError {
@@ -16,21 +16,21 @@ pub struct CloseError {
 }
 
 impl CloseError {
-    /// How the connection ended.
+    /// Returns how the connection ended.
     #[must_use]
     pub fn cause(&self) -> Option<&ConnectionError> {
         self.cause.as_ref()
     }
 }
 
-/// Why [`Connection::flush`](crate::Connection::flush) does not know that the peer has everything.
+/// Why [`Connection::flush`](crate::Connection::flush) cannot say that the peer has everything.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FlushError {
-    /// Not in time. It may still arrive.
+    /// The peer did not confirm in time. What was sent may still arrive.
     #[error("the peer has not confirmed in time that it has everything that was sent")]
     TimedOut,
-    /// The socket is lost, and did not come back in time. What was sent waits, and may still arrive.
+    /// The socket is lost, and no other came in time. What was sent waits, and may still arrive.
     #[error(
         "the connection has no socket at the moment, so the peer cannot confirm that it has everything; it is kept until the connection comes back or ends"
     )]
@@ -40,29 +40,30 @@ pub enum FlushError {
     ConnectionLost(#[from] ConnectionError),
 }
 
-/// Who caused a connection to end.
+/// Which side or part caused a connection to end; see [`ConnectionError::fault`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
-    /// Nobody: one of the two closed it in good order.
+    /// None: one of the two sides closed it in good order.
     None,
-    /// The other side broke the protocol.
+    /// The peer broke the protocol.
     Peer,
-    /// This side's program asked for what cannot be.
+    /// This side's program asked for something that is not possible or not permitted.
     Caller,
-    /// The network, or the machine of the other side.
+    /// The network, or the peer's process or machine.
     Network,
-    /// This library, or the system under it.
+    /// This library, or this system.
     Library,
 }
 
-/// Why a connection ended; every handle of it reports the same.
+/// Why a connection ended. Every handle of it reports the same cause.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectionError {
-    /// This side called [`Connection::close`](crate::Connection::close).
+    /// This side closed the connection: by [`close`](crate::Connection::close), by one of the other calls
+    /// that do, or by dropping the last handle.
     #[error("the connection was closed by this side ({code})")]
     Closed {
-        /// The code that was given.
+        /// The code that the peer was told.
         code: CloseCode,
     },
     /// The peer closed the connection.
@@ -70,58 +71,60 @@ pub enum ConnectionError {
     ClosedByPeer {
         /// The peer's code.
         code: CloseCode,
-        /// The peer's words, at most 255 bytes.
+        /// The peer's reason, at most 255 bytes.
         reason: String,
     },
-    /// The peer broke the protocol; it was told so.
+    /// The peer broke the protocol. It was told so.
     #[error("the peer broke the protocol ({code}): {what}")]
     ProtocolViolation {
         /// The code that the peer was told.
         code: CloseCode,
-        /// What it did.
+        /// What the peer did.
         what: String,
     },
-    /// Nothing was heard for the heartbeat timeout.
+    /// Nothing was heard from the peer for the [heartbeat](crate::Config::heartbeat) timeout.
     #[error("nothing was heard from the peer for {0:?}; it or the network is down")]
     HeartbeatLost(Duration),
     /// The socket ended without a CLOSE: the peer's process died or the network failed.
     #[error("the connection was lost ({kind}): the peer's process or the network failed")]
     Lost {
-        /// What the system said of it.
+        /// What the system reported.
         kind: io::ErrorKind,
     },
-    /// The session was without a socket for longer than [`resume_grace`](crate::Config::resume_grace),
-    /// or the listener had to make room for others.
+    /// The session was without a socket for longer than its grace period
+    /// ([`resume_grace`](crate::Config::resume_grace)), or the listener had to make room for others
+    /// ([`max_suspended`](crate::Config::max_suspended)).
     #[error("the connection was interrupted for longer than its session is kept")]
     SessionExpired,
-    /// The peer answers and does not know the session: its process was restarted.
+    /// The peer answers and does not know the session: its process was restarted. Or the two do not agree
+    /// on the session's terms or offsets any more.
     #[error("the peer does not know this session any more; it was probably restarted")]
     SessionUnknown,
-    /// The socket was lost, and the peer could not be reached again within
-    /// [`resume_grace`](crate::Config::resume_grace).
+    /// The socket was lost, or there was none yet, and the peer could not be reached within the grace period
+    /// ([`resume_grace`](crate::Config::resume_grace)).
     #[error("the connection was lost, and the peer could not be reached again in time")]
     PeerUnreachable,
-    /// The socket was lost, and nothing listens any more where the peer was, on this machine: its
-    /// process is gone. See [`local_grace`](crate::Config::local_grace).
+    /// The socket was lost, and nothing listens any more at the peer's address on this machine: its process
+    /// is gone. See [`local_grace`](crate::Config::local_grace).
     #[error("the peer's process is gone: nothing listens at its address any more")]
     PeerGone,
-    /// The server that [`Connection::connect_lazily`](crate::Connection::connect_lazily) was waiting
-    /// for is there, and the two did not come together.
+    /// The server that [`Connection::connect_lazily`](crate::Connection::connect_lazily) was waiting for is
+    /// there, and the handshake failed.
     #[error("the connection could not be made: {0}")]
     Refused(HandshakeError),
-    /// This process was forked from the one that made the connection, which still has it. Make a
-    /// connection of its own here.
+    /// This process was forked from the one that made the connection, which still has it. The child needs a
+    /// connection of its own.
     #[error(
         "the connection belongs to the process that this one was forked from; make a new connection after the fork"
     )]
     Forked,
-    /// The I/O thread is gone; see [`IoThread`](crate::IoThread).
+    /// The I/O thread has ended; see [`IoThread`](crate::IoThread).
     #[error("the I/O thread of this connection has stopped")]
     IoThreadStopped,
 }
 
 impl ConnectionError {
-    /// Who caused it.
+    /// Returns which side or part caused it.
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
@@ -147,7 +150,7 @@ impl ConnectionError {
         }
     }
 
-    /// The code of the CLOSE that was sent or received, if there was one.
+    /// Returns the code of the CLOSE that was sent or received, if there was one.
     #[must_use]
     pub fn close_code(&self) -> Option<CloseCode> {
         match self {
@@ -192,7 +195,17 @@ impl From<ConnectionError> for io::Error {
 
 /// Why one side closed a connection (protocol, section 2).
 ///
-/// 0 to 6 have a name here; 256 and up are the application's own; the rest is reserved.
+/// 0 to 6 are the protocol's. 256 and up are the application's own. The rest is reserved, and reaches the
+/// application as it came.
+///
+/// ```
+/// use trunkline::CloseCode;
+///
+/// let code = CloseCode::application(3);
+/// assert_eq!(u16::from(code), 259);
+/// assert_eq!(code.to_string(), "application code 3");
+/// assert_eq!(CloseCode::from(0), CloseCode::NORMAL);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CloseCode(u16);
 
@@ -211,15 +224,15 @@ impl CloseCode {
     pub const HEARTBEAT_LOST: Self = Self(5);
     /// The process is ending.
     pub const SHUTTING_DOWN: Self = Self(6);
-    /// A thread of the other side's program panicked and let go of the connection: what it sent is
-    /// not all that it meant to send. It is one of the application's codes, the last.
+    /// A thread of the other side's program panicked and dropped the connection: what it sent may not be
+    /// all that it meant to send. It is the last of the application's codes.
     pub const PANICKED: Self = Self(u16::MAX);
 
-    /// The application's own code `number`, sent as 256 + `number`.
+    /// Creates the application's own code `number`, which is sent as 256 + `number`.
     ///
     /// # Panics
     ///
-    /// If `number` is above 65,278: the code has 16 bits, and the last is
+    /// If `number` is above 65,278: the code has 16 bits, and the last one is
     /// [`PANICKED`](CloseCode::PANICKED).
     #[must_use]
     pub const fn application(number: u16) -> Self {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// The file could not be opened, read or made.
+    /// The file could not be opened, read or written, or exists already.
     #[error("cannot use the key file {path}: {source}")]
     File {
         /// The file.
@@ -15,7 +15,7 @@ pub enum KeyError {
         /// What the system said.
         source: io::Error,
     },
-    /// Other users could read the file.
+    /// Other users can read or change the file.
     #[error(
         "other users can read or change the key file {path} (mode {mode:03o}); run `chmod 600` on it, and make a new key if somebody may have read it"
     )]
@@ -28,7 +28,7 @@ pub enum KeyError {
     /// The environment variable is not set.
     #[error("the environment variable {0} is not set; it should hold the key as 64 hex digits")]
     NotSet(String),
-    /// The text is no key.
+    /// The text is not 64 hex digits.
     #[error("not a key: a key is 64 hex digits, and nothing else but white space around them")]
     NotHex,
 }

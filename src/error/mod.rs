@@ -1,7 +1,7 @@
 //! What can go wrong, one type per call.
 //!
 //! Errors of a whole connection are a [`ConnectionError`]; all handles of a connection report the
-//! same one. [`ConnectionError::fault`] says who failed.
+//! same one. [`ConnectionError::fault`] says which side or part failed.
 
 mod channel;
 mod connect;
