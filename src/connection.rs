@@ -31,12 +31,15 @@ use crate::stats::Stats;
 
 /// A connection to a peer: up to 128 channels each way.
 ///
-/// Clones are handles of the same connection, and so are its senders and receivers. Dropping the
-/// last of them closes it as [`close`](Connection::close) does: what was sent is flushed, and the
-/// drop waits for the peer to have it, at most [`Config::linger`]. So a program that sends and
-/// returns from `main` loses nothing; one that calls [`std::process::exit`] calls
-/// [`shutdown`](crate::shutdown) first. If the last handle is dropped while its thread panics, the
-/// peer hears [`CloseCode::PANICKED`] instead of an orderly end.
+/// Clones are handles of the same connection, and so are its senders and receivers. Dropping the last of
+/// them closes it as [`close`](Connection::close) does: what was sent is flushed, and the drop waits for
+/// the peer to confirm it, at most [`Config::linger`]. So a program that sends and returns from `main`
+/// loses nothing. A program that calls [`std::process::exit`] calls [`shutdown`](crate::shutdown) first. If
+/// the last handle is dropped while its thread panics, the peer hears [`CloseCode::PANICKED`] instead of an
+/// orderly end.
+///
+/// In a process that was forked from the one that made the connection, every call fails at once with
+/// [`ConnectionError::Forked`].
 ///
 /// ```
 /// use trunkline::{ChannelId, Config, Connection, Key, Listener};
@@ -62,17 +65,17 @@ impl Connection {
         Self { handle: Arc::new(Handle::new(shared)) }
     }
 
-    /// Connects to a listener and proves the key to each other.
+    /// Connects to a listener. Both sides prove that they have the key.
     ///
-    /// A name that stands for several addresses is tried at all of them, the families in turns, each a
-    /// quarter of a second after the one before or as soon as that has failed. If the link is cut in
-    /// the middle of the handshake, it is tried again. All of that takes
-    /// [`Config::connect_timeout`] at most.
+    /// A name that stands for several addresses is tried at all of them, IPv6 and IPv4 in turns, each a
+    /// quarter of a second after the one before or as soon as that has failed. The first server that proves
+    /// the key is used. If the handshake is cut in the middle, or the server is busy, it is tried again.
+    /// All of that takes [`Config::connect_timeout`] at most.
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Config`] if a setting cannot work, [`ConnectError::Io`] if nothing answers
-    /// within [`Config::connect_timeout`], [`ConnectError::Handshake`] if what answers speaks
+    /// [`ConnectError::Config`] if a setting cannot work. [`ConnectError::Io`] if the address cannot be
+    /// resolved or nothing answers there in time. [`ConnectError::Handshake`] if the other side speaks
     /// something else, has another key, or has no room.
     pub fn connect(address: impl Into<Address>, config: Config) -> Result<Self, ConnectError> {
         config.check()?;
@@ -86,24 +89,25 @@ impl Connection {
         Ok(Self::new(shared))
     }
 
-    /// Begins to connect to a listener and returns before it is there.
+    /// Begins to connect to a listener, and returns before the listener is there.
     ///
     /// What is sent meanwhile waits, and goes when the listener comes; calls that receive wait. The
     /// listener is tried at once and then again and again, with pauses from 50 ms to 5 s, until
-    /// [`Config::resume_grace`] is over (with a grace of zero, once). Then, or if the two do not come
-    /// together, every handle fails with the cause.
+    /// [`Config::resume_grace`] is over; with a grace of zero, once. Then, or if the listener refuses for
+    /// good, every handle fails with the cause.
     ///
     /// Until the listener is there:
     ///
-    /// - its limits are taken to be this side's own ([`Config::window`], [`Config::max_message`]),
-    ///   and every channel to be permitted ([`may_send`](Connection::may_send),
-    ///   [`may_receive`](Connection::may_receive)). If it grants a smaller window, what was sent
-    ///   follows as it grants more; what it does not take at all ends the connection;
-    /// - [`interrupt`](Connection::interrupt) is refused: there is nothing to interrupt;
-    /// - [`is_suspended`](Connection::is_suspended) is true, [`local_addr`](Connection::local_addr)
-    ///   and [`peer_addr`](Connection::peer_addr) are none. [`Event::Resumed`](crate::Event::Resumed) tells that it came;
-    /// - [`close`](Connection::close), and dropping the last handle, wait for it at most
-    ///   [`Config::linger`] if something was sent.
+    /// - Its limits are taken to be this side's own ([`Config::window`], [`Config::max_message`]), and
+    ///   every channel to be permitted ([`may_send`](Connection::may_send),
+    ///   [`may_receive`](Connection::may_receive)). If it grants a smaller window, what was sent follows as
+    ///   it grants more. What it does not take at all ends the connection.
+    /// - [`interrupt`](Connection::interrupt) is refused: there is nothing to interrupt.
+    /// - [`is_suspended`](Connection::is_suspended) returns `true`, and
+    ///   [`local_addr`](Connection::local_addr) and [`peer_addr`](Connection::peer_addr) return `None`.
+    ///   [`Event::Resumed`](crate::Event::Resumed) tells when it came.
+    /// - [`close`](Connection::close), and dropping the last handle, wait for it at most [`Config::linger`]
+    ///   if something was sent.
     ///
     /// ```
     /// use trunkline::{ChannelId, Config, Connection, Key, Listener};
@@ -126,10 +130,10 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Config`] if a setting cannot work, [`ConnectError::Io`] if the address cannot be
-    /// one or the system gives no thread. All else comes from the handles:
+    /// [`ConnectError::Config`] if a setting cannot work, [`ConnectError::Io`] if the text is no address or
+    /// the system gives no thread. All other errors come from the handles:
     /// [`ConnectionError::PeerUnreachable`](crate::ConnectionError::PeerUnreachable) after the grace
-    /// period, [`ConnectionError::Refused`](crate::ConnectionError::Refused) as soon as who answers
+    /// period, [`ConnectionError::Refused`](crate::ConnectionError::Refused) as soon as the other side
     /// speaks something else, has another key, or allows less than was used.
     pub fn connect_lazily(address: impl Into<Address>, config: Config) -> Result<Self, ConnectError> {
         config.check()?;
@@ -144,8 +148,9 @@ impl Connection {
         Ok(Self::new(answer.recv().map_err(|_| stopped())?))
     }
 
-    /// Two connected ends in this process, over a socket pair: for tests, examples, and a kernel
-    /// in the process of its client. Both may do everything; no key is proved.
+    /// Creates two connected ends in this process, over a socket pair: for tests, examples, and a kernel in
+    /// the process of its client. Both ends may do everything. No key is proved, and there is no session: a
+    /// lost socket is the end.
     ///
     /// ```
     /// use trunkline::{ChannelId, Config, Connection, Key};
@@ -158,8 +163,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Config`] if a setting cannot work, [`ConnectError::Io`] if the system gives
-    /// no sockets.
+    /// [`ConnectError::Config`] if a setting cannot work, [`ConnectError::Io`] if the system gives no
+    /// sockets.
     pub fn pair(config: Config) -> Result<(Self, Self), ConnectError> {
         config.check()?;
         let thread = io_thread(&config)?;
@@ -179,7 +184,10 @@ impl Connection {
         &self.handle.shared
     }
 
-    /// A sender for a channel, with the priority that its other senders have, or the normal one.
+    /// Returns a sender for a channel, with the priority that its other senders have, or the normal one.
+    ///
+    /// A channel may have any number of senders, from this call or by `clone`. All of them belong to the
+    /// same run.
     ///
     /// # Errors
     ///
@@ -189,13 +197,13 @@ impl Connection {
         self.claim_sender(channel, None)
     }
 
-    /// A sender for a channel with a priority. A channel has one priority at a time, or its
+    /// Returns a sender for a channel with a priority. A channel has one priority at a time, or its
     /// messages would overtake each other.
     ///
     /// # Errors
     ///
-    /// As [`sender`](Connection::sender); and [`ChannelError::PriorityInUse`] while the channel
-    /// has senders of another priority, or something that they sent still waits.
+    /// As [`sender`](Connection::sender); and [`ChannelError::PriorityInUse`] while the channel has senders
+    /// of another priority, or while something that they sent still waits.
     pub fn sender_with(&self, channel: ChannelId, priority: Priority) -> Result<Sender, ChannelError> {
         self.claim_sender(channel, Some(priority))
     }
@@ -206,8 +214,8 @@ impl Connection {
         Ok(Sender::new(Arc::clone(&self.handle), channel, place, generation))
     }
 
-    /// A receiver for a channel, or for several merged in arrival order. What the peer has sent
-    /// there before is in it.
+    /// Returns a receiver for a channel, or for several merged in arrival order. It begins with what the peer
+    /// has sent there already. A channel has one receiver at a time.
     ///
     /// ```
     /// # use trunkline::{ChannelId, Config, Connection, Key};
@@ -228,9 +236,9 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`ChannelError::NotPermitted`] if the peer may not send on one of them,
-    /// [`ChannelError::InUse`] if one has a receiver, [`ChannelError::NoChannel`] for the empty
-    /// set. Not if the connection is over: what had arrived can still be read.
+    /// [`ChannelError::NotPermitted`] if the peer may not send on one of them, [`ChannelError::InUse`] if
+    /// one of them has a receiver, [`ChannelError::NoChannel`] for the empty set. A connection that is over
+    /// is no error here: what had arrived can still be read.
     pub fn receiver(&self, channels: impl Into<ChannelSet>) -> Result<Receiver, ChannelError> {
         self.check_fork()?;
         let channels = channels.into();
@@ -251,9 +259,11 @@ impl Connection {
         Ok(receiver)
     }
 
-    /// What happens on the connection outside its channels, from now on, and what is true now: channels
-    /// that the peer has opened, and an interrupt that nothing has taken. Each call gives a stream of
-    /// its own. It ends when the connection does.
+    /// Returns what happens on the connection outside its channels, from now on, and what is true now:
+    /// channels that the peer has opened and that have no receiver, and an interrupt that nothing has
+    /// taken.
+    ///
+    /// Each call returns a stream of its own. It ends when the connection does.
     ///
     /// ```
     /// use trunkline::{ChannelId, Config, Connection, Event, Key};
@@ -269,7 +279,7 @@ impl Connection {
         Events::new(&self.handle, Wants::All)
     }
 
-    /// The peer's interrupts alone; see [`Event::Interrupt`](crate::Event::Interrupt).
+    /// Returns the peer's interrupts alone; see [`Event::Interrupt`](crate::Event::Interrupt).
     ///
     /// ```
     /// use trunkline::{Config, Connection, Key};
@@ -285,8 +295,8 @@ impl Connection {
         Interrupts::new(&self.handle)
     }
 
-    /// Asks the peer to interrupt what it computes: it gets
-    /// [`Event::Interrupt`](crate::Event::Interrupt).
+    /// Asks the peer to interrupt what it computes. The peer gets
+    /// [`Event::Interrupt`](crate::Event::Interrupt), ahead of all that waits to be sent.
     ///
     /// # Errors
     ///
@@ -304,7 +314,8 @@ impl Connection {
         if self.shared().is_forked() { Err(ConnectionError::Forked) } else { Ok(()) }
     }
 
-    /// Counts, asked of the I/O thread: exact as of the call. After the end, those at the end.
+    /// Returns counts of the connection, exact as of the call: it asks the I/O thread. Once the connection
+    /// is over, they are those at its end.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let shared = self.shared();
@@ -315,8 +326,8 @@ impl Connection {
         Stats { wakes: shared.io.wakes(), ..stats }
     }
 
-    /// What the listener says of the key that the peer has proved: which client it is, and what it may
-    /// do. `None` on the side that connected, and on a pair.
+    /// Returns what the listener's settings say of the key that the peer has proved: its name, and what the
+    /// client may do. `None` on the side that connected, and on a pair.
     ///
     /// ```
     /// use trunkline::{Access, Config, Connection, Key, Listener};
@@ -335,46 +346,60 @@ impl Connection {
         self.shared().facts.access.as_ref()
     }
 
-    /// The last measured round trip; the first is measured in the handshake, later ones by
-    /// heartbeats.
+    /// Returns the round trip that was measured last: the first in the handshake, later ones by heartbeats
+    /// and flushes. `None` before the first.
     #[must_use]
     pub fn rtt(&self) -> Option<Duration> {
         self.shared().rtt()
     }
 
-    /// The channels that this side may send on. All, before the peer of
-    /// [`connect_lazily`](Connection::connect_lazily) is there.
+    /// Returns the channels that this side may send on. Before the peer of
+    /// [`connect_lazily`](Connection::connect_lazily) is there, that is all of them.
     #[must_use]
     pub fn may_send(&self) -> ChannelSet {
         self.shared().agreed().may_send
     }
 
-    /// The channels that this side may receive. All, before the peer of
-    /// [`connect_lazily`](Connection::connect_lazily) is there.
+    /// Returns the channels that this side may receive. Before the peer of
+    /// [`connect_lazily`](Connection::connect_lazily) is there, that is all of them.
     #[must_use]
     pub fn may_receive(&self) -> ChannelSet {
         self.shared().agreed().may_receive
     }
 
-    /// Whether this side may interrupt the peer.
+    /// Returns `true` if this side may interrupt the peer.
     #[must_use]
     pub fn may_interrupt(&self) -> bool {
         self.shared().agreed().may_interrupt
     }
 
-    /// Closes the connection: what was sent is flushed, then the peer is told the code and the
-    /// reason (at most 255 bytes; more is cut), and the call waits until the peer has it all, at
-    /// most [`Config::linger`]. All handles of this side fail from the beginning of the call on;
-    /// what had arrived can still be read.
+    /// Closes the connection, and waits until the peer has confirmed that it has everything, at most
+    /// [`Config::linger`].
+    ///
+    /// What was sent is flushed first. Then the peer is told the code and the reason (at most 255 bytes;
+    /// the rest is cut). All handles of this side fail from the beginning of the call on, but what had
+    /// arrived can still be read.
+    ///
+    /// ```
+    /// use trunkline::{ChannelId, CloseCode, Config, Connection, ConnectionError, Key};
+    ///
+    /// let (here, there) = Connection::pair(Config::new(Key::generate()))?;
+    /// here.sender(ChannelId::new(1))?.send("the results")?;
+    /// here.close(CloseCode::NORMAL, "done")?; // Ok: the peer has them
+    /// let expected = ConnectionError::ClosedByPeer { code: CloseCode::NORMAL, reason: "done".into() };
+    /// assert_eq!(there.close_reason(), Some(expected));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`CloseError`] if the peer did not confirm that it has everything: it may not have.
+    /// [`CloseError`] if the peer did not confirm that it has everything: it may not have it.
     pub fn close(&self, code: CloseCode, reason: &str) -> Result<(), CloseError> {
         self.close_timeout(code, reason, self.shared().facts.linger)
     }
 
-    /// Closes the connection as [`close`](Connection::close) does, and waits at most so long.
+    /// Closes the connection as [`close`](Connection::close) does, and waits no longer than `timeout`
+    /// instead of [`Config::linger`].
     ///
     /// # Errors
     ///
@@ -388,9 +413,19 @@ impl Connection {
         self.shared().send.delivered()
     }
 
-    /// Lets go of the connection at once. The peer is told, with [`CloseCode::SHUTTING_DOWN`], if there
-    /// is a socket; what is not sent yet is dropped. Nothing is waited for, now or when the handles
-    /// are dropped.
+    /// Lets go of the connection at once. What is not sent yet is dropped. The peer is told
+    /// [`CloseCode::SHUTTING_DOWN`] if there is a socket. Neither this call nor the drop of other handles
+    /// waits.
+    ///
+    /// ```
+    /// use trunkline::{ChannelId, Config, Connection, Key, RecvError};
+    ///
+    /// let (here, there) = Connection::pair(Config::new(Key::generate()))?;
+    /// let receiver = there.receiver(ChannelId::new(1))?;
+    /// here.abandon();
+    /// assert!(matches!(receiver.recv(), Err(RecvError::ConnectionLost(_))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn abandon(self) {
         if !self.shared().is_forked() {
             self.handle.abandon();
@@ -398,10 +433,21 @@ impl Connection {
         }
     }
 
-    /// Lets go of the connection without waiting: the I/O thread sends what was sent, closes, and waits
-    /// for the peer, at most [`Config::linger`], while the program does something else. Nothing tells
-    /// whether the peer got everything. A program that may end before that calls
+    /// Lets go of the connection without waiting. The I/O thread sends what was accepted, closes, and waits
+    /// for the peer at most [`Config::linger`], while the program does something else.
+    ///
+    /// The caller does not learn whether the peer got everything. A program that may end before that calls
     /// [`shutdown`](crate::shutdown).
+    ///
+    /// ```
+    /// use trunkline::{ChannelId, Config, Connection, Key};
+    ///
+    /// let (here, there) = Connection::pair(Config::new(Key::generate()))?;
+    /// here.sender(ChannelId::new(1))?.send("the results")?;
+    /// here.detach(); // returns at once
+    /// assert_eq!(&*there.receiver(ChannelId::new(1))?.recv()?, b"the results");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn detach(self) {
         if !self.shared().is_forked() {
             self.handle.begin_close(CloseCode::NORMAL, "", self.shared().facts.linger);
@@ -409,8 +455,12 @@ impl Connection {
         }
     }
 
-    /// Waits until the peer has everything that was sent before the call, as far as its library:
-    /// its application may not have read it yet.
+    /// Waits until the peer's library has everything that senders have sent before the call: messages, ends
+    /// of runs and gaps. Its application may not have read it yet. Interrupts and stopped runs are not
+    /// waited for.
+    ///
+    /// While there is a socket it waits as long as it takes. A channel without credit can make that for ever,
+    /// so a caller that is not sure of the peer calls [`flush_timeout`](Connection::flush_timeout).
     ///
     /// ```
     /// # use trunkline::{ChannelId, Config, Connection, Key};
@@ -422,10 +472,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`FlushError::Suspended`] if the socket is lost and does not come back within
-    /// [`Config::linger`]. [`FlushError::ConnectionLost`] if the connection is over. It waits as long
-    /// as it takes while there is a socket: a channel without credit can make that for ever, so a
-    /// caller that cannot be sure of the peer calls [`flush_timeout`](Connection::flush_timeout).
+    /// [`FlushError::Suspended`] if the socket is lost and does not come back within one to two times
+    /// [`Config::linger`]. [`FlushError::ConnectionLost`] if the connection is over.
     pub fn flush(&self) -> Result<(), FlushError> {
         let round = self.shared().facts.linger.max(Duration::from_millis(100));
         let mut was_away = false;
@@ -439,34 +487,34 @@ impl Connection {
         }
     }
 
-    /// Waits as [`flush`](Connection::flush) does, at most so long.
+    /// Waits as [`flush`](Connection::flush) does, no longer than `timeout`.
     ///
     /// # Errors
     ///
-    /// [`FlushError::Suspended`] if there is no socket when the time is over, else
-    /// [`FlushError::TimedOut`]: the peer is slow, or a channel has no credit. In both cases what was
-    /// sent may still arrive. [`FlushError::ConnectionLost`] if the connection is over.
+    /// [`FlushError::Suspended`] if there is no socket when the time is over, and otherwise
+    /// [`FlushError::TimedOut`]: the peer is slow, or a channel has no credit. In both cases what was sent
+    /// may still arrive. [`FlushError::ConnectionLost`] if the connection is over.
     pub fn flush_timeout(&self, timeout: Duration) -> Result<(), FlushError> {
         self.check_fork()?;
         self.shared().send.flush(Until::after(timeout)).map_err(|why| unflushed(self.shared(), why))
     }
 
-    /// Begins a [`flush`](Connection::flush) and returns a future of its end, for an executor. It waits
-    /// as long as it takes, outages included; dropping it forgets it.
+    /// Begins a [`flush`](Connection::flush) and returns a future of its end, for an executor. It waits as
+    /// long as it takes, through outages too. Dropping it cancels the wait.
     pub fn flushing(&self) -> Flushing {
         Flushing::new(self.shared())
     }
 
-    /// Returns `true` if there is no socket at the moment, and another is waited for, or the first after
-    /// [`connect_lazily`](Connection::connect_lazily). Nothing needs to be done about it: calls stay
-    /// blocked, and what is sent waits, within the limits of the send queue.
+    /// Returns `true` if there is no socket at the moment and the connection waits for another, or for its
+    /// first after [`connect_lazily`](Connection::connect_lazily). The program need not do anything: calls
+    /// stay blocked, and what is sent waits, within the limits of the send queue.
     #[must_use]
     pub fn is_suspended(&self) -> bool {
         !self.shared().is_forked() && self.shared().agreed().suspended
     }
 
-    /// Returns `Ready` once the connection is over and its peer has confirmed the end, or is waited for
-    /// no longer; for an executor.
+    /// Returns `Ready` once the connection is over and the I/O thread has let go of it: the peer has
+    /// confirmed the end, or the time to wait for that is over. Otherwise the task is woken then.
     pub fn poll_closed(&self, context: &mut Context<'_>) -> Poll<()> {
         if self.shared().is_forked() || self.shared().send.poll_gone(context.waker()) {
             Poll::Ready(())
@@ -475,21 +523,21 @@ impl Connection {
         }
     }
 
-    /// Why the connection is over; `None` while it is not.
+    /// Returns why the connection is over; `None` while it is not.
     #[must_use]
     pub fn close_reason(&self) -> Option<ConnectionError> {
         self.shared().send.ended()
     }
 
-    /// The address of this side's socket, during an outage of the last one: after it, it may be
-    /// another. None on a pair, and before the peer of
-    /// [`connect_lazily`](Connection::connect_lazily) is there.
+    /// Returns the address of this side's socket; during an outage, that of the last one. `None` on a pair,
+    /// and before the peer of [`connect_lazily`](Connection::connect_lazily) is there.
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.shared().agreed().local_addr
     }
 
-    /// The address of the peer's socket, as [`local_addr`](Connection::local_addr).
+    /// Returns the address of the peer's socket, as [`local_addr`](Connection::local_addr) does for this
+    /// side's.
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.shared().agreed().peer_addr
@@ -529,7 +577,7 @@ fn socket_pair() -> io::Result<(Socket, Socket)> {
     let a = std::net::TcpStream::connect(listener.local_addr()?)?;
     loop {
         let (b, from) = listener.accept()?;
-        // Somebody else may have been faster.
+        // Another process may have been faster.
         if from == a.local_addr()? {
             a.set_nonblocking(true)?;
             b.set_nonblocking(true)?;

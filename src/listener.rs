@@ -1,4 +1,4 @@
-//! Where clients connect to.
+//! The socket that clients connect to.
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -22,17 +22,28 @@ use crate::queue::until::Until;
 
 /// A socket that clients connect to.
 ///
-/// Handshakes are made in the background, many at a time: a client that connects and says nothing
-/// keeps no other waiting. Dropping the listener stops listening; accepted connections go on, and
-/// those that were not accepted are closed. A client whose socket is lost comes back to its
-/// listener: without it, a lost socket is the end of a connection, and sessions that wait for their
-/// clients expire at once.
+/// Handshakes are made in the background, many at a time: a client that connects and says nothing keeps no
+/// other waiting. A client whose socket is lost comes back to its listener. So dropping the listener ends
+/// more than listening: sessions that wait for their clients expire at once, and from then on a lost socket
+/// is the end of a connection. Accepted connections that have a socket go on. Those that were not accepted
+/// are closed.
 ///
 /// ```
-/// use trunkline::{Config, Key, Listener};
+/// use trunkline::{ChannelId, Config, Connection, Key, Listener};
 ///
-/// let listener = Listener::bind("127.0.0.1:0", Config::new(Key::generate()))?;
-/// println!("listening on {}", listener.local_addr());
+/// const JOBS: ChannelId = ChannelId::new(1);
+///
+/// let key = Key::generate();
+/// let listener = Listener::bind("127.0.0.1:0", Config::new(key.clone()))?;
+/// let address = listener.local_addr();
+/// let client = std::thread::spawn(move || {
+///     let connection = Connection::connect(address, Config::new(key)).unwrap();
+///     connection.sender(JOBS).unwrap().send("a job").unwrap();
+/// });
+/// for connection in listener.incoming().take(1) {
+///     assert_eq!(&*connection?.receiver(JOBS)?.recv()?, b"a job");
+/// }
+/// # client.join().unwrap();
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Listener {
@@ -44,11 +55,11 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on an address; port 0 lets the system choose one.
+    /// Listens on an address. Port 0 lets the system choose a port.
     ///
     /// # Errors
     ///
-    /// [`BindError::Config`] if a setting cannot work; among them an address that is not loopback
+    /// [`BindError::Config`] if a setting cannot work; among them is an address that is not loopback
     /// without [`Config::allow_plaintext`]. [`BindError::Io`] if the system refuses the address.
     pub fn bind(address: impl ToSocketAddrs, config: Config) -> Result<Self, BindError> {
         config.check()?;
@@ -83,35 +94,38 @@ impl Listener {
         connection(self.accepted.accept(until))
     }
 
-    /// The next client that has proved its key; waits for one.
+    /// Returns the next client that has proved its key, and waits for one.
+    ///
+    /// A client that has a session to come back to counts once something has come from it behind the
+    /// handshake. So a client that was lost before it knew of its session is not returned.
     ///
     /// # Errors
     ///
-    /// [`AcceptError::Closed`] once the listener was closed, by [`close`](Listener::close) or because
-    /// its I/O thread has ended; nothing that a client does makes this fail.
+    /// [`AcceptError::Closed`] once the listener was closed, by [`close`](Listener::close) or because its
+    /// I/O thread has ended. Nothing that a client does makes this fail.
     pub fn accept(&self) -> Result<Connection, AcceptError> {
         self.next(Until::Forever)
     }
 
-    /// The next client, if one waits.
+    /// Returns the next client if one waits now.
     ///
     /// # Errors
     ///
-    /// [`AcceptError::Empty`] if none does, else as [`accept`](Listener::accept).
+    /// [`AcceptError::Empty`] if none does; otherwise as [`accept`](Listener::accept).
     pub fn try_accept(&self) -> Result<Connection, AcceptError> {
         self.next(Until::Now)
     }
 
-    /// The next client; waits at most so long.
+    /// Returns the next client, and waits for it no longer than `timeout`.
     ///
     /// # Errors
     ///
-    /// [`AcceptError::Empty`] if none came in time, else as [`accept`](Listener::accept).
+    /// [`AcceptError::Empty`] if none came in time; otherwise as [`accept`](Listener::accept).
     pub fn accept_timeout(&self, timeout: Duration) -> Result<Connection, AcceptError> {
         self.next(Until::after(timeout))
     }
 
-    /// The next client; waits until then at most.
+    /// Returns the next client, and waits for it until `deadline` at most.
     ///
     /// # Errors
     ///
@@ -120,7 +134,7 @@ impl Listener {
         self.next(Until::At(deadline))
     }
 
-    /// The next client, for an executor: the task is woken when there is one.
+    /// Returns the next client; if none waits, the task is woken when one does.
     pub fn poll_accept(&self, context: &mut Context<'_>) -> Poll<Result<Connection, AcceptError>> {
         if self.thread.core().is_forked() {
             return Poll::Ready(Err(AcceptError::Closed));
@@ -132,15 +146,15 @@ impl Listener {
         }
     }
 
-    /// A crossbeam channel to `select!` on: it has a token while a client waits, and is disconnected
+    /// Returns a crossbeam channel to `select!` on. It has a token while a client waits, and is disconnected
     /// once the listener is closed. After it fires, call [`try_accept`](Listener::try_accept).
     #[must_use]
     pub fn ready(&self) -> crossbeam_channel::Receiver<()> {
         if self.thread.core().is_forked() { crossbeam_channel::never() } else { self.accepted.ready() }
     }
 
-    /// The clients, one after the other: what [`accept`](Listener::accept) returns, until the listener
-    /// is closed.
+    /// Returns an iterator over the clients, as [`accept`](Listener::accept) returns them, until the
+    /// listener is closed.
     pub fn incoming(&self) -> impl Iterator<Item = Result<Connection, AcceptError>> {
         std::iter::from_fn(|| match self.accept() {
             Err(AcceptError::Closed) => None,
@@ -148,14 +162,25 @@ impl Listener {
         })
     }
 
-    /// The address that it listens on, with the port that the system chose.
+    /// Returns the address that it listens on, with the port that the system chose.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
 
-    /// Stops listening: a call that waits in [`accept`](Listener::accept) returns. What dropping the
-    /// listener does, for a thread that has only a reference to it.
+    /// Stops listening: a call that waits in [`accept`](Listener::accept) returns. It does what dropping
+    /// the listener does, for a thread that has only a reference to it.
+    ///
+    /// ```
+    /// use trunkline::{AcceptError, Config, Key, Listener};
+    ///
+    /// let listener = Listener::bind("127.0.0.1:0", Config::new(Key::generate()))?;
+    /// std::thread::scope(|scope| {
+    ///     scope.spawn(|| listener.close());
+    ///     assert!(matches!(listener.accept(), Err(AcceptError::Closed)));
+    /// });
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn close(&self) {
         if !self.thread.core().is_forked() {
             drop(self.accepted.close());
@@ -163,8 +188,8 @@ impl Listener {
         }
     }
 
-    /// Accepts one more key from now on, and what its holder may do. A key that was accepted already
-    /// gets the new access; the connections that it has end, as with
+    /// Accepts one more key from now on, and sets what its holder may do. If the key was accepted already,
+    /// it gets the new access, and the connections that it has end, as with
     /// [`remove_key`](Listener::remove_key).
     pub fn add_key(&self, key: Key, access: Access) {
         if !self.thread.core().is_forked() {
@@ -172,8 +197,8 @@ impl Listener {
         }
     }
 
-    /// Accepts a key no longer. The connections of clients that have proved it end, with
-    /// [`CloseCode::NOT_PERMITTED`](crate::CloseCode::NOT_PERMITTED).
+    /// Accepts a key no longer. The connections of clients that have proved it end with
+    /// [`CloseCode::NOT_PERMITTED`](crate::CloseCode::NOT_PERMITTED); those without a socket end at once.
     pub fn remove_key(&self, key: &Key) {
         if !self.thread.core().is_forked() {
             self.thread.core().push(Command::RemoveKey(self.place, key.clone()));

@@ -14,9 +14,9 @@ use super::driver::Driver;
 
 /// A thread that does all socket work of its connections and listeners.
 ///
-/// All connections of a process share one, which is started on first use and needs no call. One
-/// of your own is for those who want some connections apart from others; it ends when its handles
-/// and its connections are gone.
+/// All connections of a process share one, which starts on first use and needs no call. A thread of its own
+/// keeps some connections apart from the others: see [`Config::io_thread`](crate::Config::io_thread). It
+/// ends when its handles and its connections are gone.
 ///
 /// ```
 /// use trunkline::{Config, Connection, IoThread, Key};
@@ -52,18 +52,18 @@ fn register(core: &Arc<Core>) {
     all.push(Arc::downgrade(core));
 }
 
-/// Closes all connections of this process behind what was sent, and waits until their peers have
-/// it, at most so long.
+/// Closes all connections of this process behind what was sent, and waits until their peers have it, no
+/// longer than `timeout`.
 ///
-/// A program that returns from `main` needs no such call: dropping the last handle of a connection
-/// does it. One that leaves by [`std::process::exit`], or from a signal handler's thread, drops
-/// nothing, and loses nothing if it calls this first. All handles fail from the call on, with
-/// [`ConnectionError::Closed`](crate::ConnectionError::Closed); the peers hear
-/// [`CloseCode::SHUTTING_DOWN`](crate::CloseCode::SHUTTING_DOWN). Connections that are made later are
-/// not closed.
+/// A program that returns from `main` needs no such call: dropping the last handle of a connection does it.
+/// A program that leaves by [`std::process::exit`], or from the thread of a signal handler, drops nothing;
+/// if it calls this first, it loses nothing. All handles fail from the call on, with
+/// [`ConnectionError::Closed`](crate::ConnectionError::Closed). The peers hear
+/// [`CloseCode::SHUTTING_DOWN`](crate::CloseCode::SHUTTING_DOWN). Connections that are made later are not
+/// closed.
 ///
-/// Returns `true` if all connections have ended in that time. It does not tell whether each of the
-/// peers has confirmed that it has everything; [`Connection::close`](crate::Connection::close) does.
+/// Returns `true` if all connections have ended in that time. It does not tell whether each peer has
+/// confirmed that it has everything; [`Connection::close`](crate::Connection::close) does.
 ///
 /// ```
 /// use std::time::Duration;
