@@ -18,13 +18,13 @@ use crate::queue::until::Until;
 
 /// The receiving end of one channel, or of several merged in arrival order.
 ///
-/// It belongs to one thread at a time (it is `Send`, not `Sync`): messages are taken from the
-/// connection in batches and given out one by one without a lock.
+/// It belongs to one thread at a time (it is `Send`, not `Sync`): it takes messages from the connection in
+/// batches, and returns them one by one without a lock.
 ///
-/// `recv` and its like return messages until the peer's run of the channel ends, then once an
-/// error that says how it ended; what comes after belongs to the next run. A receiver of several
-/// channels is finished once all of them are; [`recv_any`](Receiver::recv_any) tells each end. When
-/// a receiver is dropped, the peer's `send` fails.
+/// `recv` and its variants return messages until the peer's run of the channel ends, and then once an error
+/// that says how it ended. What comes after belongs to the next run. A receiver of several channels is
+/// finished once all of them are; [`recv_any`](Receiver::recv_any) returns the end of each. When a receiver
+/// is dropped, the peer's `send` fails.
 ///
 /// ```
 /// # use trunkline::{ChannelId, Config, Connection, Key, TryRecvError};
@@ -61,13 +61,13 @@ pub struct Receiver {
     local: RefCell<Local>,
 }
 
-/// What a [`Receiver`] gets, ends included; see [`Receiver::recv_any`].
+/// What a [`Receiver`] returns, ends included; see [`Receiver::recv_any`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Received {
     /// A message.
     Message(Message),
-    /// The peer left out so much of a channel here.
+    /// The peer left out so much of a channel at this place.
     Gap {
         /// The channel.
         channel: ChannelId,
@@ -76,9 +76,10 @@ pub enum Received {
         /// How many bytes.
         bytes: u64,
     },
-    /// The peer has finished a run of this channel.
+    /// The peer has finished a run of this channel: everything that it sent there was returned.
     Finished(ChannelId),
-    /// The peer abandoned a run of a channel.
+    /// The peer abandoned a run of a channel, or its program panicked
+    /// ([`Sender::PANICKED`](crate::Sender::PANICKED)).
     Reset {
         /// The channel.
         channel: ChannelId,
@@ -126,7 +127,7 @@ impl Receiver {
         Self { handle, claim, local: RefCell::default() }
     }
 
-    /// The channels that it receives.
+    /// Returns the channels that it receives.
     #[must_use]
     pub fn channels(&self) -> ChannelSet {
         self.claim.channels()
@@ -248,14 +249,14 @@ impl Receiver {
         }
     }
 
-    /// The next message; waits for it.
+    /// Returns the next message, and waits until there is one.
     ///
     /// # Errors
     ///
-    /// [`RecvError::Finished`] and [`RecvError::Reset`] once for each run that ends; on a receiver of
-    /// several channels, each reset, and `Finished` once the runs of all have ended.
-    /// [`RecvError::Gap`] where the peer left something out. [`RecvError::ConnectionLost`] once
-    /// everything that had arrived is read.
+    /// [`RecvError::Finished`] and [`RecvError::Reset`], once for each run that ends. On a receiver of
+    /// several channels: each reset, and `Finished` once the runs of all have ended. [`RecvError::Gap`]
+    /// where the peer left something out. [`RecvError::ConnectionLost`] once everything that had arrived is
+    /// read.
     #[inline]
     pub fn recv(&self) -> Result<Message, RecvError> {
         match self.next_quickly() {
@@ -277,11 +278,11 @@ impl Receiver {
         }
     }
 
-    /// The next message if it is there.
+    /// Returns the next message if it is there now.
     ///
     /// # Errors
     ///
-    /// [`TryRecvError::Empty`] if nothing is there now, else as [`recv`](Receiver::recv).
+    /// [`TryRecvError::Empty`] if nothing is there now; otherwise as [`recv`](Receiver::recv).
     pub fn try_recv(&self) -> Result<Message, TryRecvError> {
         match self.next_message(&Wait::Thread(Until::Now)) {
             Ok(result) => Ok(result?),
@@ -290,16 +291,16 @@ impl Receiver {
         }
     }
 
-    /// The next message; waits at most so long.
+    /// Returns the next message, and waits for it no longer than `timeout`.
     ///
     /// # Errors
     ///
-    /// [`RecvTimeoutError::Timeout`] if nothing came in time, else as [`recv`](Receiver::recv).
+    /// [`RecvTimeoutError::Timeout`] if nothing came in time; otherwise as [`recv`](Receiver::recv).
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Message, RecvTimeoutError> {
         self.recv_until(Until::after(timeout))
     }
 
-    /// The next message; waits until then at most.
+    /// Returns the next message, and waits for it until `deadline` at most.
     ///
     /// # Errors
     ///
@@ -319,7 +320,7 @@ impl Receiver {
         }
     }
 
-    /// The next message, for an executor: the task is woken when there is one.
+    /// Returns what [`recv`](Receiver::recv) returns; if nothing is there, the task is woken when there is.
     pub fn poll_recv(&self, context: &mut Context<'_>) -> Poll<Result<Message, RecvError>> {
         match self.next_message(&Wait::Task(context.waker())) {
             Ok(result) => Poll::Ready(result),
@@ -328,8 +329,8 @@ impl Receiver {
         }
     }
 
-    /// The next thing that came, whatever it is, in the order in which it came; waits for it. So the
-    /// end of each of several channels is told, by its channel.
+    /// Returns the next message, gap or end, in the order in which they came, and waits until there is one.
+    /// So the end of each of several channels is told, with its channel.
     ///
     /// ```
     /// # use trunkline::{ChannelId, Config, Connection, Key, Received, RecvError};
@@ -360,11 +361,11 @@ impl Receiver {
         }
     }
 
-    /// What [`recv_any`](Receiver::recv_any) returns, if it is there.
+    /// Returns what [`recv_any`](Receiver::recv_any) returns, if something is there now.
     ///
     /// # Errors
     ///
-    /// [`TryRecvError::Empty`] if nothing is there now, else as [`recv_any`](Receiver::recv_any).
+    /// [`TryRecvError::Empty`] if nothing is there now; otherwise as [`recv_any`](Receiver::recv_any).
     pub fn try_recv_any(&self) -> Result<Received, TryRecvError> {
         match self.next(&Wait::Thread(Until::Now)) {
             Ok(Next::Received(received)) => Ok(received),
@@ -374,7 +375,8 @@ impl Receiver {
         }
     }
 
-    /// What [`recv_any`](Receiver::recv_any) returns, for an executor.
+    /// Returns what [`recv_any`](Receiver::recv_any) returns; if nothing is there, the task is woken when
+    /// there is.
     pub fn poll_recv_any(&self, context: &mut Context<'_>) -> Poll<Result<Received, RecvError>> {
         match self.next(&Wait::Task(context.waker())) {
             Ok(Next::Received(received)) => Poll::Ready(Ok(received)),
@@ -384,8 +386,21 @@ impl Receiver {
         }
     }
 
-    /// The newest message that was there when the call began, for a caller that wants the state and
-    /// not its history; older ones are dropped. Waits if there is none.
+    /// Returns the newest message that was there when the call began, and drops older ones: for a caller
+    /// that wants the state and not its history. Waits if there is none. It stops at the end of a run and
+    /// at a gap, which the next call returns.
+    ///
+    /// ```
+    /// # use trunkline::{ChannelId, Config, Connection, Key};
+    /// # let (here, there) = Connection::pair(Config::new(Key::generate()))?;
+    /// let progress = here.sender(ChannelId::new(1))?;
+    /// for percent in [10, 20, 30] {
+    ///     progress.send(format!("{percent} %"))?;
+    /// }
+    /// here.flush()?;
+    /// assert_eq!(there.receiver(ChannelId::new(1))?.recv_latest()?, "30 %");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -422,8 +437,8 @@ impl Receiver {
         self.next_message(&Wait::Task(waker))
     }
 
-    /// Returns `true` if a reader of bytes would not wait: something is there that is no empty
-    /// message. Those are taken.
+    /// Returns `true` if a reader of bytes would not wait: there is something besides empty messages. Those
+    /// are taken.
     pub(crate) fn has_bytes_or_end(&self) -> bool {
         if self.handle.shared.is_forked() {
             return true;
@@ -456,13 +471,14 @@ impl Receiver {
         }
     }
 
-    /// The messages. It ends before whatever is no message (the end of a run, a gap, a lost
-    /// connection); [`recv`](Receiver::recv) then tells what that is.
+    /// Returns an iterator over the messages, which waits for each. It ends before anything that is no
+    /// message (the end of a run, a gap, a lost connection); [`recv`](Receiver::recv) then returns what
+    /// that is.
     pub fn iter(&self) -> impl Iterator<Item = Message> {
         std::iter::from_fn(|| self.next_quickly().or_else(|| self.iterate(Until::Forever)))
     }
 
-    /// The messages that are there now; otherwise as [`iter`](Receiver::iter).
+    /// Returns an iterator over the messages that are there now; otherwise as [`iter`](Receiver::iter).
     pub fn try_iter(&self) -> impl Iterator<Item = Message> {
         std::iter::from_fn(|| self.iterate(Until::Now))
     }
@@ -482,7 +498,7 @@ impl Receiver {
         }
     }
 
-    /// How many messages wait to be taken.
+    /// Returns how many messages wait to be taken.
     #[must_use]
     pub fn len(&self) -> usize {
         if self.handle.shared.is_forked() {
@@ -497,14 +513,30 @@ impl Receiver {
         self.len() == 0
     }
 
-    /// Wants no more of the peer's current runs, or of a channel on which none is open, of the next:
-    /// what has arrived is dropped, the peer's `send` fails with this code, and what comes after
-    /// that run is received again.
+    /// Refuses the rest of the peer's current runs; of a channel on which no run is open, the next run.
+    ///
+    /// What has arrived is dropped, and the peer's `send` fails with this code. What comes after those runs
+    /// is received again. A run that the peer has ended already is not touched.
+    ///
+    /// ```
+    /// # use trunkline::{ChannelId, Config, Connection, Disconnect, Key, SendError};
+    /// # let (here, there) = Connection::pair(Config::new(Key::generate()))?;
+    /// let results = there.receiver(ChannelId::new(1))?;
+    /// let sender = here.sender(ChannelId::new(1))?;
+    /// sender.send("the first of many results")?;
+    /// results.recv()?;
+    /// results.stop(9); // enough
+    /// let refused = loop {
+    ///     if let Err(refused) = sender.send("one more") { break refused }
+    /// };
+    /// assert!(matches!(refused, SendError::Disconnected { cause: Disconnect::Stopped(9), .. }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stop(&self, code: u32) {
         self.stop_channels(self.channels(), code);
     }
 
-    /// Wants no more of one channel of several; otherwise as [`stop`](Receiver::stop).
+    /// Refuses the rest of one channel's run; otherwise as [`stop`](Receiver::stop).
     pub fn stop_channel(&self, channel: ChannelId, code: u32) {
         if self.channels().contains(channel) {
             self.stop_channels(channel.into(), code);
@@ -536,9 +568,9 @@ impl Receiver {
         local.batch.pieces = shared.receive.stop(&self.claim, channels, code, rest, &shared.pool);
     }
 
-    /// A crossbeam channel to `select!` on: it has a token while there may be something to take,
+    /// Returns a crossbeam channel to `select!` on. It has a token while there may be something to take,
     /// and is disconnected when the connection is over. After it fires, call
-    /// [`try_recv`](Receiver::try_recv), which may still say `Empty`.
+    /// [`try_recv`](Receiver::try_recv), which may still return `Empty`.
     #[must_use]
     pub fn ready(&self) -> crossbeam_channel::Receiver<()> {
         if self.handle.shared.is_forked() {
@@ -550,8 +582,8 @@ impl Receiver {
         local.ready.get_or_insert_with(|| self.handle.shared.receive.ready(&self.claim, some_left)).clone()
     }
 
-    /// Tells the peer that a reader of these channels waits, or no longer, after `count` messages; for
-    /// a relay, which passes on what it was told. A [`Reader`](crate::Reader) does it by itself: see
+    /// Tells the peer that a reader of these channels waits, or no longer waits, after `count` messages:
+    /// for a relay, which passes on what it was told. A [`Reader`](crate::Reader) does it by itself: see
     /// [`announce_waiting`](crate::Reader::announce_waiting).
     pub fn set_waiting(&self, waiting: bool, count: u32) {
         if !self.handle.shared.is_forked() {

@@ -17,15 +17,15 @@ use crate::queue::until::Until;
 
 /// The sending end of a channel.
 ///
-/// Clones send on the same channel, and whatever several threads send is in the order in which the
-/// calls were made; those that wait for room go in the order in which they came. When the last
-/// clone is dropped, the peer reads what was sent and then the end. If it is dropped while its
-/// thread panics, the peer reads an error instead: [`Sender::PANICKED`].
+/// Clones send on the same channel. What several threads send goes in the order of their calls, and senders
+/// that wait for room go in the order in which they came. When the last clone is dropped, the peer reads
+/// what was sent and then the end of the run. If it is dropped while its thread panics, the peer reads an
+/// error instead: [`Sender::PANICKED`].
 ///
-/// A `send` returns when the message is in the send queue; the I/O thread does the rest. It waits
-/// while the peer has not taken enough of the channel (that holds up no other channel), or while
-/// the connection's send queue is full. A message may be larger than what the peer takes at once:
-/// the rest follows as the peer takes the beginning.
+/// A `send` returns when the message is in the send queue; the I/O thread does the rest. It waits while the
+/// peer has not taken enough of the channel, which holds up no other channel, or while the connection's
+/// send queue is full ([`Config::send_queue`](crate::Config::send_queue)). A message may be larger than
+/// what the peer takes at once: the rest follows as the peer takes the beginning.
 ///
 /// ```
 /// # use trunkline::{ChannelId, Config, Connection, Key, RecvError};
@@ -48,8 +48,8 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// The code of the reset that the peer reads when the last sender of a run is dropped while its
-    /// thread panics.
+    /// The code of the reset that the peer reads when the last sender of a run is dropped while its thread
+    /// panics.
     pub const PANICKED: u32 = u32::MAX;
 
     pub(crate) fn new(handle: Arc<Handle>, channel: ChannelId, place: usize, generation: u32) -> Self {
@@ -97,21 +97,37 @@ impl Sender {
         if self.handle.shared.is_forked() { Err(Unsent::Ended(ConnectionError::Forked)) } else { Ok(()) }
     }
 
-    /// Sends a message, waiting for room as long as it takes.
+    /// Sends a message, and waits for room as long as it takes.
     ///
     /// # Errors
     ///
-    /// [`SendError::TooLarge`] if the peer takes no message of that size, [`SendError::Disconnected`]
-    /// if the peer stopped receiving or the connection is over.
+    /// [`SendError::TooLarge`] if the message is larger than [`max_message`](Sender::max_message),
+    /// [`SendError::Disconnected`] if the peer stopped receiving or the connection is over. Nothing of the
+    /// message was sent.
     pub fn send(&self, message: impl AsRef<[u8]>) -> Result<(), SendError> {
         self.offer(message.as_ref(), Until::Forever).map_err(|unsent| send_error((), unsent))
     }
 
-    /// Sends a message without copying it; otherwise as [`send`](Sender::send). It pays above a
-    /// few KiB; smaller ones are copied all the same.
+    /// Sends a message without copying it; otherwise as [`send`](Sender::send). That pays above 4 KiB; a
+    /// smaller message is copied all the same.
     ///
-    /// Its memory is given back in whichever thread runs the I/O loop. So if it has an owner
-    /// ([`Bytes::from_owner`]), that one's drop must be quick, and not call this library.
+    /// The memory is freed by the thread that runs the I/O loop, perhaps with a lock of this library held.
+    /// So if it has an owner ([`Bytes::from_owner`]), the owner's drop must be quick, must not block and
+    /// must not call this library.
+    ///
+    /// ```
+    /// # use trunkline::{ChannelId, Config, Connection, Key, SendError};
+    /// use bytes::Bytes;
+    ///
+    /// # let (here, there) = Connection::pair(Config::new(Key::generate()).max_message(100_000))?;
+    /// let sender = here.sender(ChannelId::new(1))?;
+    /// sender.send_bytes(Bytes::from(vec![7; 100_000]))?;
+    /// let error = sender.send_bytes(Bytes::from(vec![7; 100_001])).unwrap_err();
+    /// assert!(matches!(error, SendError::TooLarge { limit: 100_000, .. }));
+    /// assert_eq!(error.into_inner().len(), 100_001); // given back
+    /// # assert_eq!(there.receiver(ChannelId::new(1))?.recv()?.len(), 100_000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -122,10 +138,12 @@ impl Sender {
 
     /// Sends a message if there is room now.
     ///
+    /// A message of any size has room on a channel that is idle: its beginning goes, and the rest follows.
+    ///
     /// # Errors
     ///
     /// [`TrySendError::Full`] if there is no room now, or other senders of the channel wait for it;
-    /// else as [`send`](Sender::send). It works for a message of any size on a channel that is idle.
+    /// otherwise as [`send`](Sender::send).
     pub fn try_send(&self, message: impl AsRef<[u8]>) -> Result<(), TrySendError> {
         self.offer(message.as_ref(), Until::Now).map_err(|unsent| try_send_error((), unsent))
     }
@@ -139,17 +157,17 @@ impl Sender {
         self.offer_bytes(&message, Until::Now).map_err(|unsent| try_send_error(message, unsent))
     }
 
-    /// Sends a message, waiting for room at most so long. If it times out, nothing of the message
-    /// was sent.
+    /// Sends a message, and waits for room no longer than `timeout`.
     ///
     /// # Errors
     ///
-    /// [`SendTimeoutError::Timeout`] if there was no room in time, else as [`send`](Sender::send).
+    /// [`SendTimeoutError::Timeout`] if there was no room in time, and then nothing of the message was
+    /// sent; otherwise as [`send`](Sender::send).
     pub fn send_timeout(&self, message: impl AsRef<[u8]>, timeout: Duration) -> Result<(), SendTimeoutError> {
         self.offer(message.as_ref(), Until::after(timeout)).map_err(|unsent| timeout_error((), unsent))
     }
 
-    /// Sends a message, waiting for room until then at most; otherwise as
+    /// Sends a message, and waits for room until `deadline` at most; otherwise as
     /// [`send_timeout`](Sender::send_timeout).
     ///
     /// # Errors
@@ -163,7 +181,7 @@ impl Sender {
         self.offer(message.as_ref(), Until::At(deadline)).map_err(|unsent| timeout_error((), unsent))
     }
 
-    /// Sends a message without copying it, waiting for room at most so long.
+    /// Sends a message without copying it, and waits for room no longer than `timeout`.
     ///
     /// # Errors
     ///
@@ -176,8 +194,9 @@ impl Sender {
         self.offer_bytes(&message, Until::after(timeout)).map_err(|unsent| timeout_error(message, unsent))
     }
 
-    /// Returns `Ready` if a message would be accepted now, or never again, so that
-    /// [`try_send`](Sender::try_send) says which; for an executor. Another sender may be faster.
+    /// Returns `Ready` if a message of up to 4 KiB would be accepted now, or if none will be any more, so
+    /// that [`try_send`](Sender::try_send) says which. Otherwise the task is woken when that may have
+    /// changed. Another sender may be faster.
     pub fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
         let shared = &self.handle.shared;
         let waker = context.waker();
@@ -188,8 +207,8 @@ impl Sender {
         }
     }
 
-    /// A crossbeam channel to `select!` on: a token comes when there may be room again after a
-    /// [`try_send`](Sender::try_send) was refused.
+    /// Returns a crossbeam channel to `select!` on. A token comes when there may be room again after
+    /// [`try_send`](Sender::try_send) returned `Full`.
     #[must_use]
     pub fn ready(&self) -> crossbeam_channel::Receiver<()> {
         let shared = &self.handle.shared;
@@ -199,20 +218,20 @@ impl Sender {
         shared.send.ready(self.place, self.generation)
     }
 
-    /// The channel.
+    /// Returns the channel.
     #[must_use]
     pub fn channel(&self) -> ChannelId {
         self.channel
     }
 
-    /// How many bytes the peer takes on this channel now; a frame of up to 64 KiB costs its length
-    /// + 32 of them.
+    /// Returns how many bytes the peer takes on this channel now (protocol, section 3). A frame of up to 64
+    /// KiB costs its length + 32 of them.
     #[must_use]
     pub fn credit(&self) -> u32 {
         self.read(0, |outbound| outbound.credit(self.place))
     }
 
-    /// The largest message that the peer takes, in bytes.
+    /// Returns the size of the largest message that the peer takes, in bytes.
     #[must_use]
     pub fn max_message(&self) -> u32 {
         self.read(0, |outbound| outbound.max_message())
@@ -222,24 +241,42 @@ impl Sender {
         if self.handle.shared.is_forked() { forked } else { self.handle.shared.send.read(read) }
     }
 
-    /// The code with which the peer has stopped the run that this sender belongs to; `None` if it has
-    /// not. Nothing can be sent with this sender any more; a new one begins a new run.
+    /// Returns the code with which the peer has stopped the run that this sender belongs to; `None` if it
+    /// has not.
+    ///
+    /// Nothing can be sent with a stopped sender any more. A new one, from
+    /// [`Connection::sender`](crate::Connection::sender), begins a new run.
+    ///
+    /// ```
+    /// # use trunkline::{ChannelId, Config, Connection, Key};
+    /// # let (here, there) = Connection::pair(Config::new(Key::generate()))?;
+    /// let sender = here.sender(ChannelId::new(1))?;
+    /// let receiver = there.receiver(ChannelId::new(1))?;
+    /// receiver.stop(3);
+    /// while sender.send("more").is_ok() {} // until the peer's wish has come
+    /// assert_eq!(sender.stopped(), Some(3));
+    /// here.sender(ChannelId::new(1))?.send("the next run")?;
+    /// assert_eq!(&*receiver.recv()?, b"the next run");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn stopped(&self) -> Option<u32> {
         self.read(None, |outbound| outbound.stopped(self.place, self.generation)).map(|stopped| stopped.0)
     }
 
-    /// Returns `true` if a reader of the peer's is blocked on this channel and has taken all that was
-    /// sent: it waits for what this side sends next. Only a reader that
-    /// [announces](crate::Reader::announce_waiting) it.
+    /// Returns `true` if a reader of the peer's is blocked on this channel and has taken all that was sent:
+    /// it waits for what this side sends next.
+    ///
+    /// Only a reader that [announces](crate::Reader::announce_waiting) it is known to wait.
     #[must_use]
     pub fn peer_is_waiting(&self) -> bool {
         self.read(false, |outbound| outbound.peer_is_waiting(self.place))
     }
 
-    /// Tells the peer, at this place among the messages, that so much was left out: its
-    /// [`recv`](crate::Receiver::recv) gets [`RecvError::Gap`](crate::RecvError::Gap). It costs no
-    /// credit and waits for nothing; neighbouring gaps are added up.
+    /// Tells the peer, at this place among the messages, that so many messages and bytes were left out. Its
+    /// [`recv`](crate::Receiver::recv) returns [`RecvError::Gap`](crate::RecvError::Gap).
+    ///
+    /// It costs no credit and never waits. Neighbouring gaps are added up.
     ///
     /// ```
     /// # use trunkline::{ChannelId, Config, Connection, Key, RecvError};
@@ -258,7 +295,8 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// If the peer stopped receiving, or the connection is over.
+    /// [`Disconnect::Stopped`] if the peer stopped receiving, [`Disconnect::ConnectionLost`] if the
+    /// connection is over.
     pub fn gap(&self, messages: u64, bytes: u64) -> Result<(), Disconnect> {
         self.check_fork()?;
         Ok(self.handle.shared.send.gap(self.place, self.generation, messages, bytes)?)
@@ -298,9 +336,11 @@ impl Sender {
         Ok(self.handle.shared.send.discard(self.place, self.generation)?)
     }
 
-    /// Ends this run of the channel: the peer reads what was sent, and then the end. What is sent
-    /// after it begins the next run. A second call with nothing sent in between does nothing; the
-    /// first one ends the run even if nothing was sent at all.
+    /// Ends this run of the channel: the peer reads what was sent, and then the end. What is sent after it
+    /// begins the next run.
+    ///
+    /// A second call with nothing sent in between does nothing. The first one ends the run even if nothing
+    /// was sent at all.
     ///
     /// # Errors
     ///
@@ -310,8 +350,8 @@ impl Sender {
         self.end(End::Finish)
     }
 
-    /// Abandons this run of the channel: the peer reads the whole messages that are on their way,
-    /// and then an error with this code. A message whose rest waits for room is dropped.
+    /// Abandons this run of the channel: the peer reads the whole messages that are on their way, and then
+    /// an error with this code. A message whose rest waits for credit is dropped.
     ///
     /// # Errors
     ///

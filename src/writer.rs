@@ -1,4 +1,4 @@
-//! A channel to write to.
+//! A channel as a stream of bytes to write to.
 
 use std::io::{self, Write};
 
@@ -11,15 +11,15 @@ const GATHER: usize = 16 * 1024;
 /// The largest message that a writer makes, if the peer takes it.
 const LARGEST: usize = 64 * 1024;
 
-/// A [`Write`] that sends what is written on a channel, as standard output would go to a terminal:
-/// by whole lines, and the rest at `flush`, or when 16 KiB have gathered, or on drop. What is larger
-/// than the peer takes goes in pieces.
+/// A [`Write`] that sends what is written on a channel, as standard output would go to a terminal.
 ///
-/// `print!` makes several writes of a line; this makes one message of them.
+/// Whole lines go at once. The rest goes at `flush`, when 16 KiB have gathered, or on drop. So `print!`,
+/// which makes several writes of a line, makes one message of it. A message is 64 KiB at most, or less if
+/// the peer takes less; what is larger goes in pieces.
 ///
-/// A write waits while the peer has not taken enough of what was written. Dropping a writer, and
-/// whatever is written while the thread panics, waits at most
-/// [`Config::linger`](crate::Config::linger).
+/// A write waits while the peer has not taken enough of what was written. Dropping a writer, and any write
+/// while the thread panics, waits at most [`Config::linger`](crate::Config::linger). A drop reports no
+/// error; `flush` does.
 ///
 /// ```
 /// # use trunkline::{ChannelId, Config, Connection, Key};
@@ -39,13 +39,13 @@ pub struct Writer {
 }
 
 impl Sender {
-    /// A [`Write`] that sends on this channel.
+    /// Turns the sender into a [`Write`] that sends on this channel.
     #[must_use]
     pub fn into_writer(self) -> Writer {
         Writer { sender: self, line: Vec::new() }
     }
 
-    /// A [`Write`] that sends on this channel, beside this sender.
+    /// Returns a [`Write`] that sends on this channel, beside this sender.
     #[must_use]
     pub fn writer(&self) -> Writer {
         self.clone().into_writer()
@@ -53,7 +53,7 @@ impl Sender {
 }
 
 impl Writer {
-    /// The sender that it writes to.
+    /// Returns the sender that it writes to.
     #[must_use]
     pub fn sender(&self) -> &Sender {
         &self.sender

@@ -1,4 +1,4 @@
-//! A channel to read from, as from standard input.
+//! A channel as a stream of bytes to read from, as from standard input.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -23,18 +23,17 @@ const LONGEST_LINE: usize = 16 << 20;
 
 /// A channel as a stream of bytes: the stand-in for standard input.
 ///
-/// Where one message ends and the next begins makes no difference. The calls of [`Read`] and
-/// [`BufRead`] wait for what they need, so `read_line` can serve an `input()` that the program
-/// calls; [`try_read_line`](Reader::try_read_line) never waits, so the loop around it can do other
-/// things meanwhile.
+/// Message boundaries make no difference. The calls of [`Read`] and [`BufRead`] wait for what they need, so
+/// `read_line` can serve an `input()` that the program calls. [`try_read_line`](Reader::try_read_line)
+/// never waits, so the loop around it can do other things.
 ///
-/// The end of each of the peer's runs is told exactly once, at its place, as a terminal tells the end
-/// of its input: a read returns `Ok(0)`, and the next read waits for the next run. `Ok(0)` means that
-/// the peer has finished; every other end is an error, and so is a place where the peer left
-/// something out.
+/// The end of each of the peer's runs is told exactly once, at its place, as a terminal tells the end of
+/// its input: a read returns `Ok(0)`, and the next read waits for the next run. `Ok(0)` means that the peer
+/// has finished. Every other end is an error, and so is a gap, where the peer left something out.
 ///
 /// A call that does not get what it needs, because its time is over or it was
-/// [interrupted](Reader::interrupter), takes nothing: what has come is there for the next call.
+/// [interrupted](Reader::interrupter), takes nothing: what has come is there for the next call. A line may
+/// have up to 16 MiB.
 ///
 /// ```
 /// # use trunkline::{ChannelId, Config, Connection, Key};
@@ -68,7 +67,7 @@ pub(crate) enum Fetched {
 }
 
 impl Receiver {
-    /// What is received as a stream of bytes, to read from.
+    /// Turns the receiver into a stream of bytes to read from.
     #[must_use]
     pub fn into_reader(self) -> Reader {
         Reader { receiver: self, stream: RefCell::default() }
@@ -81,26 +80,47 @@ impl Reader {
         append(stream, receiver.next_for_reader(until))
     }
 
-    /// The next line with its `\n` if it is there whole; never waits. The last line of a run may
-    /// have no `\n`.
+    /// Returns the next line with its `\n` if all of it is there, and `None` if not; never waits. The last
+    /// line of a finished run may have no `\n`.
     ///
     /// # Errors
     ///
-    /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) at the end of a run, once;
-    /// [`InvalidData`](io::ErrorKind::InvalidData) for a line that is not UTF-8, or of more than 16 MiB
-    /// without an end: it stays there, to be read as bytes; otherwise what ended the run or the
-    /// connection. A line that is cut by the end of an abandoned run, or by a gap, is told by an error
-    /// and can be read as bytes; the next call that reads a line drops it.
+    /// - [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) at the end of a run, once.
+    /// - [`InvalidData`](io::ErrorKind::InvalidData) for a line that is not UTF-8, or of more than 16 MiB
+    ///   without an end. It stays, to be read as bytes.
+    /// - Otherwise what ended the run or the connection. If a reset or a gap cuts a line, the error comes
+    ///   first, and the bytes stay to be read as bytes; the next call that reads a line drops them.
+    ///
+    /// ```
+    /// # use trunkline::{ChannelId, Config, Connection, Key};
+    /// use std::io::ErrorKind;
+    ///
+    /// # let (here, there) = Connection::pair(Config::new(Key::generate()))?;
+    /// let mut commands = there.receiver(ChannelId::new(0))?.into_reader();
+    /// let sender = here.sender(ChannelId::new(0))?;
+    /// sender.send("run\nhal")?;
+    /// here.flush()?;
+    /// assert_eq!(commands.try_read_line()?.as_deref(), Some("run\n"));
+    /// assert_eq!(commands.try_read_line()?, None); // half a line
+    /// sender.send("t")?;
+    /// sender.finish()?;
+    /// here.flush()?;
+    /// assert_eq!(commands.try_read_line()?.as_deref(), Some("halt"));
+    /// assert_eq!(commands.try_read_line().unwrap_err().kind(), ErrorKind::UnexpectedEof);
+    /// assert_eq!(commands.try_read_line()?, None); // the next run may come
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_read_line(&mut self) -> io::Result<Option<String>> {
         self.line(Until::Now)
     }
 
-    /// The next line, waiting at most so long for its end; `None` if it did not come in time.
+    /// Returns the next line, and waits for its end no longer than `timeout`; `None` if it did not come in
+    /// time.
     ///
     /// # Errors
     ///
-    /// As [`try_read_line`](Reader::try_read_line); and as
-    /// [`Interrupter::interrupt`] says.
+    /// As [`try_read_line`](Reader::try_read_line); and [`ReadInterrupted`] if an [`Interrupter`] ended the
+    /// wait.
     pub fn read_line_timeout(&mut self, timeout: Duration) -> io::Result<Option<String>> {
         self.line(Until::after(timeout))
     }
@@ -121,17 +141,17 @@ impl Reader {
         line
     }
 
-    /// Returns `true` exactly if a read would not wait: bytes are there, or an end, or the connection
-    /// is over. An empty message is none of these.
+    /// Returns `true` exactly if a read would not wait: bytes are there, or an end, or the connection is
+    /// over. An empty message is none of these.
     #[must_use]
     pub fn pending(&self) -> bool {
         !matches!(self.stream.borrow_mut().front(), Front::Nothing) || self.receiver.has_bytes_or_end()
     }
 
-    /// A crossbeam channel to `select!` on: it has a token while a read would not wait, and is
+    /// Returns a crossbeam channel to `select!` on. It has a token while a read would not wait, and is
     /// disconnected when the connection is over. After it fires, call
-    /// [`try_read_line`](Reader::try_read_line), which returns `None` if only a part of a line is
-    /// there; then a token comes when there is more.
+    /// [`try_read_line`](Reader::try_read_line). If that returns `None`, only a part of a line is there,
+    /// and a token comes when there is more.
     #[must_use]
     pub fn ready(&self) -> crossbeam_channel::Receiver<()> {
         let ready = self.receiver.ready();
@@ -139,9 +159,9 @@ impl Reader {
         ready
     }
 
-    /// Whether the peer is told when a read of this reader waits with nothing to read, and when it no
-    /// longer does (the protocol's WAITING): how a console knows that the program asks for input. Off
-    /// at first.
+    /// Sets whether the peer is told when a read of this reader waits with nothing to read, and when it no
+    /// longer does (the protocol's WAITING). So a console knows that the program asks for input. Off at
+    /// first.
     ///
     /// ```
     /// # use trunkline::{ChannelId, Config, Connection, Event, Key};
@@ -167,7 +187,7 @@ impl Reader {
         }
     }
 
-    /// What ends a blocked read of this reader from another thread.
+    /// Returns a handle that ends a blocked read of this reader from another thread.
     #[must_use]
     pub fn interrupter(&self) -> Interrupter {
         Interrupter {
@@ -177,7 +197,7 @@ impl Reader {
         }
     }
 
-    /// Forgets an interrupt that no read has seen yet.
+    /// Forgets an interrupt that no read has returned yet.
     pub fn clear_interrupt(&mut self) {
         let shared = &self.receiver.handle().shared;
         if !shared.is_forked() {
@@ -185,13 +205,14 @@ impl Reader {
         }
     }
 
-    /// The receiver that it reads from. What is taken from it does not reach the reader.
+    /// Returns the receiver that it reads from. What is taken from it does not reach the reader.
     #[must_use]
     pub fn receiver(&self) -> &Receiver {
         &self.receiver
     }
 
-    /// The bytes that come next, for an executor; as [`fill_buf`](BufRead::fill_buf) returns them.
+    /// Returns the bytes that come next, as [`fill_buf`](BufRead::fill_buf) does; if there are none, the
+    /// task is woken when there are. No bytes are the end of a run.
     pub fn poll_fill_buf(&mut self, context: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         let receiver = &self.receiver;
         let waker = context.waker();
@@ -431,7 +452,7 @@ impl fmt::Debug for Reader {
     }
 }
 
-/// Ends a blocked read of a [`Reader`] from another thread: how a control channel wakes an
+/// Ends a blocked read of a [`Reader`] from another thread: the way for a control channel to wake an
 /// `input()`. It does not keep the connection open.
 ///
 /// ```
@@ -455,7 +476,8 @@ pub struct Interrupter {
 
 impl Interrupter {
     /// Ends the read that the reader is blocked in, or else the next one that would block, with
-    /// [`ReadInterrupted`]. Nothing that was sent is lost.
+    /// [`ReadInterrupted`]. Nothing that was sent is lost. Interrupts that no read has returned merge into
+    /// one.
     pub fn interrupt(&self) {
         if let Some(shared) = self.shared.upgrade()
             && !shared.is_forked()

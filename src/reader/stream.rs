@@ -233,7 +233,7 @@ impl Stream {
         self.parts.len()
     }
 
-    /// How many bytes stand before the first break; and whether there is one.
+    /// Returns how many bytes stand before the first break, and `true` if there is one.
     pub(super) fn run(&self) -> (usize, bool) {
         (self.run, self.breaks > 0)
     }

@@ -154,13 +154,13 @@ mod tests {
         fn what_is_taken_back_is_told_at_its_place_and_nothing_is_torn(ops in prop::collection::vec(op(), 1..60)) {
             let credit = Credit::new(WINDOW).unwrap();
             let mut outbound = Outbound::new(ChannelSet::ALL, credit, 1 << 20, 4 << 20);
-            let mut senders: Vec<_> = (0..3u8)
+            let senders: Vec<_> = (0..3u8)
                 .map(|id| outbound.claim(ChannelId::new(id), Some(Priority::Normal)).unwrap())
                 .collect();
             let (mut reader, mut sent, mut finished) = (Reader::default(), [0u64; 3], [0u32; 3]);
             let mut granted = [WINDOW; 3];
             let mut open = [false; 3];
-            let mut take = |outbound: &mut Outbound, reader: &mut Reader, most| {
+            let take = |outbound: &mut Outbound, reader: &mut Reader, most| {
                 let mut out = VecDeque::new();
                 outbound.take(most, &mut Fresh, &mut out);
                 for segment in out {
@@ -211,12 +211,10 @@ mod tests {
                         outbound.handle_credit(ChannelId::new(channel), bytes, &mut Fresh).unwrap();
                     }
                 }
-                let end = outbound.mark();
-                let _ = end;
             }
             let mut mark = outbound.mark();
-            for at in 0..3 {
-                granted[at] += 1 << 24;
+            for (at, granted) in granted.iter_mut().enumerate() {
+                *granted += 1 << 24;
                 outbound.handle_credit(ChannelId::new(at as u8), 1 << 24, &mut Fresh).unwrap();
             }
             for _ in 0..3 {
@@ -229,7 +227,6 @@ mod tests {
                 prop_assert!(reader.ends[at] <= finished[at]);
                 prop_assert_eq!(outbound.credit(senders[at].0), granted[at] - reader.cost[at]);
             }
-            senders.clear();
         }
     }
 }
