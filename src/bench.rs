@@ -1,5 +1,5 @@
 //! The pieces of the two paths for `benches/`, one call each: a connection's end as
-//! `src/io/conn.rs` has it, without socket, I/O thread and clock. No part of the interface: behind
+//! `src/io/conn/` has it, without socket, I/O thread and clock. No part of the interface: behind
 //! the feature `bench`, which only the benchmarks and tests of this package turn on.
 
 use std::sync::Arc;

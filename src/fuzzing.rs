@@ -51,7 +51,7 @@ pub fn frame(data: &[u8]) {
 
 // ---- the handshake
 
-/// Feeds both sides with noise, and with each other's messages changed on the way: nobody is
+/// Feeds both sides with noise, and with each other's messages changed on the way: no client is
 /// accepted unless every byte came as it was sent.
 pub fn handshake(data: &[u8]) {
     let mut input = Input(data);
