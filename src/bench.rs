@@ -136,9 +136,10 @@ impl End {
                 session.sent()
             });
             receive.publish(&mut output.reports);
-            replay.acknowledge(session.peer_has(), &mut &**pool);
             Comes::WhenCalled
         });
+        // Without a lock: what it frees may be the user's memory.
+        replay.acknowledge(session.peer_has(), &mut &**pool);
         self.replay.unwritten().map(<[u8]>::len).sum()
     }
 

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use crate::error::{CloseCode, ConnectionError};
 use crate::io::shared::Shared;
 use crate::proto::session::{CloseWish, Farewell};
-use crate::queue::until::Until;
+use crate::queue::until::{Until, runs_loop};
 
 /// What every handle of a connection holds.
 pub(crate) struct Handle {
@@ -70,6 +70,10 @@ impl Drop for Handle {
             (CloseCode::NORMAL, "")
         };
         self.begin_close(code, reason, linger);
+        if runs_loop() {
+            // The loop does the rest; it cannot wait for itself.
+            return;
+        }
         let allowed = PATIENCE.allow(linger, &self.shared);
         let begin = Instant::now();
         let waited = allowed.saturating_add(if allowed < linger { Duration::ZERO } else { MARGIN });

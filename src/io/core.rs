@@ -12,7 +12,7 @@ use super::shared::Io;
 use crate::queue::attend::Attend;
 use crate::queue::pool::Pool;
 use crate::queue::schedule::{Schedule, Wake};
-use crate::queue::until::Until;
+use crate::queue::until::{Until, runs_loop};
 use crate::stats::Stats;
 
 impl Wake for mio::Waker {
@@ -143,6 +143,9 @@ impl Attend for Attention {
 
 impl Io for Attention {
     fn stats(&self) -> Option<Stats> {
+        if runs_loop() {
+            return None;
+        }
         let (reply, answer) = bounded(1);
         self.core.push(Command::Stats(self.place, reply));
         answer.recv().ok()

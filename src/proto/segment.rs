@@ -21,6 +21,14 @@ impl Segment {
         }
     }
 
+    /// A payload that was not copied, which may be the user's memory.
+    pub(crate) fn into_payload(self) -> Option<Bytes> {
+        match self {
+            Self::Frames(_) => None,
+            Self::Large { payload, .. } => Some(payload),
+        }
+    }
+
     /// The memory that it holds: capacities, not only the bytes.
     pub(crate) fn memory(&self) -> usize {
         match self {

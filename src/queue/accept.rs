@@ -10,7 +10,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use super::sync::{Condvar, Mutex};
-use super::until::Until;
+use super::until::{Until, check_may_wait};
 use super::waiters::{Waiters, Wakes};
 
 /// Why there is nothing to accept.
@@ -71,6 +71,7 @@ impl<T> AcceptQueue<T> {
             if late {
                 return Err(NotAccepted::Yet);
             }
+            check_may_wait();
             state.waiters.add_thread(&condvar);
             match until {
                 Until::At(at) => {

@@ -10,7 +10,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use super::sync::{Condvar, Mutex};
-use super::until::Until;
+use super::until::{Until, check_may_wait};
 use super::waiters::{Waiters, Wakes};
 use crate::error::ConnectionError;
 use crate::event::Event;
@@ -146,6 +146,8 @@ impl Events {
         if let Some(at) = state.boxes.iter().position(|mailbox| mailbox.number == number) {
             let mailbox = state.boxes.swap_remove(at);
             state.interrupted |= state.boxes.is_empty() && mailbox.unread.contains(&Event::Interrupt);
+            // With it go the wakers in it, which are the user's.
+            drop(state);
         }
     }
 
@@ -161,6 +163,7 @@ impl Events {
             if late {
                 return Err(NoEvent::Yet);
             }
+            check_may_wait();
             if let Some(mailbox) = state.mailbox(number) {
                 mailbox.waiters.add_thread(&condvar);
             }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::attend::Attend;
 use super::pool::Pool;
 use super::sync::{Condvar, Mutex, MutexGuard};
-use super::until::Until;
+use super::until::{Until, check_may_wait};
 use super::waiters::{Line, Turn, Waiters, Wakes};
 use crate::error::{ChannelError, CloseError, ConnectionError};
 use crate::id::ChannelId;
@@ -141,6 +141,7 @@ impl SendQueue {
             if matches!(until, Until::Now) {
                 break Err(Unsent::NoRoom);
             }
+            check_may_wait();
             let turn = turn.get_or_insert_with(|| {
                 state.outbound.set_line(place, true);
                 state.lines[place].join()
@@ -201,7 +202,7 @@ impl SendQueue {
     /// Lets the I/O thread know, unless it does.
     fn attend(&self, mut state: MutexGuard<'_, State>) {
         let first = !std::mem::replace(&mut state.scheduled, true);
-        drop(state);
+        let_go(state);
         if first {
             self.attention.attend();
         }
@@ -325,6 +326,7 @@ impl SendQueue {
 
     /// Waits until the peer has everything that was accepted before the call.
     pub(crate) fn flush(&self, until: Until) -> Result<(), Unflushed> {
+        check_may_wait();
         let ticket = self.begin_flush();
         let condvar = Arc::new(Condvar::new());
         let mut state = self.state.lock();
@@ -375,6 +377,7 @@ impl SendQueue {
 
     /// Waits until the I/O thread has let go of the connection; `true` if it has.
     pub(crate) fn wait_gone(&self, until: Until) -> bool {
+        check_may_wait();
         self.attention.call();
         let condvar = Arc::new(Condvar::new());
         let mut state = self.state.lock();
@@ -418,7 +421,7 @@ impl SendQueue {
         state.outbound.clear();
         state.gone = Some(delivered);
         state.ending.end(&mut wakes);
-        drop(state);
+        let_go(state);
         wakes.run();
     }
 
@@ -456,7 +459,7 @@ impl SendQueue {
                 state.lines[place].notify(&mut wakes);
             }
         }
-        drop(guard);
+        let_go(guard);
         wakes.run();
     }
 
@@ -468,7 +471,7 @@ impl SendQueue {
         for line in &mut state.lines {
             line.notify(&mut wakes);
         }
-        drop(state);
+        let_go(state);
         wakes.run();
     }
 
@@ -506,6 +509,16 @@ impl State {
         let cause = self.ended.clone()?;
         self.flushes.swap_remove(at);
         Some(Err(Unflushed::Ended(cause)))
+    }
+}
+
+/// Unlocks, and then drops the payloads that are done with: their memory may be the user's.
+#[inline]
+fn let_go(mut state: MutexGuard<'_, State>) {
+    if state.outbound.has_freed() {
+        let freed = state.outbound.take_freed();
+        drop(state);
+        drop(freed);
     }
 }
 

@@ -124,18 +124,21 @@ impl Waiters {
             return false;
         }
         let mut threads = 0;
-        self.list.retain_mut(|waiter| match waiter {
-            Waiter::Thread(thread) => {
-                wakes.0.push(Wake::Thread(Arc::clone(thread)));
-                threads += 1;
-                false
+        // Moved out, not copied: a task's waker is neither cloned nor dropped under the lock.
+        for waiter in std::mem::take(&mut self.list) {
+            match waiter {
+                Waiter::Thread(thread) => {
+                    wakes.0.push(Wake::Thread(thread));
+                    threads += 1;
+                }
+                Waiter::Task(task) => wakes.0.push(Wake::Task(task)),
+                Waiter::Token(token) => {
+                    if put_token(&token) {
+                        self.list.push(Waiter::Token(token));
+                    }
+                }
             }
-            Waiter::Task(task) => {
-                wakes.0.push(Wake::Task(task.clone()));
-                false
-            }
-            Waiter::Token(token) => put_token(token),
-        });
+        }
         self.count(-threads);
         threads > 0
     }

@@ -384,7 +384,6 @@ impl Conn {
                 shared.receive.collect(wishes);
                 room = if room == Room::None { room } else { Room::Bytes(0) };
             }
-            replay.acknowledge(session.peer_has(), &mut &*pool);
             // What is still there is fetched when the socket has taken what was taken before, or the
             // peer has acknowledged some of it. During an outage every sender calls: what is held is
             // counted.
@@ -393,6 +392,8 @@ impl Conn {
                 _ => Comes::WhenCalled,
             }
         });
+        // Without a lock: what it frees may be the user's memory.
+        replay.acknowledge(session.peer_has(), &mut &*pool);
     }
 
     /// What the peer says to the application outside the channels.

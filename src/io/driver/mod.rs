@@ -26,6 +26,7 @@ use super::listen::Listen;
 use super::place::{Place, Slots, WAKER};
 use super::server_handshake::ServerSide;
 use super::spin::{SPIN, Spin};
+use crate::queue::until::RunsLoop;
 
 mod requests;
 mod sources;
@@ -88,6 +89,7 @@ impl Driver {
 
     /// Takes over what other threads have asked for.
     fn collect(&mut self) {
+        let _runs = RunsLoop::enter();
         let mut commands = std::mem::take(&mut self.commands);
         self.env.core.schedule.collect(&mut commands);
         for command in commands.drain(..) {
@@ -120,6 +122,7 @@ impl Driver {
 
     /// Serves all that are marked now, each once.
     fn serve_marked(&mut self) {
+        let _runs = RunsLoop::enter();
         debug_assert!(self.serving.is_empty());
         std::mem::swap(&mut self.marked, &mut self.serving);
         self.pressed = false;

@@ -121,6 +121,13 @@ pub(crate) struct Sent {
 }
 
 impl Item {
+    pub(super) fn into_payload(self) -> Option<Bytes> {
+        match self {
+            Self::Message(bytes) | Self::Rest(bytes) => Some(bytes),
+            Self::End(_) | Self::Gap { .. } => None,
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Message(bytes) | Self::Rest(bytes) => bytes.len(),

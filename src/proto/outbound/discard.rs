@@ -19,19 +19,19 @@ impl Outbound {
             return Ok(all);
         }
         if let Some(unmet) = &mut self.unmet {
-            all = unmet.discard(channel, place);
+            all = unmet.discard(channel, place, &mut self.freed);
         } else {
             let newest = channel.waiting.iter().rposition(|item| matches!(item, Item::End(_)));
             let from = newest.map_or(0, |at| at + 1);
             if newest.is_none() {
-                all = self.lanes.discard(channel.id, channel.lane);
+                all = self.lanes.discard(channel.id, channel.lane, &mut self.freed);
                 // It was paid for; what waits is not.
                 let _ = channel.credit.grant(all.cost);
                 channel.notes = all.notes;
             }
             let mut place_in_line = 0;
             let before = channel.waiting.len();
-            let mut bytes = 0;
+            let (mut bytes, freed) = (0, &mut self.freed);
             channel.waiting.retain(|item| {
                 place_in_line += 1;
                 match item {
@@ -39,11 +39,13 @@ impl Outbound {
                         bytes += rest.len();
                         all.messages += 1;
                         all.bytes += rest.len() as u64;
+                        freed.push(rest.clone());
                         false
                     }
                     Item::Message(message) if place_in_line > from => {
                         bytes += message.len();
                         all.add(message.len(), true);
+                        freed.push(message.clone());
                         false
                     }
                     Item::Gap { messages, bytes } if place_in_line > from => {

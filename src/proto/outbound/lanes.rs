@@ -230,7 +230,7 @@ impl Lanes {
 
     /// Takes back the whole messages of a channel that stand behind the last end of a run, and the gaps
     /// there. The first message stays, since some of it may be out.
-    pub(super) fn discard(&mut self, id: ChannelId, priority: Priority) -> Discarded {
+    pub(super) fn discard(&mut self, id: ChannelId, priority: Priority, freed: &mut Vec<Bytes>) -> Discarded {
         let lane = &mut self.lanes[priority as usize];
         let mut extent = Extent::default();
         for segment in &lane.full {
@@ -251,7 +251,10 @@ impl Lanes {
                     bytes.len()
                 }
                 Segment::Large { word, .. } if sieve.keeps(&*word) => before,
-                Segment::Large { .. } => 0,
+                Segment::Large { payload, .. } => {
+                    freed.push(payload.clone());
+                    0
+                }
             };
             drops.pass(before, left);
             left > 0
@@ -267,12 +270,12 @@ impl Lanes {
     }
 
     /// Drops all that waits. Positions stay valid: what is dropped counts as taken.
-    pub(super) fn clear(&mut self) {
+    pub(super) fn clear(&mut self, freed: &mut Vec<Bytes>) {
         for lane in &mut self.lanes {
             lane.taken += lane.queued as u64 + lane.dropped;
             lane.drops = VecDeque::new();
             (lane.queued, lane.dropped) = (0, 0);
-            lane.full = VecDeque::new();
+            freed.extend(std::mem::take(&mut lane.full).into_iter().filter_map(Segment::into_payload));
             lane.open = Vec::new();
         }
     }

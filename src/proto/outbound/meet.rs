@@ -2,7 +2,7 @@
 //! before is sent in that order; where a channel has too little credit for it, the rest waits with
 //! the channel.
 
-use super::channel::gate;
+use super::channel::{Item, gate};
 use super::queue::Outbound;
 use super::unmet::Unmet;
 use crate::id::{ChannelId, ChannelSet};
@@ -34,10 +34,13 @@ impl Outbound {
         let Some(unmet) = self.unmet.take() else { return Ok(()) };
         (self.may_send, self.initial, self.max_message) = (may_send, initial, max_message);
         if let Some(channel) = self.channels.iter().find(|channel| !may_send.contains(channel.id)) {
-            return Err(Conflict::NotPermitted(channel.id));
+            let conflict = Conflict::NotPermitted(channel.id);
+            self.freed.extend(unmet.into_items().filter_map(Item::into_payload));
+            return Err(conflict);
         }
         let largest = unmet.items.iter().map(|(_, item)| item.len()).max().unwrap_or(0);
         if largest > max_message as usize {
+            self.freed.extend(unmet.into_items().filter_map(Item::into_payload));
             return Err(Conflict::TooLarge(max_message));
         }
         for channel in self.channels.iter_mut() {

@@ -4,6 +4,8 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+
 use super::channel::{Ahead, Item, MOST, gate, sum};
 use super::payload::Stopped;
 use super::queue::Outbound;
@@ -180,7 +182,9 @@ impl Outbound {
             return None;
         }
         if let Some(at) = channel.waiting.iter().position(|item| matches!(item, Item::End(_))) {
-            let dropped: usize = channel.waiting.drain(..=at).map(|item| item.len()).sum();
+            let before = self.freed.len();
+            self.freed.extend(channel.waiting.drain(..=at).filter_map(Item::into_payload));
+            let dropped: usize = self.freed[before..].iter().map(Bytes::len).sum();
             channel.followed += at as u64 + 1;
             channel.notes = channel.waiting.len() as u32;
             self.waiting_bytes -= dropped;

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+
 use super::channel::{Ahead, Channel, Item, Sent, gate};
 use super::lanes::{COPY, Lanes};
 use super::payload::{Payload, Priority, Refused, Stopped};
@@ -31,6 +33,9 @@ pub(crate) struct Outbound {
     pub(super) owing: ChannelSet,
     /// What was accepted before the peer was there.
     pub(super) unmet: Option<Unmet>,
+    /// Payloads that are done with. They may be the user's memory, whose drop is the user's code, so
+    /// they go once no lock is held.
+    pub(super) freed: Vec<Bytes>,
 }
 
 /// A point behind all that has been accepted.
@@ -56,6 +61,7 @@ impl Outbound {
             waiting_bytes: 0,
             owing: ChannelSet::EMPTY,
             unmet: None,
+            freed: Vec::new(),
         }
     }
 
@@ -322,16 +328,29 @@ impl Outbound {
 
     /// Drops all that waits: the connection ends.
     pub(crate) fn clear(&mut self) {
-        self.lanes.clear();
+        self.lanes.clear(&mut self.freed);
         (self.waiting, self.waiting_bytes) = (0, 0);
         self.owing = ChannelSet::EMPTY;
-        self.unmet = None;
+        let unmet = self.unmet.take().into_iter().flat_map(Unmet::into_items);
+        self.freed.extend(unmet.filter_map(Item::into_payload));
         for channel in self.channels.iter_mut() {
             channel.gate = 0;
             channel.ahead = Ahead::default();
             channel.followed = channel.waited;
-            channel.waiting = VecDeque::new();
+            let waiting = std::mem::take(&mut channel.waiting);
+            self.freed.extend(waiting.into_iter().filter_map(Item::into_payload));
         }
+    }
+
+    /// Returns `true` if payloads are done with.
+    #[inline]
+    pub(crate) fn has_freed(&self) -> bool {
+        !self.freed.is_empty()
+    }
+
+    /// Takes them out, to be dropped once no lock is held.
+    pub(crate) fn take_freed(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.freed)
     }
 
     /// Returns `true` if all that was accepted has been taken.

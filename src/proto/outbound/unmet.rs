@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+
 use super::channel::{Channel, Item, MOST, sum};
 use super::payload::{Payload, Priority, Refused};
 use super::sieve::Discarded;
@@ -20,6 +22,10 @@ pub(super) struct Unmet {
 impl Unmet {
     pub(super) fn is_empty(&self) -> bool {
         self.items.is_empty()
+    }
+
+    pub(super) fn into_items(self) -> impl Iterator<Item = Item> {
+        self.items.into_iter().map(|(_, item)| item)
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -51,7 +57,12 @@ impl Unmet {
     }
 
     /// Takes back the messages of a channel's newest run, and the gaps among them.
-    pub(super) fn discard(&mut self, channel: &mut Channel, place: usize) -> Discarded {
+    pub(super) fn discard(
+        &mut self,
+        channel: &mut Channel,
+        place: usize,
+        freed: &mut Vec<Bytes>,
+    ) -> Discarded {
         let mut all = Discarded::default();
         let is_end = |(of, item): &(usize, Item)| *of == place && matches!(item, Item::End(_));
         let from = self.items.iter().rposition(is_end).map_or(0, |at| at + 1);
@@ -62,6 +73,7 @@ impl Unmet {
                 _ if *of != place || at <= from => true,
                 Item::Message(message) => {
                     all.add(message.len(), true);
+                    freed.push(message.clone());
                     false
                 }
                 Item::Gap { messages, bytes } => {

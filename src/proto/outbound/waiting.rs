@@ -43,6 +43,7 @@ impl Outbound {
         let items = std::mem::take(&mut channel.waiting);
         channel.followed += items.len() as u64;
         self.waiting_bytes -= items.iter().map(Item::len).sum::<usize>();
+        self.freed.extend(items.into_iter().filter_map(Item::into_payload));
         self.waits_no_more(place);
     }
 
@@ -97,7 +98,9 @@ impl Outbound {
             return None;
         }
         let sent = self.push_fragments(place, Payload::Shared(&rest), spare);
-        (sent < rest.len()).then(|| Item::Rest(rest.slice(sent..)))
+        let left = (sent < rest.len()).then(|| Item::Rest(rest.slice(sent..)));
+        self.freed.push(rest);
+        left
     }
 
     /// The peer granted credit; the place of the channel if a waiting sender may go on now.

@@ -8,7 +8,7 @@ use super::{Announce, Claim, Nothing, ReceiveQueues, State};
 use crate::proto::session::Reads;
 use crate::queue::batch::Batch;
 use crate::queue::sync::MutexGuard;
-use crate::queue::until::Until;
+use crate::queue::until::{Until, check_may_wait};
 use crate::queue::waiters::Wakes;
 
 impl ReceiveQueues {
@@ -34,6 +34,7 @@ impl ReceiveQueues {
                 self.announce(state, claim, false);
                 return Err(Nothing::Empty);
             }
+            check_may_wait();
             let queue = state.queue(claim.number);
             if std::mem::take(&mut queue.interrupted) {
                 self.announce(state, claim, false);
