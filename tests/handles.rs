@@ -454,3 +454,28 @@ fn a_task_waits_for_a_flush() {
     }
     assert!(matches!(block_on(here.flushing()), Err(FlushError::ConnectionLost(_))));
 }
+
+/// What is said outside the messages is said too.
+#[test]
+fn a_flush_covers_stops_interrupts_and_waiting_readers() {
+    for (here, there) in [pair(|config| config), loopback(|config| config)] {
+        for round in 0..50u8 {
+            let channel = ChannelId::new(round);
+            let sender = there.sender(channel).unwrap();
+            here.receiver(channel).unwrap().stop(u32::from(round));
+            assert_eq!(here.flush(), Ok(()));
+            assert_eq!(sender.stopped(), Some(u32::from(round)));
+
+            let interrupts = there.interrupts();
+            here.interrupt().unwrap();
+            assert_eq!(here.flush(), Ok(()));
+            assert!(interrupts.take());
+
+            let sender = there.sender(channel).unwrap();
+            let reader = here.receiver(channel).unwrap();
+            reader.set_waiting(true, 0);
+            assert_eq!(here.flush(), Ok(()));
+            assert!(sender.peer_is_waiting());
+        }
+    }
+}

@@ -45,7 +45,7 @@ pub enum FlushError {
 pub enum Fault {
     /// None: one of the two sides closed it in good order.
     None,
-    /// The peer broke the protocol.
+    /// The peer broke the protocol, or a thread of its program panicked.
     Peer,
     /// This side's program asked for something that is not possible or not permitted.
     Caller,
@@ -135,6 +135,7 @@ impl ConnectionError {
                 }
                 CloseCode::NOT_PERMITTED => Fault::Caller,
                 CloseCode::HEARTBEAT_LOST => Fault::Network,
+                CloseCode::PANICKED => Fault::Peer,
                 _ => Fault::None,
             },
             Self::ProtocolViolation { .. } => Fault::Peer,

@@ -33,6 +33,11 @@ impl Session {
             let left = self.stream.limit.saturating_sub(unacknowledged);
             self.transmit(now, outbound, most.min(left.try_into().unwrap_or(usize::MAX)), spare, segments);
             output.held = left == 0;
+            if !flushes.is_empty() {
+                // What was only said now is covered too, and asked for behind it.
+                self.check_flushes(outbound, flushes);
+                self.transmit(now, outbound, 0, spare, segments);
+            }
         }
     }
 
@@ -133,7 +138,7 @@ impl Session {
 
     fn check_flushes(&mut self, outbound: &mut Outbound, flushes: &mut Vec<Flush>) {
         flushes.retain_mut(|flush| {
-            if flush.offset.is_none() && outbound.has_passed(&mut flush.mark) {
+            if flush.offset.is_none() && !self.owed.has_words() && outbound.has_passed(&mut flush.mark) {
                 flush.offset = Some(self.stream.sent);
             }
             let Some(offset) = flush.offset else { return true };

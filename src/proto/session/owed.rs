@@ -210,6 +210,11 @@ impl Owed {
         }
     }
 
+    /// Returns `true` if the application has said something outside its messages that is not out.
+    pub(super) fn has_words(&self) -> bool {
+        self.interrupt || !self.stops.is_empty() || !self.readers.changed.is_empty()
+    }
+
     /// Encodes what is owed, but for the PING.
     pub(super) fn encode(&mut self, inbound: &Inbound, out: &mut Frames<'_, impl Spare>) {
         if std::mem::take(&mut self.interrupt) {
