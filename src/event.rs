@@ -24,6 +24,15 @@ pub enum Event {
         /// How many messages of the channel the peer had received by then in this session, modulo 2³².
         taken: u32,
     },
+    /// The peer wants no more of a run that this side sends on a channel: its receiver was dropped or
+    /// stopped (the protocol's STOP). Sends of that run fail with
+    /// [`Disconnect::Stopped`](crate::Disconnect::Stopped). Of each channel only the newest stop is told.
+    Stopped {
+        /// The channel.
+        channel: ChannelId,
+        /// The peer's code.
+        code: u32,
+    },
     /// The socket is lost, and the connection waits for another. Calls stay blocked and what is sent waits.
     /// [`Resumed`](Event::Resumed) or [`Closed`](Event::Closed) follows. Of outages that were not read only
     /// the last is told.

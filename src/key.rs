@@ -80,6 +80,35 @@ impl Key {
         text.parse()
     }
 
+    /// Reads the key in a file, or makes a new one and writes it there if there is no such file: for a
+    /// server, which is there first.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_file`](Key::from_file) and [`write_new_file`](Key::write_new_file).
+    pub fn from_file_or_new(path: impl AsRef<Path>) -> Result<Self, KeyError> {
+        let path = path.as_ref();
+        match Self::from_file(path) {
+            Err(KeyError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+        let key = Self::generate();
+        match key.write_new_file(path) {
+            Ok(()) => Ok(key),
+            // Another program was faster, and may be about to write it.
+            Err(KeyError::File { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
+                for _ in 0..50 {
+                    match Self::from_file(path) {
+                        Err(KeyError::NotHex) => std::thread::sleep(std::time::Duration::from_millis(10)),
+                        other => return other,
+                    }
+                }
+                Self::from_file(path)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Reads a key from an environment variable that holds 64 hex digits.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::error::{ConnectionError, Disconnect, SendError, SendTimeoutError, TrySendError};
 use crate::handle::Handle;
 use crate::id::ChannelId;
+use crate::interrupter::{Interrupter, Target};
 use crate::proto::frame::{End, MAX_DATA};
 use crate::proto::outbound::Payload;
 use crate::queue::send::Unsent;
@@ -366,6 +367,29 @@ impl Sender {
         Ok(shared.send.end_run(self.place, self.generation, end, &shared.pool)?)
     }
 
+    /// Returns a value that ends a blocked send of this channel from another thread, by this sender or
+    /// another of the channel: it returns [`SendError::Interrupted`], and nothing of its message was sent.
+    ///
+    /// ```
+    /// # use trunkline::{ChannelId, Config, Connection, Key, SendError};
+    /// # let (here, _there) = Connection::pair(Config::new(Key::generate()).window(4096))?;
+    /// let output = here.sender(ChannelId::new(1))?;
+    /// let interrupter = output.interrupter();
+    /// std::thread::spawn(move || interrupter.interrupt());
+    /// let error = loop {
+    ///     // Nothing is read, so there is no room in the end.
+    ///     if let Err(error) = output.send([7; 1000]) {
+    ///         break error;
+    ///     }
+    /// };
+    /// assert!(matches!(error, SendError::Interrupted { .. }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn interrupter(&self) -> Interrupter {
+        Interrupter::new(&self.handle.shared, Target::Sends { place: self.place })
+    }
+
     pub(crate) fn linger(&self) -> Duration {
         self.handle.shared.facts.linger
     }
@@ -377,13 +401,16 @@ impl From<Unsent> for Disconnect {
             Unsent::Stopped(code) => Self::Stopped(code),
             Unsent::Ended(cause) => cause.into(),
             // An end is neither too large nor in need of room.
-            Unsent::TooLarge(_) | Unsent::NoRoom => ConnectionError::IoThreadStopped.into(),
+            Unsent::TooLarge(_) | Unsent::NoRoom | Unsent::Interrupted => {
+                ConnectionError::IoThreadStopped.into()
+            }
         }
     }
 }
 
 fn send_error<T>(message: T, unsent: Unsent) -> SendError<T> {
     match unsent {
+        Unsent::Interrupted => SendError::Interrupted { message },
         Unsent::TooLarge(limit) => SendError::TooLarge { message, limit },
         other => SendError::Disconnected { message, cause: other.into() },
     }
@@ -399,6 +426,7 @@ fn try_send_error<T>(message: T, unsent: Unsent) -> TrySendError<T> {
 
 fn timeout_error<T>(message: T, unsent: Unsent) -> SendTimeoutError<T> {
     match unsent {
+        Unsent::Interrupted => SendTimeoutError::Interrupted { message },
         Unsent::NoRoom => SendTimeoutError::Timeout { message },
         Unsent::TooLarge(limit) => SendTimeoutError::TooLarge { message, limit },
         other => SendTimeoutError::Disconnected { message, cause: other.into() },

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use crate::error::Interrupted;
 use crate::queue::send::Unsent;
 use crate::queue::until::Until;
 use crate::sender::Sender;
@@ -36,13 +37,15 @@ pub struct Writer {
     sender: Sender,
     /// The beginning of a line.
     line: Vec<u8>,
+    /// Beginnings of lines wait for their end.
+    by_line: bool,
 }
 
 impl Sender {
     /// Turns the sender into a [`Write`] that sends on this channel.
     #[must_use]
     pub fn into_writer(self) -> Writer {
-        Writer { sender: self, line: Vec::new() }
+        Writer { sender: self, line: Vec::new(), by_line: true }
     }
 
     /// Returns a [`Write`] that sends on this channel, beside this sender.
@@ -53,6 +56,24 @@ impl Sender {
 }
 
 impl Writer {
+    /// Makes each write a message of its own at once, whole line or not: for output of another program,
+    /// which is passed on as it comes, prompts included.
+    ///
+    /// ```
+    /// # use trunkline::{ChannelId, Config, Connection, Key};
+    /// # let (here, there) = Connection::pair(Config::new(Key::generate()))?;
+    /// let mut program_output = &b"your name? "[..];
+    /// let mut stdout = here.sender(ChannelId::new(1))?.into_writer().unbuffered();
+    /// std::io::copy(&mut program_output, &mut stdout)?;
+    /// assert_eq!(&*there.receiver(ChannelId::new(1))?.recv()?, b"your name? ");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn unbuffered(mut self) -> Self {
+        self.by_line = false;
+        self
+    }
+
     /// Returns the sender that it writes to.
     #[must_use]
     pub fn sender(&self) -> &Sender {
@@ -68,6 +89,7 @@ impl Writer {
     fn send(&self, message: &[u8], until: Until) -> io::Result<()> {
         self.sender.offer_ahead(message, until).map_err(|unsent| match unsent {
             Unsent::NoRoom => io::ErrorKind::TimedOut.into(),
+            Unsent::Interrupted => io::Error::other(Interrupted),
             Unsent::TooLarge(_) => {
                 io::Error::new(io::ErrorKind::InvalidInput, "the peer takes no messages on this connection")
             }
@@ -101,7 +123,14 @@ impl Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let until = self.patience();
         let bytes = &bytes[..bytes.len().min(self.largest())];
-        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        if !self.by_line && self.line.is_empty() {
+            if !bytes.is_empty() {
+                self.send(bytes, until)?;
+            }
+            return Ok(bytes.len());
+        }
+        let end_of_line = bytes.iter().rposition(|&byte| byte == b'\n');
+        let whole = if self.by_line { end_of_line.map_or(0, |at| at + 1) } else { bytes.len() };
         if whole > 0 && self.line.is_empty() {
             self.send(&bytes[..whole], until)?;
             return Ok(whole);

@@ -139,11 +139,11 @@ fn an_interrupt_ends_a_blocked_read_and_only_one() {
     let (interrupted, wait) = std::sync::mpsc::channel();
     let reading = thread::spawn(move || {
         let error = reader.read_line(&mut String::new()).unwrap_err();
-        assert!(is_read_interrupted(&error), "{error}");
+        assert!(is_interrupted(&error), "{error}");
         // One that came while nothing was read waits for the next read that would block.
         reader.interrupter().interrupt();
         let error = reader.read_line_timeout(LONG).unwrap_err();
-        assert!(is_read_interrupted(&error), "{error}");
+        assert!(is_interrupted(&error), "{error}");
         reader.interrupter().interrupt();
         reader.clear_interrupt();
         interrupted.send(()).unwrap();

@@ -107,6 +107,8 @@ fn echo_run(connection: &Connection, receiver: &Receiver, channel: ChannelId) ->
                     let _ = sender.gap(messages, bytes);
                 }
             }
+            // This program interrupts no call.
+            Err(RecvError::Interrupted) => {}
             Err(RecvError::ConnectionLost(cause)) => return Err(cause.into()),
             Err(RecvError::Finished) => break None,
             Err(RecvError::Reset { code, .. }) => break Some(code),

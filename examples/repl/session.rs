@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, select};
-use trunkline::{Connection, Reader, SendTimeoutError, Sender, is_read_interrupted};
+use trunkline::{Connection, Reader, SendTimeoutError, Sender, is_interrupted};
 
 use crate::interrupts::{Interrupts, Stage};
 use crate::layout::{Activity, STATUS, STDERR, STDIN, STDOUT, State};
@@ -188,7 +188,7 @@ impl Session {
 }
 
 fn no_line(error: &io::Error) -> NoLine {
-    if is_read_interrupted(error) {
+    if is_interrupted(error) {
         NoLine::Interrupted
     } else if error.kind() == io::ErrorKind::UnexpectedEof {
         NoLine::Failed("there is no more input".to_owned())

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use super::ConnectionError;
+use super::{ConnectionError, Interrupted};
 use crate::id::ChannelId;
 
 /// Why [`Connection::sender`](crate::Connection::sender) or
@@ -77,6 +77,11 @@ macro_rules! may_give_message_back {
 /// `Debug` nor `Display` shows the message.
 #[derive(Clone, PartialEq, Eq)]
 pub enum SendError<T = ()> {
+    /// An [`Interrupter`](crate::Interrupter) ended the wait for room.
+    Interrupted {
+        /// The message, if the call took it.
+        message: T,
+    },
     /// The message is larger than the peer takes.
     TooLarge {
         /// The message, if the call took it.
@@ -93,11 +98,12 @@ pub enum SendError<T = ()> {
     },
 }
 
-may_give_message_back!(SendError { TooLarge, Disconnected });
+may_give_message_back!(SendError { Interrupted, TooLarge, Disconnected });
 
 impl<T> fmt::Display for SendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Interrupted { .. } => Interrupted.fmt(f),
             Self::TooLarge { limit, .. } => too_large(f, *limit),
             Self::Disconnected { cause, .. } => cause.fmt(f),
         }
@@ -107,6 +113,7 @@ impl<T> fmt::Display for SendError<T> {
 impl<T> From<SendError<T>> for io::Error {
     fn from(error: SendError<T>) -> Self {
         match error {
+            SendError::Interrupted { .. } => io::Error::other(Interrupted),
             SendError::TooLarge { .. } => io::Error::new(io::ErrorKind::InvalidInput, error.to_string()),
             SendError::Disconnected { cause, .. } => cause.into(),
         }
@@ -162,6 +169,11 @@ impl<T> fmt::Display for TrySendError<T> {
 /// failed. Nothing of the message was sent.
 #[derive(Clone, PartialEq, Eq)]
 pub enum SendTimeoutError<T = ()> {
+    /// An [`Interrupter`](crate::Interrupter) ended the wait for room.
+    Interrupted {
+        /// The message, if the call took it.
+        message: T,
+    },
     /// There was no room in time.
     Timeout {
         /// The message, if the call took it.
@@ -183,11 +195,12 @@ pub enum SendTimeoutError<T = ()> {
     },
 }
 
-may_give_message_back!(SendTimeoutError { Timeout, TooLarge, Disconnected });
+may_give_message_back!(SendTimeoutError { Interrupted, Timeout, TooLarge, Disconnected });
 
 impl<T> fmt::Display for SendTimeoutError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Interrupted { .. } => Interrupted.fmt(f),
             Self::Timeout { .. } => f.write_str(
                 "no room in time: the peer takes nothing of what was sent; nothing of this message was",
             ),
@@ -230,6 +243,9 @@ pub enum RecvError {
         /// How many bytes.
         bytes: u64,
     },
+    /// An [`Interrupter`](crate::Interrupter) ended the wait. What comes can still be received.
+    #[error("the call was interrupted by this program")]
+    Interrupted,
     /// The connection is over, and all that had arrived was read.
     #[error(transparent)]
     ConnectionLost(#[from] ConnectionError),
@@ -241,6 +257,7 @@ impl From<RecvError> for io::Error {
             RecvError::Finished => io::Error::new(io::ErrorKind::UnexpectedEof, error),
             RecvError::Reset { .. } => io::Error::new(io::ErrorKind::ConnectionReset, error),
             RecvError::Gap { .. } => io::Error::new(io::ErrorKind::InvalidData, error),
+            RecvError::Interrupted => io::Error::other(Interrupted),
             RecvError::ConnectionLost(cause) => cause.into(),
         }
     }

@@ -185,8 +185,11 @@ impl From<ConnectionError> for io::Error {
                 io::ErrorKind::PermissionDenied
             }
             ConnectionError::Refused(_) => io::ErrorKind::ConnectionRefused,
-            // An end of the socket is no end of the channel: a reader must not take it for one.
-            ConnectionError::Lost { kind: io::ErrorKind::UnexpectedEof } => io::ErrorKind::ConnectionReset,
+            // An end of the socket is no end of the channel, and no pipe of the program's: callers must not
+            // take it for one.
+            ConnectionError::Lost { kind: io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe } => {
+                io::ErrorKind::ConnectionReset
+            }
             ConnectionError::Lost { kind } => *kind,
             ConnectionError::Forked | ConnectionError::IoThreadStopped => io::ErrorKind::Other,
         };

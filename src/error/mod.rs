@@ -6,11 +6,11 @@
 mod channel;
 mod connect;
 mod connection;
+mod interrupted;
 mod key;
-mod read;
 
 pub use channel::*;
 pub use connect::*;
 pub use connection::*;
+pub use interrupted::*;
 pub use key::*;
-pub use read::*;

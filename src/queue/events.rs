@@ -246,6 +246,10 @@ impl Mailbox {
                 unread
                     .retain(|old| !matches!(old, Event::Waiting { channel: known, .. } if known == channel));
             }
+            Event::Stopped { channel, .. } => {
+                unread
+                    .retain(|old| !matches!(old, Event::Stopped { channel: known, .. } if known == channel));
+            }
             // The last outage. A listener that has read of an outage and not of its end goes on
             // with that one, so the two take turns.
             Event::Suspended { .. } => {

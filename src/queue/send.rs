@@ -20,6 +20,8 @@ use crate::proto::session::{CloseWish, Flush, Output, Wishes};
 pub(crate) enum Unsent {
     /// No room, not in time either.
     NoRoom,
+    /// The wait for room was ended.
+    Interrupted,
     TooLarge(u32),
     Stopped(u32),
     Ended(ConnectionError),
@@ -142,6 +144,9 @@ impl SendQueue {
                 break Err(Unsent::NoRoom);
             }
             check_may_wait();
+            if state.lines[place].take_interrupt() {
+                break Err(Unsent::Interrupted);
+            }
             let turn = turn.get_or_insert_with(|| {
                 state.outbound.set_line(place, true);
                 state.lines[place].join()
@@ -165,6 +170,17 @@ impl SendQueue {
         }
         wakes.run();
         result
+    }
+
+    /// Ends the wait of a sender of a channel, this one or the next.
+    pub(crate) fn interrupt_sends(&self, place: usize) {
+        let mut wakes = Wakes::default();
+        let mut state = self.state.lock();
+        if let Some(line) = state.lines.get_mut(place) {
+            line.interrupt(&mut wakes);
+        }
+        drop(state);
+        wakes.run();
     }
 
     /// Returns `true` if a message of a usual size would be accepted now, or refused for good; else

@@ -170,6 +170,8 @@ fn put_token(token: &crossbeam_channel::Sender<()>) -> bool {
 pub(crate) struct Line {
     waiters: VecDeque<(u64, Waiter)>,
     tickets: u64,
+    /// The next thread that would wait is not to.
+    interrupted: bool,
 }
 
 /// A thread's place in a line.
@@ -202,6 +204,16 @@ impl Line {
     pub(crate) fn leave(&mut self, turn: &Turn, wakes: &mut Wakes) {
         self.waiters.retain(|(ticket, _)| *ticket != turn.ticket);
         self.notify(wakes);
+    }
+
+    /// Ends the wait of the first thread, or the next wait.
+    pub(crate) fn interrupt(&mut self, wakes: &mut Wakes) {
+        self.interrupted = true;
+        self.notify(wakes);
+    }
+
+    pub(crate) fn take_interrupt(&mut self) -> bool {
+        std::mem::take(&mut self.interrupted)
     }
 
     /// Returns `true` if threads wait.

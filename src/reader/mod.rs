@@ -3,12 +3,11 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, BufRead, Read};
-use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::error::{ReadInterrupted, RecvError};
-use crate::io::shared::Shared;
+use crate::error::{Interrupted, RecvError};
+use crate::interrupter::Interrupter;
 use crate::queue::until::Until;
 use crate::receiver::{No, Receiver};
 
@@ -119,7 +118,7 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// As [`try_read_line`](Reader::try_read_line); and [`ReadInterrupted`] if an [`Interrupter`] ended the
+    /// As [`try_read_line`](Reader::try_read_line); and [`Interrupted`] if an [`Interrupter`] ended the
     /// wait.
     pub fn read_line_timeout(&mut self, timeout: Duration) -> io::Result<Option<String>> {
         self.line(Until::after(timeout))
@@ -187,14 +186,10 @@ impl Reader {
         }
     }
 
-    /// Returns a handle that ends a blocked read of this reader from another thread.
+    /// Returns a value that ends a blocked read of this reader from another thread.
     #[must_use]
     pub fn interrupter(&self) -> Interrupter {
-        Interrupter {
-            shared: Arc::downgrade(&self.receiver.handle().shared),
-            number: self.receiver.claim().number,
-            serial: self.receiver.claim().serial,
-        }
+        self.receiver.interrupter()
     }
 
     /// Forgets an interrupt that no read has returned yet.
@@ -443,52 +438,11 @@ fn is_finish(error: &io::Error) -> bool {
 }
 
 fn interrupted() -> io::Error {
-    io::Error::other(ReadInterrupted)
+    io::Error::other(Interrupted)
 }
 
 impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reader").field("channels", &self.receiver.channels()).finish_non_exhaustive()
-    }
-}
-
-/// Ends a blocked read of a [`Reader`] from another thread: the way for a control channel to wake an
-/// `input()`. It does not keep the connection open.
-///
-/// ```
-/// # use trunkline::{ChannelId, Config, Connection, Key};
-/// use std::io::BufRead;
-///
-/// # let (here, there) = Connection::pair(Config::new(Key::generate()))?;
-/// let mut stdin = there.receiver(ChannelId::new(0))?.into_reader();
-/// let interrupter = stdin.interrupter();
-/// std::thread::spawn(move || interrupter.interrupt());
-/// let error = stdin.read_line(&mut String::new()).unwrap_err();
-/// assert!(trunkline::is_read_interrupted(&error));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Clone)]
-pub struct Interrupter {
-    shared: Weak<Shared>,
-    number: u8,
-    serial: u64,
-}
-
-impl Interrupter {
-    /// Ends the read that the reader is blocked in, or else the next one that would block, with
-    /// [`ReadInterrupted`]. Nothing that was sent is lost. Interrupts that no read has returned merge into
-    /// one.
-    pub fn interrupt(&self) {
-        if let Some(shared) = self.shared.upgrade()
-            && !shared.is_forked()
-        {
-            shared.receive.interrupt(self.number, self.serial);
-        }
-    }
-}
-
-impl fmt::Debug for Interrupter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Interrupter")
     }
 }

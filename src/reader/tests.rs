@@ -87,7 +87,7 @@ fn piece(error: &io::Error) -> Option<Piece> {
         RecvError::Finished => Some(Piece::End),
         RecvError::Reset { code, .. } => Some(Piece::Reset(*code)),
         RecvError::Gap { messages, .. } => Some(Piece::Gap(*messages)),
-        RecvError::ConnectionLost(_) => None,
+        RecvError::Interrupted | RecvError::ConnectionLost(_) => None,
     }
 }
 

@@ -7,5 +7,6 @@
 mod support;
 
 mod examples;
+mod interrupts;
 mod user_memory;
 mod wire;

@@ -409,6 +409,9 @@ impl Conn {
                 taken: waiting.count,
             });
         }
+        for (channel, code) in news.stopped {
+            self.shared.events.tell(&Event::Stopped { channel, code });
+        }
         if let Some(rtt) = self.session.rtt() {
             self.shared.rtt.store(rtt.as_nanos().try_into().unwrap_or(u64::MAX), Relaxed);
         }

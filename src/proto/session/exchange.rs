@@ -115,7 +115,10 @@ impl Session {
             }
         }
         for stop in effects.stops {
-            output.stopped.extend(outbound.handle_stop(stop, spare));
+            if let Some(place) = outbound.handle_stop(stop, spare) {
+                output.stopped.push(place);
+                self.news.stopped.push((stop.channel, stop.code));
+            }
         }
         for waiting in effects.waiting {
             outbound.handle_waiting(waiting);

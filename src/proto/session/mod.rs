@@ -21,7 +21,7 @@ use super::outbound::{Conflict, Outbound};
 use super::segment::{Segment, Spare};
 use super::violation::Violation;
 use crate::error::{CloseCode, ConnectionError};
-use crate::id::ChannelSet;
+use crate::id::{ChannelId, ChannelSet};
 
 mod exchange;
 mod life;
@@ -74,6 +74,8 @@ impl Settings {
 pub(crate) struct News {
     pub(crate) interrupt: bool,
     pub(crate) waiting: Vec<Waiting>,
+    /// Runs of this side's that the peer has stopped, with its code.
+    pub(crate) stopped: Vec<(ChannelId, u32)>,
 }
 
 /// This side's stream.

@@ -3,18 +3,23 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::error::{ConnectionError, RecvError, RecvTimeoutError, TryRecvError};
+use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::handle::Handle;
 use crate::id::{ChannelId, ChannelSet};
+use crate::interrupter::{Interrupter, Target};
 use crate::message::Message;
-use crate::proto::credit::cost;
-use crate::proto::frame::End;
-use crate::queue::batch::{Batch, Entry};
-use crate::queue::receive::{Claim, Nothing};
+use crate::queue::receive::Claim;
 use crate::queue::until::Until;
+
+mod iter;
+mod next;
+
+pub use iter::Messages;
+pub(crate) use next::No;
+use next::{Local, Next, Wait};
 
 /// The receiving end of one channel, or of several merged in arrival order.
 ///
@@ -88,40 +93,6 @@ pub enum Received {
     },
 }
 
-/// What comes next.
-enum Next {
-    Received(Received),
-    /// The runs of all channels have ended.
-    AllOver,
-}
-
-#[derive(Default)]
-struct Local {
-    batch: Batch,
-    /// Channels whose run has ended and that sent nothing after it.
-    over: ChannelSet,
-    /// That is all of them, which was not told yet.
-    all_over: bool,
-    /// Something that was looked at and not given out.
-    put_back: Option<Next>,
-    /// Something of the above is set, or `ready` is, so that `next_quickly` will not do.
-    careful: bool,
-    ready: Option<crossbeam_channel::Receiver<()>>,
-}
-
-/// Why there is nothing.
-pub(crate) enum No {
-    Empty,
-    Interrupted,
-    Lost(ConnectionError),
-}
-
-/// How long to wait for more: as a thread, or as a task that is woken.
-enum Wait<'a> {
-    Thread(Until),
-    Task(&'a Waker),
-}
-
 impl Receiver {
     pub(crate) fn new(handle: Arc<Handle>, claim: Claim) -> Self {
         Self { handle, claim, local: RefCell::default() }
@@ -131,122 +102,6 @@ impl Receiver {
     #[must_use]
     pub fn channels(&self) -> ChannelSet {
         self.claim.channels()
-    }
-
-    /// The common case: a short message that was fetched before, and nothing to be done besides.
-    #[inline(always)]
-    fn next_quickly(&self) -> Option<Message> {
-        let local = &mut *self.local.borrow_mut();
-        if local.careful || self.handle.shared.is_forked() {
-            return None;
-        }
-        let message = local.batch.next_quickly()?;
-        if self.claim.counts.add(message.channel(), cost(message.len())) {
-            self.report(message.channel());
-        }
-        Some(message)
-    }
-
-    #[cold]
-    fn report(&self, channel: ChannelId) {
-        self.handle.shared.receive.report(channel);
-    }
-
-    fn next(&self, wait: &Wait<'_>) -> Result<Next, No> {
-        let shared = &self.handle.shared;
-        if shared.is_forked() {
-            return Err(No::Lost(ConnectionError::Forked));
-        }
-        let local = &mut *self.local.borrow_mut();
-        let next = self.next_of(local, wait);
-        local.careful =
-            !local.over.is_empty() || local.all_over || local.put_back.is_some() || local.ready.is_some();
-        // Lets a `select!` on `ready` fire again if there is more.
-        if local.ready.is_some() && next.is_ok() {
-            shared.receive.rearm(&self.claim, local.has_some());
-        }
-        next
-    }
-
-    fn next_of(&self, local: &mut Local, wait: &Wait<'_>) -> Result<Next, No> {
-        let shared = &self.handle.shared;
-        if let Some(next) = local.put_back.take() {
-            return Ok(next);
-        }
-        if std::mem::take(&mut local.all_over) {
-            return Ok(Next::AllOver);
-        }
-        loop {
-            let received = match local.batch.next(&mut &*shared.pool) {
-                Some(Entry::Message(message)) => {
-                    let channel = message.channel();
-                    local.over.remove(channel);
-                    if self.claim.counts.add(channel, cost(message.len())) {
-                        self.report(channel);
-                    }
-                    Received::Message(message)
-                }
-                Some(Entry::Gap { channel, messages, bytes, free_notes }) => {
-                    shared.receive.report_notes(channel, free_notes);
-                    Received::Gap { channel, messages, bytes }
-                }
-                Some(Entry::End { channel, end, free_notes }) => {
-                    shared.receive.report_notes(channel, free_notes);
-                    local.over.insert(channel);
-                    if local.over == self.channels() {
-                        local.over = ChannelSet::EMPTY;
-                        local.all_over = true;
-                    }
-                    match end {
-                        End::Finish => Received::Finished(channel),
-                        End::Reset(code) => Received::Reset { channel, code },
-                    }
-                }
-                None => {
-                    let taken = match wait {
-                        Wait::Thread(until) => shared.receive.take(&self.claim, &mut local.batch, *until),
-                        Wait::Task(waker) => shared.receive.poll_take(&self.claim, &mut local.batch, waker),
-                    };
-                    taken.map_err(|nothing| match nothing {
-                        Nothing::Empty => No::Empty,
-                        Nothing::Interrupted => No::Interrupted,
-                        Nothing::Ended(cause) => No::Lost(cause),
-                    })?;
-                    continue;
-                }
-            };
-            return Ok(Next::Received(received));
-        }
-    }
-
-    /// What comes next for a caller that wants messages: an end of one channel of several is passed
-    /// over.
-    fn next_message(&self, wait: &Wait<'_>) -> Result<Result<Message, RecvError>, No> {
-        let single = self.channels().len() == 1;
-        loop {
-            let next = self.next(wait)?;
-            let local = &mut *self.local.borrow_mut();
-            return Ok(Err(match next {
-                Next::Received(Received::Message(message)) => return Ok(Ok(message)),
-                Next::Received(Received::Gap { channel, messages, bytes }) => {
-                    RecvError::Gap { channel, messages, bytes }
-                }
-                Next::Received(Received::Finished(_)) => {
-                    // The last end is the end of all.
-                    if !std::mem::take(&mut local.all_over) {
-                        continue;
-                    }
-                    RecvError::Finished
-                }
-                Next::Received(Received::Reset { channel, code }) => {
-                    if single {
-                        local.all_over = false;
-                    }
-                    RecvError::Reset { channel, code }
-                }
-                Next::AllOver => RecvError::Finished,
-            }));
-        }
     }
 
     /// Returns the next message, and waits until there is one.
@@ -272,8 +127,8 @@ impl Receiver {
             match self.next_message(&Wait::Thread(Until::Forever)) {
                 Ok(result) => return result,
                 Err(No::Lost(cause)) => return Err(cause.into()),
-                // An interrupt is for a reader; there is none.
-                Err(No::Empty | No::Interrupted) => {}
+                Err(No::Interrupted) => return Err(RecvError::Interrupted),
+                Err(No::Empty) => {}
             }
         }
     }
@@ -286,7 +141,8 @@ impl Receiver {
     pub fn try_recv(&self) -> Result<Message, TryRecvError> {
         match self.next_message(&Wait::Thread(Until::Now)) {
             Ok(result) => Ok(result?),
-            Err(No::Empty | No::Interrupted) => Err(TryRecvError::Empty),
+            Err(No::Empty) => Err(TryRecvError::Empty),
+            Err(No::Interrupted) => Err(RecvError::Interrupted.into()),
             Err(No::Lost(cause)) => Err(RecvError::from(cause).into()),
         }
     }
@@ -310,13 +166,11 @@ impl Receiver {
     }
 
     fn recv_until(&self, until: Until) -> Result<Message, RecvTimeoutError> {
-        loop {
-            match self.next_message(&Wait::Thread(until)) {
-                Ok(result) => return Ok(result?),
-                Err(No::Empty) => return Err(RecvTimeoutError::Timeout),
-                Err(No::Interrupted) => {}
-                Err(No::Lost(cause)) => return Err(RecvError::from(cause).into()),
-            }
+        match self.next_message(&Wait::Thread(until)) {
+            Ok(result) => Ok(result?),
+            Err(No::Empty) => Err(RecvTimeoutError::Timeout),
+            Err(No::Interrupted) => Err(RecvError::Interrupted.into()),
+            Err(No::Lost(cause)) => Err(RecvError::from(cause).into()),
         }
     }
 
@@ -324,7 +178,8 @@ impl Receiver {
     pub fn poll_recv(&self, context: &mut Context<'_>) -> Poll<Result<Message, RecvError>> {
         match self.next_message(&Wait::Task(context.waker())) {
             Ok(result) => Poll::Ready(result),
-            Err(No::Empty | No::Interrupted) => Poll::Pending,
+            Err(No::Empty) => Poll::Pending,
+            Err(No::Interrupted) => Poll::Ready(Err(RecvError::Interrupted)),
             Err(No::Lost(cause)) => Poll::Ready(Err(cause.into())),
         }
     }
@@ -356,7 +211,8 @@ impl Receiver {
                 Ok(Next::Received(received)) => return Ok(received),
                 Ok(Next::AllOver) => return Err(RecvError::Finished),
                 Err(No::Lost(cause)) => return Err(cause.into()),
-                Err(No::Empty | No::Interrupted) => {}
+                Err(No::Interrupted) => return Err(RecvError::Interrupted),
+                Err(No::Empty) => {}
             }
         }
     }
@@ -371,7 +227,8 @@ impl Receiver {
             Ok(Next::Received(received)) => Ok(received),
             Ok(Next::AllOver) => Err(RecvError::Finished.into()),
             Err(No::Lost(cause)) => Err(RecvError::from(cause).into()),
-            Err(No::Empty | No::Interrupted) => Err(TryRecvError::Empty),
+            Err(No::Empty) => Err(TryRecvError::Empty),
+            Err(No::Interrupted) => Err(RecvError::Interrupted.into()),
         }
     }
 
@@ -382,7 +239,8 @@ impl Receiver {
             Ok(Next::Received(received)) => Poll::Ready(Ok(received)),
             Ok(Next::AllOver) => Poll::Ready(Err(RecvError::Finished)),
             Err(No::Lost(cause)) => Poll::Ready(Err(cause.into())),
-            Err(No::Empty | No::Interrupted) => Poll::Pending,
+            Err(No::Empty) => Poll::Pending,
+            Err(No::Interrupted) => Poll::Ready(Err(RecvError::Interrupted)),
         }
     }
 
@@ -421,80 +279,11 @@ impl Receiver {
         Ok(latest)
     }
 
-    fn put_back(&self, next: Next) {
-        let local = &mut *self.local.borrow_mut();
-        local.put_back = Some(next);
-        local.careful = true;
-    }
-
-    /// What comes next for a reader.
-    pub(crate) fn next_for_reader(&self, until: Until) -> Result<Result<Message, RecvError>, No> {
-        self.next_message(&Wait::Thread(until))
-    }
-
-    /// The same for a task.
-    pub(crate) fn poll_for_reader(&self, waker: &Waker) -> Result<Result<Message, RecvError>, No> {
-        self.next_message(&Wait::Task(waker))
-    }
-
-    /// Returns `true` if a reader of bytes would not wait: there is something besides empty messages. Those
-    /// are taken.
-    pub(crate) fn has_bytes_or_end(&self) -> bool {
-        if self.handle.shared.is_forked() {
-            return true;
-        }
-        loop {
-            let local = &mut *self.local.borrow_mut();
-            if local.put_back.is_some() || local.all_over {
-                return true;
-            }
-            match local.batch.is_next_empty() {
-                Some(false) => return true,
-                Some(true) => drop(self.next_of(local, &Wait::Thread(Until::Now))),
-                None => {
-                    let receive = &self.handle.shared.receive;
-                    match receive.take(&self.claim, &mut local.batch, Until::Now) {
-                        Ok(()) => {}
-                        Err(Nothing::Ended(_)) => return true,
-                        Err(Nothing::Empty | Nothing::Interrupted) => return false,
-                    }
-                }
-            }
-        }
-    }
-
     /// Puts the token of [`ready`](Receiver::ready) back, if there is something.
     pub(crate) fn rearm(&self, some_left: bool) {
         let local = &mut *self.local.borrow_mut();
         if local.ready.is_some() && !self.handle.shared.is_forked() {
             self.handle.shared.receive.rearm(&self.claim, some_left || local.has_some());
-        }
-    }
-
-    /// Returns an iterator over the messages, which waits for each. It ends before anything that is no
-    /// message (the end of a run, a gap, a lost connection); [`recv`](Receiver::recv) then returns what
-    /// that is.
-    pub fn iter(&self) -> impl Iterator<Item = Message> {
-        std::iter::from_fn(|| self.next_quickly().or_else(|| self.iterate(Until::Forever)))
-    }
-
-    /// Returns an iterator over the messages that are there now; otherwise as [`iter`](Receiver::iter).
-    pub fn try_iter(&self) -> impl Iterator<Item = Message> {
-        std::iter::from_fn(|| self.iterate(Until::Now))
-    }
-
-    fn iterate(&self, until: Until) -> Option<Message> {
-        loop {
-            match self.next(&Wait::Thread(until)) {
-                Ok(Next::Received(Received::Message(message))) => return Some(message),
-                Ok(Next::Received(Received::Finished(_))) if !self.local.borrow().all_over => {}
-                Ok(next) => {
-                    self.put_back(next);
-                    return None;
-                }
-                Err(No::Interrupted) if matches!(until, Until::Forever) => {}
-                Err(_) => return None,
-            }
         }
     }
 
@@ -591,51 +380,30 @@ impl Receiver {
         }
     }
 
+    /// Returns a value that ends a blocked call of this receiver from another thread: it returns
+    /// [`RecvError::Interrupted`], and an iteration ends.
+    ///
+    /// ```
+    /// # use trunkline::{ChannelId, Config, Connection, Key, RecvError};
+    /// # let (_here, there) = Connection::pair(Config::new(Key::generate()))?;
+    /// let results = there.receiver(ChannelId::new(1))?;
+    /// let interrupter = results.interrupter();
+    /// std::thread::spawn(move || interrupter.interrupt());
+    /// assert_eq!(results.recv(), Err(RecvError::Interrupted));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn interrupter(&self) -> Interrupter {
+        let target = Target::Receives { number: self.claim.number, serial: self.claim.serial };
+        Interrupter::new(&self.handle.shared, target)
+    }
+
     pub(crate) fn handle(&self) -> &Arc<Handle> {
         &self.handle
     }
 
     pub(crate) fn claim(&self) -> &Claim {
         &self.claim
-    }
-}
-
-impl Local {
-    /// Something was fetched and not given out.
-    fn has_some(&self) -> bool {
-        !self.batch.is_empty() || self.put_back.is_some() || self.all_over
-    }
-}
-
-impl<'a> IntoIterator for &'a Receiver {
-    type Item = Message;
-    type IntoIter = Messages<&'a Receiver>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        Messages(self)
-    }
-}
-
-impl IntoIterator for Receiver {
-    type Item = Message;
-    type IntoIter = Messages<Receiver>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        Messages(self)
-    }
-}
-
-/// The messages of a [`Receiver`]; see [`Receiver::iter`].
-#[derive(Debug)]
-pub struct Messages<R>(R);
-
-impl<R: std::borrow::Borrow<Receiver>> Iterator for Messages<R> {
-    type Item = Message;
-
-    #[inline]
-    fn next(&mut self) -> Option<Message> {
-        let receiver = self.0.borrow();
-        receiver.next_quickly().or_else(|| receiver.iterate(Until::Forever))
     }
 }
 
