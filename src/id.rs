@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::{BitAnd, BitOr, BitOrAssign, Not, Sub};
+use std::str::FromStr;
 
 /// The number of a channel, 0 to 127.
 ///
@@ -14,6 +15,7 @@ use std::ops::{BitAnd, BitOr, BitOrAssign, Not, Sub};
 /// const STDIN: ChannelId = ChannelId::new(0);
 /// assert_eq!(ChannelId::try_from(0).unwrap(), STDIN);
 /// assert!(ChannelId::try_from(128).is_err());
+/// assert_eq!("0".parse(), Ok(STDIN));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChannelId(u8);
@@ -50,18 +52,36 @@ impl ChannelId {
     }
 }
 
-/// The error of a number that is not a channel's: it is above 127.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{number} is not a channel: channels are numbered 0 to 127")]
+/// The error of what is not a channel's number, or a list of them.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{what:?} is not a channel: channels are numbered 0 to 127")]
 pub struct ChannelIdError {
-    number: u8,
+    what: String,
 }
 
-impl TryFrom<u8> for ChannelId {
-    type Error = ChannelIdError;
+macro_rules! from_number {
+    ($($number:ty),*) => {$(
+        impl TryFrom<$number> for ChannelId {
+            type Error = ChannelIdError;
 
-    fn try_from(number: u8) -> Result<Self, ChannelIdError> {
-        if number < 128 { Ok(Self(number)) } else { Err(ChannelIdError { number }) }
+            fn try_from(number: $number) -> Result<Self, ChannelIdError> {
+                match u8::try_from(number) {
+                    Ok(number) if number < 128 => Ok(Self(number)),
+                    _ => Err(ChannelIdError { what: number.to_string() }),
+                }
+            }
+        }
+    )*};
+}
+
+from_number!(u8, u16, u32, u64, usize, i32);
+
+impl FromStr for ChannelId {
+    type Err = ChannelIdError;
+
+    fn from_str(text: &str) -> Result<Self, ChannelIdError> {
+        let number = text.trim().parse::<u8>().ok().and_then(|number| Self::try_from(number).ok());
+        number.ok_or_else(|| ChannelIdError { what: text.to_owned() })
     }
 }
 
@@ -103,6 +123,11 @@ impl BitOr for ChannelId {
 /// assert!(output.contains(STDERR));
 /// assert_eq!(output, [STDOUT, STDERR].into_iter().collect());
 /// assert_eq!((ChannelSet::ALL - output).len(), 126);
+///
+/// // As text: numbers and ranges.
+/// assert_eq!(output.to_string(), "1-2");
+/// assert_eq!("1-2, 7".parse::<ChannelSet>()?, output | ChannelId::new(7));
+/// # Ok::<(), trunkline::ChannelIdError>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct ChannelSet(u128);
@@ -158,21 +183,62 @@ impl ChannelSet {
     }
 
     /// Returns the channels in ascending order.
-    pub fn iter(self) -> impl Iterator<Item = ChannelId> {
-        let mut rest = self.0;
-        std::iter::from_fn(move || {
-            if rest == 0 {
-                return None;
-            }
-            let id = ChannelId(rest.trailing_zeros() as u8);
-            rest &= rest - 1;
-            Some(id)
-        })
+    #[must_use]
+    pub const fn iter(self) -> Channels {
+        Channels(self.0)
     }
 
     /// How many channels of the set come before this one: its place in a dense table.
     pub(crate) const fn rank(self, id: ChannelId) -> usize {
         (self.0 & ((1 << id.0) - 1)).count_ones() as usize
+    }
+}
+
+/// The channels of a [`ChannelSet`], in ascending order.
+#[derive(Clone, Debug)]
+pub struct Channels(u128);
+
+impl Iterator for Channels {
+    type Item = ChannelId;
+
+    #[inline]
+    fn next(&mut self) -> Option<ChannelId> {
+        if self.0 == 0 {
+            return None;
+        }
+        let id = ChannelId(self.0.trailing_zeros() as u8);
+        self.0 &= self.0 - 1;
+        Some(id)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.0.count_ones() as usize;
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Channels {}
+
+impl IntoIterator for ChannelSet {
+    type Item = ChannelId;
+    type IntoIter = Channels;
+
+    fn into_iter(self) -> Channels {
+        self.iter()
+    }
+}
+
+impl Extend<ChannelId> for ChannelSet {
+    fn extend<I: IntoIterator<Item = ChannelId>>(&mut self, ids: I) {
+        for id in ids {
+            self.insert(id);
+        }
+    }
+}
+
+impl<const N: usize> From<[ChannelId; N]> for ChannelSet {
+    fn from(ids: [ChannelId; N]) -> Self {
+        ids.into_iter().collect()
     }
 }
 
@@ -226,6 +292,42 @@ impl Not for ChannelSet {
     }
 }
 
+impl fmt::Display for ChannelSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0;
+        while rest != 0 {
+            let first = rest.trailing_zeros();
+            let last = first + (!(rest >> first)).trailing_zeros() - 1;
+            rest &= u128::MAX.checked_shl(last + 1).unwrap_or(0);
+            let more = if rest == 0 { "" } else { ", " };
+            if first == last { write!(f, "{first}{more}")? } else { write!(f, "{first}-{last}{more}")? }
+        }
+        Ok(())
+    }
+}
+
+/// Reads numbers and ranges, as in `0-3, 7`. An empty text is the empty set.
+impl FromStr for ChannelSet {
+    type Err = ChannelIdError;
+
+    fn from_str(text: &str) -> Result<Self, ChannelIdError> {
+        let mut set = Self::EMPTY;
+        for part in text.split(',').map(str::trim).filter(|_| !text.trim().is_empty()) {
+            match part.split_once('-') {
+                None => set |= part.parse::<ChannelId>()?,
+                Some((first, last)) => {
+                    let (first, last) = (first.parse::<ChannelId>()?, last.parse::<ChannelId>()?);
+                    if first > last {
+                        return Err(ChannelIdError { what: part.to_owned() });
+                    }
+                    set.extend((first.0..=last.0).map(ChannelId));
+                }
+            }
+        }
+        Ok(set)
+    }
+}
+
 impl fmt::Debug for ChannelSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.iter().map(ChannelId::get)).finish()
@@ -235,6 +337,19 @@ impl fmt::Debug for ChannelSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sets_are_read_as_they_are_written() {
+        for bits in [0, 1, 0b1011, 1 << 127, 3 << 126, u128::MAX, u128::MAX - 1, 0x5555 << 60] {
+            let set = ChannelSet::from_bits(bits);
+            assert_eq!(set.to_string().parse(), Ok(set));
+            assert_eq!(set.into_iter().len(), set.len());
+        }
+        assert_eq!(ChannelSet::ALL.to_string(), "0-127");
+        for wrong in ["128", "a", "3-1", "1,", "-", "1-2-3", "1 2"] {
+            assert!(wrong.parse::<ChannelSet>().is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_set_holds_all_128_channels_and_ranks_them() {

@@ -41,7 +41,7 @@ pub use error::*;
 pub use event::Event;
 pub use events::{EventError, Events, Interrupts};
 pub use flushing::Flushing;
-pub use id::{ChannelId, ChannelIdError, ChannelSet};
+pub use id::{ChannelId, ChannelIdError, ChannelSet, Channels};
 pub use interrupter::Interrupter;
 pub use io::IoThread;
 pub use io::thread::shutdown;

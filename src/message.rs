@@ -131,6 +131,31 @@ impl Hash for Message {
     }
 }
 
+impl From<Message> for Vec<u8> {
+    /// Copies nothing if the message has its memory for itself.
+    fn from(message: Message) -> Self {
+        message.into_bytes().into()
+    }
+}
+
+impl std::borrow::Borrow<[u8]> for Message {
+    fn borrow(&self) -> &[u8] {
+        self
+    }
+}
+
+impl PartialEq<Vec<u8>> for Message {
+    fn eq(&self, other: &Vec<u8>) -> bool {
+        **self == **other
+    }
+}
+
+impl PartialEq<&[u8]> for Message {
+    fn eq(&self, other: &&[u8]) -> bool {
+        **self == **other
+    }
+}
+
 impl PartialEq<[u8]> for Message {
     fn eq(&self, bytes: &[u8]) -> bool {
         **self == *bytes

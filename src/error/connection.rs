@@ -245,6 +245,16 @@ impl CloseCode {
     }
 }
 
+impl std::str::FromStr for CloseCode {
+    type Err = std::num::ParseIntError;
+
+    /// Reads the number of a code as it is on the wire: `0` is [`NORMAL`](CloseCode::NORMAL), `256` is the
+    /// application's code 0.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.trim().parse().map(Self)
+    }
+}
+
 impl From<u16> for CloseCode {
     fn from(code: u16) -> Self {
         Self(code)
