@@ -246,7 +246,9 @@ impl Outbound {
         let len = payload.as_slice().len();
         let mut sent = 0;
         while sent < len {
-            let least = self.least_credit(len - sent);
+            // Once begun, all credit is used: what is left of it could be just what keeps the peer from
+            // granting more, and how much is left depends on how long frames may be at the moment.
+            let least = if sent == 0 { self.least_credit(len) } else { FRAME_COST + 1 };
             let longest = self.lanes.longest();
             let channel = self.channels.at(place);
             if channel.credit.get() < least {

@@ -372,6 +372,28 @@ fn a_message_larger_than_the_window_goes_through() {
     }
 }
 
+/// Whatever is unread below half the window, and however long frames may be on the link, a message
+/// that has begun is finished without the reader.
+#[test]
+fn a_message_that_has_begun_needs_no_reader_to_be_finished() {
+    for longest in [1024, 1500, 2000, 3000, 3750, 4096, 5000, 65_536] {
+        for unread in (0..3960).step_by(40) {
+            let mut pair = Pair::new([8192; 2], 100_000);
+            pair.peers[0].outbound.limit_frames(longest);
+            assert!(pair.peers[0].send(ChannelId::new(1), vec![1; unread], false));
+            assert!(pair.peers[0].send(ChannelId::new(1), vec![2; 10_000], false));
+            for _ in 0..10 {
+                pair.pump();
+                while pair.arrive(0, 4096, false) {}
+                pair.pump();
+                while pair.arrive(1, 4096, false) {}
+            }
+            let whole = pair.peers[1].mailbox.unread[&ChannelId::new(1)].len();
+            assert_eq!(whole, 2, "{unread} bytes unread, frames of {longest}");
+        }
+    }
+}
+
 /// A peer that sends only messages of a fragment and a byte would hold the window many times over
 /// if fragments were always credited back.
 #[test]
