@@ -559,7 +559,7 @@ pub(crate) fn stopped() -> io::Error {
 }
 
 /// The key of a client: the first.
-fn client_key(config: &Config) -> io::Result<crate::key::Key> {
+pub(crate) fn client_key(config: &Config) -> io::Result<crate::key::Key> {
     let first = config.keys.first().map(|(key, _)| key.clone());
     first.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a client needs a key"))
 }

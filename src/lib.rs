@@ -31,6 +31,7 @@ mod reader;
 mod receiver;
 mod sender;
 mod stats;
+mod stream;
 mod writer;
 
 pub use access::Access;
@@ -53,6 +54,7 @@ pub use reader::Reader;
 pub use receiver::{Messages, Received, Receiver};
 pub use sender::Sender;
 pub use stats::{ChannelStats, Held, Stats};
+pub use stream::Stream;
 pub use writer::Writer;
 
 /// The README's programs compile.

@@ -16,6 +16,7 @@ use crate::io::IoThread;
 use crate::io::accepted::Accepted;
 use crate::io::command::{Command, Listen};
 use crate::io::place::Place;
+use crate::io::socket::Socket;
 use crate::key::Key;
 use crate::queue::accept::{AcceptQueue, NotAccepted};
 use crate::queue::until::Until;
@@ -84,6 +85,19 @@ impl Listener {
         thread.core().schedule.call();
         let (local_addr, place) = answer.recv().map_err(|_| stopped())??;
         Ok(Self { accepted, local_addr, place, thread })
+    }
+
+    pub(crate) fn adopt_socket(
+        &self,
+        socket: Socket,
+        peer_addr: Option<SocketAddr>,
+    ) -> Result<(), AcceptError> {
+        if self.thread.core().is_forked() || self.accepted.is_closed() {
+            return Err(AcceptError::Closed);
+        }
+        self.thread.core().push(Command::Come(self.place, Box::new((socket, peer_addr))));
+        self.thread.core().schedule.call();
+        Ok(())
     }
 
     fn next(&self, until: Until) -> Result<Connection, AcceptError> {

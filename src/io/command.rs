@@ -8,6 +8,7 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 
 use super::accepted::Accepted;
+use super::link::NewSocket;
 use super::place::Place;
 use super::shared::Shared;
 use super::socket::Socket;
@@ -16,6 +17,7 @@ use crate::address::Address;
 use crate::error::ConnectError;
 use crate::key::Key;
 use crate::options::Options;
+use crate::proto::handshake::Granted;
 use crate::proto::session::Settings;
 use crate::queue::accept::AcceptQueue;
 use crate::stats::Stats;
@@ -26,6 +28,9 @@ pub(crate) enum Command {
     Connect(Box<Connect>),
     ConnectLazily(Box<ConnectLazily>),
     Adopt(Box<Adopt>),
+    Join(Box<Join>),
+    /// A socket as if it had come to the listener at this place.
+    Come(Place, Box<(Socket, Option<SocketAddr>)>),
     Listen(Box<Listen>),
     /// Listens no more.
     Unlisten(Place),
@@ -65,6 +70,14 @@ pub(crate) struct Adopt {
     pub(crate) socket: Socket,
     pub(crate) options: Options,
     pub(crate) settings: Settings,
+    pub(crate) reply: Sender<io::Result<Arc<Shared>>>,
+}
+
+/// A client's socket whose handshake is done.
+pub(crate) struct Join {
+    pub(crate) socket: NewSocket,
+    pub(crate) granted: Granted,
+    pub(crate) options: Options,
     pub(crate) reply: Sender<io::Result<Arc<Shared>>>,
 }
 

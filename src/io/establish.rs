@@ -36,6 +36,20 @@ pub(crate) fn client(new: NewSocket, home: Home, granted: &Granted, place: Place
     made.conn(&options, new, granted.rights.interrupt, None, place, env).0
 }
 
+/// A client's connection over a socket of the caller's, which has no way back to its server.
+pub(crate) fn joined(
+    new: NewSocket,
+    options: &Options,
+    granted: &Granted,
+    place: Place,
+    env: &Env,
+) -> (Conn, Arc<Shared>) {
+    let settings = client_settings(options, granted);
+    let (session, outbound) = Session::new(env.now, &settings);
+    let made = Made { session, outbound, settings, identity: Identity::Plain };
+    made.conn(options, new, granted.rights.interrupt, None, place, env)
+}
+
 /// A client that a listener lets in.
 pub(crate) struct Guest {
     pub(crate) origin: Origin,

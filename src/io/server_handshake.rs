@@ -46,7 +46,7 @@ enum State {
 
 pub(crate) struct ServerSide {
     socket: Socket,
-    peer: SocketAddr,
+    peer: Option<SocketAddr>,
     pub(crate) listener: Place,
     keys: Arc<RwLock<Keyring>>,
     handshake: ServerHandshake<Credential>,
@@ -65,7 +65,7 @@ pub(crate) struct ServerSide {
 impl ServerSide {
     pub(crate) fn new(
         socket: Socket,
-        peer: SocketAddr,
+        peer: Option<SocketAddr>,
         listener: Place,
         keys: Arc<RwLock<Keyring>>,
         timeout: Duration,
@@ -191,6 +191,6 @@ impl ServerSide {
     pub(crate) fn accept(self, accept: &[u8]) -> NewSocket {
         let Self { socket, peer, rtt, mut out, early, .. } = self;
         out.extend(accept);
-        NewSocket { socket, peer_addr: Some(peer), rtt, ahead: out, early }
+        NewSocket { socket, peer_addr: peer, rtt, ahead: out, early }
     }
 }

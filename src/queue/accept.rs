@@ -117,6 +117,10 @@ impl<T> AcceptQueue<T> {
         wakes.run();
         left
     }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
 }
 
 impl<T> State<T> {

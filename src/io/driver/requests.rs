@@ -1,18 +1,23 @@
 //! What other threads ask for, besides attention for a connection.
 
+use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
 
 use super::{Driver, Source};
 use crate::error::CloseCode;
-use crate::io::command::{Adopt, Command, Connect, ConnectLazily, Listen as ListenRequest};
-use crate::io::conn::Home;
+use crate::io::command::{Adopt, Command, Connect, ConnectLazily, Join, Listen as ListenRequest};
+use crate::io::conn::{Conn, Home};
 use crate::io::dial::{Dial, Goal};
-use crate::io::env::Reasons;
+use crate::io::env::{Env, Reasons};
 use crate::io::establish;
 use crate::io::keyring::Credential;
 use crate::io::link::NewSocket;
 use crate::io::listen::Listen;
 use crate::io::place::Place;
+use crate::io::shared::Shared;
 use crate::proto::session::{CloseWish, Farewell};
 
 impl Driver {
@@ -40,6 +45,11 @@ impl Driver {
                 self.mark(place, Reasons::CALLED);
             }
             Command::Adopt(adopt) => self.adopt(*adopt),
+            Command::Join(join) => self.join(*join),
+            Command::Come(listener, socket) => {
+                let (socket, peer) = *socket;
+                self.stranger_comes(listener, socket, peer);
+            }
             Command::Listen(listen) => self.begin_listening(*listen),
             Command::Unlisten(place) => self.unlisten(place),
             Command::AddKey(place, key, access) => {
@@ -72,13 +82,32 @@ impl Driver {
     }
 
     fn adopt(&mut self, adopt: Adopt) {
-        let Adopt { mut socket, options, settings, reply } = adopt;
+        let Adopt { socket, options, settings, reply } = adopt;
+        let new = NewSocket { socket, peer_addr: None, rtt: None, ahead: Vec::new(), early: Vec::new() };
+        self.begin_with(new, reply, |new, place, env| {
+            establish::pair_end(new, &options, settings, place, env)
+        });
+    }
+
+    fn join(&mut self, join: Join) {
+        let Join { socket, granted, options, reply } = join;
+        self.begin_with(socket, reply, |new, place, env| {
+            establish::joined(new, &options, &granted, place, env)
+        });
+    }
+
+    /// A connection over a socket that needs no handshake any more.
+    fn begin_with(
+        &mut self,
+        mut new: NewSocket,
+        reply: Sender<io::Result<Arc<Shared>>>,
+        make: impl FnOnce(NewSocket, Place, &Env) -> (Conn, Arc<Shared>),
+    ) {
         let mut made = None;
         let mut registered = Ok(());
         let place = self.insert(|place, env| {
-            registered = socket.register(&env.registry, place.token());
-            let new = NewSocket { socket, peer_addr: None, rtt: None, ahead: Vec::new(), early: Vec::new() };
-            let (conn, shared) = establish::pair_end(new, &options, settings, place, env);
+            registered = new.socket.register(&env.registry, place.token());
+            let (conn, shared) = make(new, place, env);
             made = Some(shared);
             Source::Conn(Box::new(conn))
         });

@@ -33,7 +33,7 @@ impl Driver {
             Source::Listen(listen) => {
                 let arrivals = listen.serve(place, &mut self.env);
                 for (socket, peer) in arrivals.sockets {
-                    self.stranger_comes(place, socket, peer);
+                    self.stranger_comes(place, socket, Some(peer));
                 }
                 if arrivals.full
                     && let Some(spared) = self.listen(place).and_then(|listen| listen.strangers.spare())
@@ -122,11 +122,11 @@ impl Driver {
 
     // ---- strangers
 
-    fn stranger_comes(
+    pub(super) fn stranger_comes(
         &mut self,
         owner: Place,
         socket: crate::io::socket::Socket,
-        peer: std::net::SocketAddr,
+        peer: Option<std::net::SocketAddr>,
     ) {
         let Some(listen) = self.listen(owner) else { return };
         let (keys, timeout) = (Arc::clone(&listen.keys), listen.options.handshake_timeout);
