@@ -36,8 +36,10 @@ struct Mailbox {
 struct State {
     boxes: Vec<Mailbox>,
     numbers: u64,
-    /// An interrupt that came while nothing listened.
+    /// An interrupt that no mailbox has, nor has given out.
     interrupted: bool,
+    /// The last interrupt was given out by some mailbox.
+    interrupt_heard: bool,
     /// Channels that something came for and that have no receiver.
     opened: ChannelSet,
     ended: Option<ConnectionError>,
@@ -69,11 +71,14 @@ impl Events {
     pub(crate) fn tell(&self, event: &Event) {
         let mut wakes = Wakes::default();
         let mut state = self.state.lock();
-        let mut heard = false;
+        let mut kept = false;
         for mailbox in &mut state.boxes {
-            heard |= mailbox.put(event, &mut wakes);
+            kept |= mailbox.put(event, &mut wakes);
         }
-        state.interrupted |= !heard && *event == Event::Interrupt;
+        if *event == Event::Interrupt {
+            state.interrupted |= !kept;
+            state.interrupt_heard = false;
+        }
         drop(state);
         wakes.run();
     }
@@ -140,15 +145,23 @@ impl Events {
         number
     }
 
-    /// The mailbox is gone. An interrupt that it has not given out is kept for the next.
+    /// The mailbox is gone. An interrupt that no mailbox has given out goes to the others, or is kept
+    /// for the next.
     pub(crate) fn leave(&self, number: u64) {
+        let mut wakes = Wakes::default();
         let mut state = self.state.lock();
-        if let Some(at) = state.boxes.iter().position(|mailbox| mailbox.number == number) {
-            let mailbox = state.boxes.swap_remove(at);
-            state.interrupted |= state.boxes.is_empty() && mailbox.unread.contains(&Event::Interrupt);
-            // With it go the wakers in it, which are the user's.
-            drop(state);
+        let Some(at) = state.boxes.iter().position(|mailbox| mailbox.number == number) else { return };
+        let gone = state.boxes.swap_remove(at);
+        if gone.unread.contains(&Event::Interrupt) && !state.interrupt_heard {
+            for mailbox in &mut state.boxes {
+                mailbox.put(&Event::Interrupt, &mut wakes);
+            }
+            state.interrupted = state.boxes.is_empty();
         }
+        drop(state);
+        // With it go wakers, whose drop is the user's code.
+        drop(gone);
+        wakes.run();
     }
 
     /// The next event of a mailbox, waiting as long as `until` allows.
@@ -220,6 +233,7 @@ impl State {
         if !mailbox.unread.is_empty() {
             mailbox.waiters.put_tokens();
         }
+        self.interrupt_heard |= event == Some(Event::Interrupt);
         match event {
             Some(event) => Some(Ok(event)),
             None => ended.then_some(Err(NoEvent::Ever)),

@@ -6,7 +6,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod events;
 mod examples;
 mod interrupts;
 mod user_memory;
+mod wakers;
 mod wire;
