@@ -147,7 +147,7 @@ impl Driver {
         let Source::Listen(listen) = slot.source else { return };
         drop(listen.accepted.close());
         for session in listen.sessions.places() {
-            if self.conn(session).is_some_and(|conn| !conn.orphan()) {
+            if self.guarded(session, |conn, _| !conn.orphan()) == Some(true) {
                 self.conn_over(session);
             }
         }
@@ -174,8 +174,9 @@ impl Driver {
         let wish = CloseWish::Now(Farewell { code: CloseCode::NOT_PERMITTED, reason });
         let conns: Vec<Place> = self.slots.places().collect();
         for at in conns {
-            let Some(conn) = self.conn(at) else { continue };
-            if conn.is_of(place, credential) && !conn.close(wish.clone()) {
+            let ends =
+                |conn: &mut crate::io::conn::Conn| conn.is_of(place, credential) && !conn.close(wish.clone());
+            if self.guarded(at, |conn, _| ends(conn)) == Some(true) {
                 self.conn_over(at);
             }
         }
@@ -187,8 +188,8 @@ impl Driver {
         let places: Vec<Place> = self.slots.places().collect();
         for place in places {
             let farewell = Farewell { code: CloseCode::SHUTTING_DOWN, reason: String::new() };
-            if let Some(conn) = self.conn(place) {
-                conn.shut_down(CloseWish::Behind { farewell, linger }, &done);
+            let wish = CloseWish::Behind { farewell, linger };
+            if self.guarded(place, |conn, _| conn.shut_down(wish, &done)).is_some() {
                 self.mark(place, Reasons::CALLED);
             }
         }

@@ -9,9 +9,9 @@ use super::{Driver, Source};
 use crate::error::{CloseCode, ConnectError, HandshakeError};
 use crate::io::client_handshake::{ClientSide, Failure, Step as ClientStep};
 use crate::io::command::Command;
-use crate::io::conn::{Origin, Refusal, Step as ConnStep, terms};
+use crate::io::conn::{Conn, Origin, Refusal, Step as ConnStep, terms};
 use crate::io::dial::{Dial, Goal, Step as DialStep};
-use crate::io::env::Reasons;
+use crate::io::env::{Env, Reasons};
 use crate::io::establish::{self, Guest};
 use crate::io::keyring::Credential;
 use crate::io::listen::Verdict;
@@ -99,9 +99,7 @@ impl Driver {
         while let Some(oldest) =
             self.listen(owner).and_then(|listen| listen.sessions.surplus(sessions, bytes))
         {
-            if let Some(conn) = self.conn(oldest) {
-                conn.expire();
-            }
+            self.guarded(oldest, |conn, _| conn.expire());
             self.conn_over(oldest);
         }
     }
@@ -118,6 +116,25 @@ impl Driver {
         self.env.timers.set(place, None);
         // With it goes what it had not sent, which may be the user's memory: see `serve_marked`.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(conn)));
+    }
+
+    /// Lets something act on a connection while another source is served. A panic ends the connection
+    /// and not that source: see `serve_marked`. `None`: there is none, or not any more.
+    pub(super) fn guarded<R>(
+        &mut self,
+        place: Place,
+        act: impl FnOnce(&mut Conn, &mut Env) -> R,
+    ) -> Option<R> {
+        let Self { slots, env, .. } = self;
+        let Some(Source::Conn(conn)) = slots.get_mut(place).map(|slot| &mut slot.source) else { return None };
+        match catch_unwind(AssertUnwindSafe(|| act(conn, env))) {
+            Ok(done) => Some(done),
+            Err(_) => {
+                self.env.recover();
+                self.conn_over(place);
+                None
+            }
+        }
     }
 
     // ---- strangers
@@ -264,11 +281,8 @@ impl Driver {
         }
         // One that cannot be registered is lost at once, and the client comes again.
         let registered = new.socket.reregister(&self.env.registry, conn.token()).is_ok();
-        let env = &mut self.env;
-        if let Some(Source::Conn(conn)) = self.slots.get_mut(conn).map(|slot| &mut slot.source)
-            && registered
-        {
-            conn.resume(new, proved.asked.offset, env);
+        if registered {
+            self.guarded(conn, |conn, env| conn.resume(new, proved.asked.offset, env));
         }
         self.mark(conn, Reasons::CALLED);
     }
@@ -384,9 +398,13 @@ impl Driver {
                     }
                     return;
                 }
-                match conn.accepted(new, granted, establish::client_settings, env) {
-                    Ok(()) => self.mark(place, Reasons::CALLED),
-                    Err(()) => self.conn_over(place),
+                let accept = |conn: &mut Conn, env: &mut Env| {
+                    conn.accepted(new, granted, establish::client_settings, env)
+                };
+                match self.guarded(place, accept) {
+                    Some(Ok(())) => self.mark(place, Reasons::CALLED),
+                    Some(Err(())) => self.conn_over(place),
+                    None => {}
                 }
             }
         }
