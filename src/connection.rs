@@ -526,7 +526,7 @@ impl Connection {
     /// Returns why the connection is over; `None` while it is not.
     #[must_use]
     pub fn close_reason(&self) -> Option<ConnectionError> {
-        self.shared().send.ended()
+        self.shared().ended()
     }
 
     /// Returns the address of this side's socket; during an outage, that of the last one. `None` on a pair,
@@ -551,7 +551,12 @@ impl fmt::Debug for Connection {
 }
 
 pub(crate) fn io_thread(config: &Config) -> io::Result<IoThread> {
-    config.io_thread.clone().map_or_else(IoThread::shared, Ok)
+    match &config.io_thread {
+        // It runs in the parent, and would never answer.
+        Some(thread) if thread.core().is_forked() => Err(ConnectionError::Forked.into()),
+        Some(thread) => Ok(thread.clone()),
+        None => IoThread::shared(),
+    }
 }
 
 pub(crate) fn stopped() -> io::Error {

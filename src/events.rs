@@ -10,6 +10,7 @@ use crate::handle::Handle;
 use crate::io::shared::Shared;
 use crate::queue::events::{NoEvent, Wants};
 use crate::queue::until::Until;
+use crate::queue::waiters::always;
 
 /// Why a call returned no event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -127,7 +128,7 @@ impl Events {
     #[must_use]
     pub fn ready(&self) -> crossbeam_channel::Receiver<()> {
         if self.shared.is_forked() {
-            return crossbeam_channel::never();
+            return always();
         }
         self.shared.events.ready(self.mailbox)
     }

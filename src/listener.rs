@@ -20,6 +20,7 @@ use crate::io::socket::Socket;
 use crate::key::Key;
 use crate::queue::accept::{AcceptQueue, NotAccepted};
 use crate::queue::until::Until;
+use crate::queue::waiters::always;
 
 /// A socket that clients connect to.
 ///
@@ -164,7 +165,7 @@ impl Listener {
     /// once the listener is closed. After it fires, call [`try_accept`](Listener::try_accept).
     #[must_use]
     pub fn ready(&self) -> crossbeam_channel::Receiver<()> {
-        if self.thread.core().is_forked() { crossbeam_channel::never() } else { self.accepted.ready() }
+        if self.thread.core().is_forked() { always() } else { self.accepted.ready() }
     }
 
     /// Returns an iterator over the clients, as [`accept`](Listener::accept) returns them, until the

@@ -15,6 +15,7 @@ use crate::proto::frame::{End, MAX_DATA};
 use crate::proto::outbound::Payload;
 use crate::queue::send::Unsent;
 use crate::queue::until::Until;
+use crate::queue::waiters::always;
 
 /// The sending end of a channel.
 ///
@@ -214,7 +215,7 @@ impl Sender {
     pub fn ready(&self) -> crossbeam_channel::Receiver<()> {
         let shared = &self.handle.shared;
         if shared.is_forked() {
-            return crossbeam_channel::never();
+            return always();
         }
         shared.send.ready(self.place, self.generation)
     }

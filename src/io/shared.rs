@@ -35,7 +35,7 @@ pub(crate) struct Facts {
 }
 
 /// What the last handshake settled, and what has become of its socket.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Agreed {
     pub(crate) local_addr: Option<SocketAddr>,
     pub(crate) peer_addr: Option<SocketAddr>,
@@ -93,8 +93,14 @@ impl Shared {
         self.born.clone().detected_fork()
     }
 
+    /// Nothing is, in a process that was forked.
     pub(crate) fn agreed(&self) -> Agreed {
-        *self.agreed.lock()
+        if self.is_forked() { Agreed::default() } else { *self.agreed.lock() }
+    }
+
+    /// Why the connection is over.
+    pub(crate) fn ended(&self) -> Option<ConnectionError> {
+        if self.is_forked() { Some(ConnectionError::Forked) } else { self.send.ended() }
     }
 
     pub(crate) fn rtt(&self) -> Option<Duration> {

@@ -159,6 +159,11 @@ impl Waiters {
     }
 }
 
+/// A channel that counts as always ready: nothing is waited for any more.
+pub(crate) fn always() -> crossbeam_channel::Receiver<()> {
+    crossbeam_channel::bounded(0).1
+}
+
 /// `false`: nothing holds the other end any more.
 fn put_token(token: &crossbeam_channel::Sender<()>) -> bool {
     !matches!(token.try_send(()), Err(crossbeam_channel::TrySendError::Disconnected(())))

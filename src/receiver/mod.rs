@@ -13,6 +13,7 @@ use crate::interrupter::{Interrupter, Target};
 use crate::message::Message;
 use crate::queue::receive::Claim;
 use crate::queue::until::Until;
+use crate::queue::waiters::always;
 
 mod iter;
 mod next;
@@ -363,7 +364,7 @@ impl Receiver {
     #[must_use]
     pub fn ready(&self) -> crossbeam_channel::Receiver<()> {
         if self.handle.shared.is_forked() {
-            return crossbeam_channel::never();
+            return always();
         }
         let local = &mut *self.local.borrow_mut();
         let some_left = local.has_some();

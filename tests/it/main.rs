@@ -9,6 +9,7 @@ mod support;
 mod events;
 mod examples;
 mod interrupts;
+mod leaving;
 mod outages;
 mod user_memory;
 mod wakers;
