@@ -267,9 +267,15 @@ impl Receiver {
     pub fn recv_latest(&self) -> Result<Message, RecvError> {
         let there = self.len();
         let mut latest = self.recv()?;
-        for _ in 1..there {
+        let mut left = there.saturating_sub(1);
+        while left > 0 {
             match self.next(&Wait::Thread(Until::Now)) {
-                Ok(Next::Received(Received::Message(message))) => latest = message,
+                Ok(Next::Received(Received::Message(message))) => {
+                    latest = message;
+                    left -= 1;
+                }
+                // One of several channels has ended: `recv` passes that over too.
+                Ok(Next::Received(Received::Finished(_))) if !self.local.borrow().all_over => {}
                 Ok(next) => {
                     self.put_back(next);
                     break;
