@@ -40,6 +40,15 @@ pub(crate) struct Batch {
     at: usize,
 }
 
+/// What comes next in a batch, as a reader of bytes sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Peek {
+    Bytes,
+    EmptyMessage,
+    /// An end or a gap.
+    Note,
+}
+
 impl Batch {
     pub(crate) fn is_empty(&self) -> bool {
         self.pieces.items.is_empty() && self.at >= self.piece().len()
@@ -146,16 +155,21 @@ impl Batch {
         Entry::Gap { channel, messages, bytes, free_notes }
     }
 
-    /// Returns `true` if what comes next is an empty message; `None` if nothing is there.
-    pub(crate) fn is_next_empty(&self) -> Option<bool> {
+    /// What comes next; `None` if nothing is there.
+    pub(crate) fn peek(&self) -> Option<Peek> {
         let next = match self.piece().get(self.at..).and_then(Word::first_of) {
             Some(word) => word,
             None => match self.pieces.items.front()? {
-                Item::Message(_, bytes) => return Some(bytes.is_empty()),
+                Item::Message(_, bytes) if bytes.is_empty() => return Some(Peek::EmptyMessage),
+                Item::Message(..) => return Some(Peek::Bytes),
                 Item::Frames(frames) => Word::first_of(frames)?,
             },
         };
-        Some(!next.is_control() && next.len() == 0)
+        Some(match next.is_control() {
+            true => Peek::Note,
+            false if next.len() == 0 => Peek::EmptyMessage,
+            false => Peek::Bytes,
+        })
     }
 
     /// A part of the piece at hand, without a copy.

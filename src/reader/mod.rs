@@ -6,7 +6,7 @@ use std::io::{self, BufRead, Read};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::error::{Interrupted, RecvError};
+use crate::error::{Interrupted, RecvError, is_interrupted};
 use crate::interrupter::Interrupter;
 use crate::queue::until::Until;
 use crate::receiver::{No, Receiver};
@@ -134,14 +134,17 @@ impl Reader {
             Line::None => Ok(None),
         });
         // A select finds what is left, but is not called for a line that is not whole.
-        if !matches!(line, Ok(None)) {
-            receiver.rearm(!stream.is_empty());
+        match line {
+            Ok(None) => {}
+            Ok(Some(_)) => self.rearm(),
+            Err(error) => return self.failed(error),
         }
         line
     }
 
-    /// Returns `true` exactly if a read would not wait: bytes are there, or an end, or the connection is
-    /// over. An empty message is none of these.
+    /// Returns `true` exactly if a read would not wait: bytes are there, or an end, or the connection
+    /// is over, or an interrupt that no read has seen. An empty message is none of these, nor is the end
+    /// of one of several channels.
     #[must_use]
     pub fn pending(&self) -> bool {
         !matches!(self.stream.borrow_mut().front(), Front::Nothing) || self.receiver.has_bytes_or_end()
@@ -154,7 +157,7 @@ impl Reader {
     #[must_use]
     pub fn ready(&self) -> crossbeam_channel::Receiver<()> {
         let ready = self.receiver.ready();
-        self.receiver.rearm(!self.stream.borrow().is_empty());
+        self.receiver.rearm(!matches!(self.stream.borrow_mut().front(), Front::Nothing));
         ready
     }
 
@@ -218,6 +221,56 @@ impl Reader {
             Ok(Filled::Bytes) => Poll::Ready(Ok(self.stream.get_mut().bytes())),
             Err(error) => Poll::Ready(Err(error)),
         }
+    }
+
+    /// Waits for a whole line; how long it is. 0: the end of the run, which is told now.
+    fn whole_line(&mut self, delimiter: u8) -> io::Result<usize> {
+        let receiver = &self.receiver;
+        let stream = self.stream.get_mut();
+        loop {
+            match take_line(stream, delimiter, |stream| Self::fetch(receiver, stream, Until::Forever)) {
+                Ok(Line::Whole(bytes)) => return Ok(bytes),
+                Ok(Line::End) => {
+                    self.rearm();
+                    return Ok(0);
+                }
+                Ok(Line::None) => {}
+                Err(error) => return self.failed(error),
+            }
+        }
+    }
+
+    /// Waits for the end of a run; how many bytes stand before it.
+    fn whole_run(&mut self) -> io::Result<usize> {
+        let receiver = &self.receiver;
+        let stream = self.stream.get_mut();
+        loop {
+            let run = take_run(stream, |stream| Self::fetch(receiver, stream, Until::Forever))?;
+            if let Some(run) = run {
+                return Ok(run);
+            }
+        }
+    }
+
+    /// The bytes of a run were given out: tells its end, unless that was told before.
+    fn end_run(&mut self, bytes: usize) -> io::Result<usize> {
+        let end = end_run(self.stream.get_mut(), bytes);
+        self.rearm();
+        end.map(|()| bytes)
+    }
+
+    /// Lets a select find what is left.
+    fn rearm(&mut self) {
+        let something = !matches!(self.stream.get_mut().front(), Front::Nothing);
+        self.receiver.rearm(something);
+    }
+
+    /// A call failed. One that was interrupted is called again, and needs no select for what is there.
+    fn failed<T>(&mut self, error: io::Error) -> io::Result<T> {
+        if !is_interrupted(&error) {
+            self.rearm();
+        }
+        Err(error)
     }
 
     fn wait_for_bytes(&mut self) -> io::Result<Filled> {
@@ -308,6 +361,58 @@ fn take_line(
     }
 }
 
+/// Makes sure that so many bytes are at the front of the stream; `false`: they are not, for now.
+fn take_exact(
+    stream: &mut Stream,
+    amount: usize,
+    mut fetch: impl FnMut(&mut Stream) -> Fetched,
+) -> io::Result<bool> {
+    loop {
+        let (bytes, is_broken) = stream.run();
+        if bytes >= amount {
+            return Ok(true);
+        }
+        if is_broken {
+            // The end is told here; what stands before it stays.
+            if let Some(why) = stream.cut_line(bytes) {
+                return Err(why.into());
+            }
+            continue;
+        }
+        match fetch(stream) {
+            Fetched::Some => {}
+            Fetched::Nothing => return Ok(false),
+            Fetched::Failed(error) => return Err(error),
+        }
+    }
+}
+
+/// Makes sure that a run is there to its end; how many bytes it has left. `None`: it is not, for now.
+fn take_run(stream: &mut Stream, mut fetch: impl FnMut(&mut Stream) -> Fetched) -> io::Result<Option<usize>> {
+    loop {
+        // An end that was told is over once no bytes are left before it.
+        stream.front();
+        let (bytes, is_broken) = stream.run();
+        if is_broken {
+            return Ok(Some(bytes));
+        }
+        match fetch(stream) {
+            Fetched::Some => {}
+            Fetched::Nothing => return Ok(None),
+            Fetched::Failed(error) => return Err(error),
+        }
+    }
+}
+
+/// Takes what [`take_run`] has found, and tells the end, unless that was told before.
+fn end_run(stream: &mut Stream, bytes: usize) -> io::Result<()> {
+    stream.consume(bytes);
+    match stream.cut_line(0) {
+        Some(RecvError::Finished) | None => Ok(()),
+        Some(why) => Err(why.into()),
+    }
+}
+
 /// Takes bytes that are text out of the stream; if they are not, they stay.
 fn text(stream: &mut Stream, bytes: usize) -> io::Result<String> {
     let text = String::from_utf8(stream.copy(bytes)).map_err(|_| {
@@ -332,49 +437,44 @@ impl Read for Reader {
         let receiver = &self.receiver;
         let stream = self.stream.get_mut();
         loop {
-            let (bytes, is_broken) = stream.run();
-            if bytes >= buffer.len() {
-                break;
-            }
-            if is_broken {
-                // The end is told here; what stands before it stays.
-                return match stream.cut_line(bytes) {
-                    Some(RecvError::Finished) => Err(RecvError::Finished.into()),
-                    Some(why) => Err(why.into()),
-                    None => continue,
-                };
-            }
-            if let Fetched::Failed(error) = Self::fetch(receiver, stream, Until::Forever) {
-                return Err(error);
+            match take_exact(stream, buffer.len(), |stream| Self::fetch(receiver, stream, Until::Forever)) {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(error) => return self.failed(error),
             }
         }
-        buffer.copy_from_slice(&stream.copy(buffer.len()));
+        stream.copy_to(buffer);
         self.consume(buffer.len());
         Ok(())
     }
 
-    /// Takes the whole run or nothing of it.
-    fn read_to_string(&mut self, text: &mut String) -> io::Result<usize> {
-        let receiver = &self.receiver;
-        let stream = self.stream.get_mut();
-        let bytes = loop {
-            let (bytes, is_broken) = stream.run();
-            if is_broken {
-                break bytes;
-            }
-            if let Fetched::Failed(error) = Self::fetch(receiver, stream, Until::Forever) {
+    /// Takes the whole run, or nothing of it if it is interrupted; of a run that a lost connection ends
+    /// all that there is.
+    fn read_to_end(&mut self, bytes: &mut Vec<u8>) -> io::Result<usize> {
+        let run = match self.whole_run() {
+            Ok(run) => run,
+            Err(error) => {
+                if !is_interrupted(&error) {
+                    let (left, _) = self.stream.get_mut().run();
+                    bytes.extend(self.stream.get_mut().copy(left));
+                    self.consume(left);
+                }
                 return Err(error);
             }
         };
-        let run = String::from_utf8(stream.copy(bytes)).map_err(|_| {
-            io::Error::new(io::ErrorKind::InvalidData, "what was sent is not UTF-8; read it as bytes")
-        })?;
-        stream.consume(bytes);
-        text.push_str(&run);
-        match stream.take_break() {
-            Some(RecvError::Finished) | None => Ok(bytes),
-            Some(why) => Err(why.into()),
-        }
+        bytes.extend(self.stream.get_mut().copy(run));
+        self.end_run(run)
+    }
+
+    /// Takes the whole run or nothing of it.
+    fn read_to_string(&mut self, text: &mut String) -> io::Result<usize> {
+        let run = self.whole_run()?;
+        let Ok(whole) = String::from_utf8(self.stream.get_mut().copy(run)) else {
+            let error = "what was sent is not UTF-8; read it as bytes";
+            return self.failed(io::Error::new(io::ErrorKind::InvalidData, error));
+        };
+        text.push_str(&whole);
+        self.end_run(run)
     }
 }
 
@@ -384,7 +484,7 @@ impl BufRead for Reader {
             match self.wait_for_bytes()? {
                 Filled::Bytes => return Ok(self.stream.get_mut().bytes()),
                 Filled::End => {
-                    self.receiver.rearm(!self.stream.get_mut().is_empty());
+                    self.rearm();
                     return Ok(&[]);
                 }
                 Filled::Nothing => {}
@@ -393,9 +493,8 @@ impl BufRead for Reader {
     }
 
     fn consume(&mut self, amount: usize) {
-        let stream = self.stream.get_mut();
-        stream.consume(amount);
-        self.receiver.rearm(!stream.is_empty());
+        self.stream.get_mut().consume(amount);
+        self.rearm();
     }
 
     /// Takes the whole line or nothing of it.
@@ -413,22 +512,17 @@ impl BufRead for Reader {
 
     /// Takes everything up to the delimiter or nothing of it.
     fn read_until(&mut self, delimiter: u8, bytes: &mut Vec<u8>) -> io::Result<usize> {
-        let receiver = &self.receiver;
-        let stream = self.stream.get_mut();
-        loop {
-            match take_line(stream, delimiter, |stream| Self::fetch(receiver, stream, Until::Forever))? {
-                Line::Whole(read) => {
-                    bytes.extend_from_slice(&stream.copy(read));
-                    self.consume(read);
-                    return Ok(read);
-                }
-                Line::End => {
-                    receiver.rearm(!stream.is_empty());
-                    return Ok(0);
-                }
-                Line::None => {}
-            }
-        }
+        let line = self.whole_line(delimiter)?;
+        bytes.extend(self.stream.get_mut().copy(line));
+        self.consume(line);
+        Ok(line)
+    }
+
+    /// Drops everything up to the delimiter or nothing of it.
+    fn skip_until(&mut self, delimiter: u8) -> io::Result<usize> {
+        let line = self.whole_line(delimiter)?;
+        self.consume(line);
+        Ok(line)
     }
 }
 

@@ -82,10 +82,6 @@ struct Searched {
 }
 
 impl Stream {
-    pub(super) fn is_empty(&self) -> bool {
-        self.parts.is_empty()
-    }
-
     /// Appends a message. An empty one is no part of a stream of bytes.
     pub(super) fn push(&mut self, message: Message) {
         if message.is_empty() {
@@ -212,6 +208,17 @@ impl Stream {
         }
         self.consume(before);
         self.take_break().filter(|_| !told_before)
+    }
+
+    /// Copies as many bytes of the front as there is room for.
+    pub(super) fn copy_to(&self, mut room: &mut [u8]) {
+        for part in &self.parts {
+            let Part::Bytes(chunk, at) = part else { break };
+            let bytes = &chunk[*at..];
+            let (to, rest) = room.split_at_mut(bytes.len().min(room.len()));
+            to.copy_from_slice(&bytes[..to.len()]);
+            room = rest;
+        }
     }
 
     /// Copies so many bytes of the front.

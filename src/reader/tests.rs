@@ -20,6 +20,8 @@ enum Sent {
     Gap(u64),
     /// Nothing has come yet when the reader looks here.
     Pause,
+    /// The reader is interrupted here.
+    Interrupt,
 }
 
 /// How the reader looks.
@@ -28,6 +30,7 @@ enum Look {
     Read(usize),
     Line,
     Until(u8),
+    Exact(usize),
     Whole,
 }
 
@@ -49,6 +52,7 @@ fn sent() -> impl Strategy<Value = Sent> {
         1 => (0..3u32).prop_map(Sent::Reset),
         1 => (1..3u64).prop_map(Sent::Gap),
         2 => Just(Sent::Pause),
+        2 => Just(Sent::Interrupt),
     ]
 }
 
@@ -57,6 +61,7 @@ fn look() -> impl Strategy<Value = Look> {
         (1usize..9).prop_map(Look::Read),
         Just(Look::Line),
         prop_oneof![Just(b'\n'), Just(b';')].prop_map(Look::Until),
+        (1usize..9).prop_map(Look::Exact),
         Just(Look::Whole),
     ]
 }
@@ -75,6 +80,7 @@ impl Source {
             Some(Sent::Reset(code)) => RecvError::Reset { channel: CHANNEL, code },
             Some(Sent::Gap(messages)) => RecvError::Gap { channel: CHANNEL, messages, bytes: 0 },
             Some(Sent::Pause) => return Fetched::Nothing,
+            Some(Sent::Interrupt) => return Fetched::Failed(interrupted()),
             None => return Fetched::Failed(io::ErrorKind::NotConnected.into()),
         };
         stream.push_break(why);
@@ -98,7 +104,7 @@ fn plain(sent: &[Sent]) -> Vec<Piece> {
         Sent::Finish => vec![Piece::End],
         Sent::Reset(code) => vec![Piece::Reset(*code)],
         Sent::Gap(messages) => vec![Piece::Gap(*messages)],
-        Sent::Pause => Vec::new(),
+        Sent::Pause | Sent::Interrupt => Vec::new(),
     });
     pieces.collect()
 }
@@ -123,7 +129,8 @@ proptest! {
             turns += 1;
             prop_assert!(turns < 100_000, "it never ends: {seen:?} of {expected:?}");
             let at = seen.len();
-            let result = match looks.next().unwrap() {
+            let look = looks.next().unwrap();
+            let result = match look {
                 Look::Read(most) => match fill(&mut stream, |stream| source.fetch(stream)) {
                     Ok(Filled::Bytes) => {
                         let bytes = stream.bytes();
@@ -137,7 +144,6 @@ proptest! {
                     Err(error) => Err(error),
                 },
                 Look::Line | Look::Until(_) => {
-                    let look = looks.clone().next().unwrap();
                     let delimiter = if let Look::Until(delimiter) = look { *delimiter } else { b'\n' };
                     match take_line(&mut stream, delimiter, |stream| source.fetch(stream)) {
                         Ok(Line::Whole(bytes)) => {
@@ -165,25 +171,43 @@ proptest! {
                         }
                     }
                 }
-                Look::Whole => {
-                    let (bytes, is_broken) = stream.run();
-                    if is_broken {
-                        let run = stream.copy(bytes);
-                        stream.consume(bytes);
-                        seen.extend(run.into_iter().map(Piece::Byte));
-                        match stream.front() {
-                            Front::Break => Err(stream.take_break().unwrap().into()),
-                            Front::Bytes | Front::Nothing => Ok(()),
+                Look::Exact(amount) => {
+                    let exact = take_exact(&mut stream, *amount, |stream| source.fetch(stream));
+                    let told_early = exact.as_ref().err().and_then(piece);
+                    let (left, _) = stream.run();
+                    match told_early {
+                        // As with a line that is cut.
+                        Some(end) if left > 0 => {
+                            prop_assert!(left < *amount);
+                            seen.extend(stream.copy(left).into_iter().map(Piece::Byte));
+                            seen.push(end);
+                            stream.consume(left);
+                            continue;
                         }
-                    } else {
-                        match source.fetch(&mut stream) {
-                            Fetched::Failed(error) => Err(error),
-                            Fetched::Some | Fetched::Nothing => Ok(()),
-                        }
+                        _ => {}
                     }
+                    exact.map(|is_there| {
+                        if is_there {
+                            let mut bytes = vec![0; *amount];
+                            stream.copy_to(&mut bytes);
+                            stream.consume(*amount);
+                            seen.extend(bytes.into_iter().map(Piece::Byte));
+                        }
+                    })
                 }
+                Look::Whole => match take_run(&mut stream, |stream| source.fetch(stream)) {
+                    Ok(Some(bytes)) => {
+                        let run = stream.copy(bytes);
+                        seen.extend(run.into_iter().map(Piece::Byte));
+                        end_run(&mut stream, bytes).map(|()| seen.push(Piece::End))
+                    }
+                    Ok(None) => Ok(()),
+                    Err(error) => Err(error),
+                },
             };
-            if let Err(error) = result {
+            if let Err(error) = result
+                && !is_interrupted(&error)
+            {
                 match piece(&error) {
                     Some(piece) => seen.push(piece),
                     None => break,

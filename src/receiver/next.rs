@@ -8,7 +8,7 @@ use crate::id::{ChannelId, ChannelSet};
 use crate::message::Message;
 use crate::proto::credit::cost;
 use crate::proto::frame::End;
-use crate::queue::batch::{Batch, Entry};
+use crate::queue::batch::{Batch, Entry, Peek};
 use crate::queue::receive::Nothing;
 use crate::queue::until::Until;
 
@@ -47,6 +47,11 @@ pub(super) struct Local {
 }
 
 impl Local {
+    /// There is more to be looked at than the batch.
+    fn is_special(&self) -> bool {
+        !self.over.is_empty() || self.all_over || self.put_back.is_some() || self.ready.is_some()
+    }
+
     /// Something was fetched and not given out.
     pub(super) fn has_some(&self) -> bool {
         !self.batch.is_empty() || self.put_back.is_some() || self.all_over
@@ -80,8 +85,7 @@ impl Receiver {
         }
         let local = &mut *self.local.borrow_mut();
         let next = self.next_of(local, wait);
-        local.careful =
-            !local.over.is_empty() || local.all_over || local.put_back.is_some() || local.ready.is_some();
+        local.careful = local.is_special();
         // Lets a `select!` on `ready` fire again if there is more.
         if local.ready.is_some() && next.is_ok() {
             shared.receive.rearm(&self.claim, local.has_some());
@@ -186,28 +190,36 @@ impl Receiver {
         self.next_message(&Wait::Task(waker))
     }
 
-    /// Returns `true` if a reader of bytes would not wait: there is something besides empty messages. Those
-    /// are taken.
+    /// Returns `true` if a reader of bytes would not wait: something is there that is no empty message
+    /// and no end of one channel of several, which are taken; or an interrupt.
     pub(crate) fn has_bytes_or_end(&self) -> bool {
         if self.handle.shared.is_forked() {
             return true;
         }
+        let local = &mut *self.local.borrow_mut();
+        let found = self.look_for_bytes_or_end(local);
+        local.careful = local.is_special();
+        found
+    }
+
+    fn look_for_bytes_or_end(&self, local: &mut Local) -> bool {
+        let receive = &self.handle.shared.receive;
         loop {
-            let local = &mut *self.local.borrow_mut();
             if local.put_back.is_some() || local.all_over {
                 return true;
             }
-            match local.batch.is_next_empty() {
-                Some(false) => return true,
-                Some(true) => drop(self.next_of(local, &Wait::Thread(Until::Now))),
-                None => {
-                    let receive = &self.handle.shared.receive;
-                    match receive.take(&self.claim, &mut local.batch, Until::Now) {
-                        Ok(()) => {}
-                        Err(Nothing::Ended(_)) => return true,
-                        Err(Nothing::Empty | Nothing::Interrupted) => return false,
-                    }
-                }
+            match local.batch.peek() {
+                Some(Peek::Bytes) => return true,
+                Some(Peek::EmptyMessage) => drop(self.next_of(local, &Wait::Thread(Until::Now))),
+                Some(Peek::Note) => match self.next_of(local, &Wait::Thread(Until::Now)) {
+                    Ok(Next::Received(Received::Finished(_))) if !local.all_over => {}
+                    next => local.put_back = next.ok(),
+                },
+                None => match receive.take(&self.claim, &mut local.batch, Until::Now) {
+                    Ok(()) => {}
+                    Err(Nothing::Ended(_)) => return true,
+                    Err(Nothing::Empty | Nothing::Interrupted) => return receive.is_interrupted(&self.claim),
+                },
             }
         }
     }

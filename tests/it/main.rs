@@ -12,6 +12,7 @@ mod examples;
 mod interrupts;
 mod leaving;
 mod outages;
+mod reader;
 mod user_memory;
 mod wakers;
 mod wire;

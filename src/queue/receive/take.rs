@@ -111,6 +111,11 @@ impl ReceiveQueues {
         self.attention.poke();
     }
 
+    /// Returns `true` if there is an interrupt that no reader has seen.
+    pub(crate) fn is_interrupted(&self, claim: &Claim) -> bool {
+        self.state.lock().queue(claim.number).interrupted
+    }
+
     /// Forgets an interrupt that no reader has seen.
     pub(crate) fn clear_interrupt(&self, claim: &Claim) {
         self.state.lock().queue(claim.number).interrupted = false;
