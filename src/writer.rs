@@ -1,5 +1,6 @@
 //! A channel as a stream of bytes to write to.
 
+use std::fmt;
 use std::io::{self, Write};
 
 use crate::error::Interrupted;
@@ -32,7 +33,6 @@ const LARGEST: usize = 64 * 1024;
 /// assert_eq!(&*there.receiver(ChannelId::new(1))?.recv()?, b"6 times 7 is 42\n");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct Writer {
     sender: Sender,
     /// The beginning of a line.
@@ -170,5 +170,12 @@ impl Drop for Writer {
     fn drop(&mut self) {
         // No caller is left to hear of an error; `flush` is for those that want to.
         let _ = self.send_line(Until::after(self.sender.linger()));
+    }
+}
+
+impl fmt::Debug for Writer {
+    /// Nothing of what was written and is not sent yet.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").field("channel", &self.sender.channel()).finish_non_exhaustive()
     }
 }

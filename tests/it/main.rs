@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod debug;
 mod ends;
 mod events;
 mod examples;
