@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::{Duration, Instant};
-
-use parking_lot::Mutex;
+use std::time::Duration;
 
 use crate::error::{CloseCode, ConnectionError};
 use crate::io::shared::Shared;
+use crate::patience;
 use crate::proto::session::{CloseWish, Farewell};
 use crate::queue::until::{Until, runs_loop};
 
@@ -74,42 +73,9 @@ impl Drop for Handle {
             // The loop does the rest; it cannot wait for itself.
             return;
         }
-        let allowed = PATIENCE.allow(linger, &self.shared);
-        let begin = Instant::now();
-        let waited = allowed.saturating_add(if allowed < linger { Duration::ZERO } else { MARGIN });
-        let gone = self.shared.send.wait_gone(Until::after(waited));
-        if !gone || begin.elapsed() >= linger {
-            PATIENCE.in_vain(linger);
-        }
-    }
-}
-
-/// How long drops wait. One that waited in vain has used up the patience for those that follow it
-/// closely: a program that lets go of many connections to dead peers must not wait for one after the
-/// other. Those then wait for as long as a peer that lives needs; the I/O thread does the rest.
-struct Patience {
-    /// Until when the patience is used up. Held for a look; no other lock is taken meanwhile.
-    used_up: Mutex<Option<Instant>>,
-}
-
-static PATIENCE: Patience = Patience { used_up: Mutex::new(None) };
-
-/// What a peer that lives needs to answer, on a machine that is busy.
-const ANSWER: Duration = Duration::from_millis(25);
-
-impl Patience {
-    fn allow(&self, linger: Duration, shared: &Shared) -> Duration {
-        if self.used_up.lock().is_none_or(|until| until <= Instant::now()) {
-            return linger;
-        }
-        if shared.agreed().suspended {
-            return Duration::ZERO;
-        }
-        let round_trip = shared.rtt().unwrap_or_default();
-        linger.min(ANSWER.max(round_trip.saturating_mul(4)))
-    }
-
-    fn in_vain(&self, linger: Duration) {
-        *self.used_up.lock() = Instant::now().checked_add(linger.max(ANSWER));
+        patience::spend(&self.shared, linger, |allowed| {
+            let margin = if allowed < linger { Duration::ZERO } else { MARGIN };
+            self.shared.send.wait_gone(Until::after(allowed.saturating_add(margin)))
+        });
     }
 }

@@ -25,6 +25,7 @@ mod key;
 mod listener;
 mod message;
 mod options;
+mod patience;
 mod proto;
 mod queue;
 mod reader;

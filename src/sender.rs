@@ -86,7 +86,7 @@ impl Sender {
         shared.send.send(self.place, self.generation, payload, until, ahead, &shared.pool)
     }
 
-    /// Sends a message for a writer: one is accepted without credit if no other waits.
+    /// Sends a message for a writer: it is accepted without credit while little else waits.
     pub(crate) fn offer_ahead(&self, message: &[u8], until: Until) -> Result<(), Unsent> {
         let shared = &self.handle.shared;
         if !shared.is_forked() && shared.send.send_quickly(self.place, self.generation, message) {
@@ -389,6 +389,10 @@ impl Sender {
     #[must_use]
     pub fn interrupter(&self) -> Interrupter {
         Interrupter::new(&self.handle.shared, Target::Sends { place: self.place })
+    }
+
+    pub(crate) fn shared(&self) -> &crate::io::shared::Shared {
+        &self.handle.shared
     }
 
     pub(crate) fn linger(&self) -> Duration {

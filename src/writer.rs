@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 
 use crate::error::Interrupted;
+use crate::patience;
 use crate::queue::send::Unsent;
 use crate::queue::until::Until;
 use crate::sender::Sender;
@@ -19,9 +20,12 @@ const LARGEST: usize = 64 * 1024;
 /// which makes several writes of a line, makes one message of it. A message is 64 KiB at most, or less if
 /// the peer takes less; what is larger goes in pieces.
 ///
-/// A write waits while the peer has not taken enough of what was written. Dropping a writer, and any write
-/// while the thread panics, waits at most [`Config::linger`](crate::Config::linger). A drop reports no
-/// error; `flush` does.
+/// A write waits while the peer has not taken enough of what was written: what there is no room for
+/// now is kept with the channel, up to 64 KiB or 64 messages, and follows by itself; above that a write
+/// waits. Dropping a writer, and whatever is written while the thread panics, waits at most
+/// [`Config::linger`](crate::Config::linger). A [`BufWriter`](std::io::BufWriter) around it makes a
+/// usual write when it is dropped. A drop reports no error; `flush`
+/// does.
 ///
 /// ```
 /// # use trunkline::{ChannelId, Config, Connection, Key};
@@ -104,17 +108,24 @@ impl Writer {
 
     /// Sends what was gathered; what could not be sent is kept.
     fn send_line(&mut self, until: Until) -> io::Result<()> {
+        let mut line = std::mem::take(&mut self.line);
+        let result = self.send_gathered(&mut line, until);
+        self.line = line;
+        result
+    }
+
+    fn send_gathered(&self, line: &mut Vec<u8>, until: Until) -> io::Result<()> {
         let largest = self.largest();
         let mut sent = 0;
         let mut result = Ok(());
-        while sent < self.line.len() && result.is_ok() {
-            let end = self.line.len().min(sent + largest);
-            result = self.send(&self.line[sent..end], until);
+        while sent < line.len() && result.is_ok() {
+            let end = line.len().min(sent + largest);
+            result = self.send(&line[sent..end], until);
             if result.is_ok() {
                 sent = end;
             }
         }
-        self.line.drain(..sent);
+        line.drain(..sent);
         result
     }
 }
@@ -168,8 +179,15 @@ impl Write for Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
+        if self.line.is_empty() || self.sender.shared().is_forked() {
+            return;
+        }
+        let mut line = std::mem::take(&mut self.line);
         // No caller is left to hear of an error; `flush` is for those that want to.
-        let _ = self.send_line(Until::after(self.sender.linger()));
+        patience::spend(self.sender.shared(), self.sender.linger(), |allowed| {
+            let sent = self.send_gathered(&mut line, Until::after(allowed));
+            sent.map_or_else(|error| error.kind() != io::ErrorKind::TimedOut, |()| true)
+        });
     }
 }
 

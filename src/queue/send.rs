@@ -112,8 +112,8 @@ impl SendQueue {
     }
 
     /// Accepts a message whole, waiting for room as long as `until` allows. Senders of a channel
-    /// that wait go in the order in which they came. `ahead`: a message is accepted without
-    /// credit if no other is, and waits by itself.
+    /// that wait go in the order in which they came. `ahead`: it is accepted without credit
+    /// while little else is, and waits by itself.
     pub(crate) fn send(
         &self,
         place: usize,
@@ -134,7 +134,14 @@ impl SendQueue {
                 Ok(()) => break Ok(()),
                 Err(Refused::TooLarge(limit)) => break Err(Unsent::TooLarge(limit)),
                 Err(Refused::Stopped(code)) => break Err(Unsent::Stopped(code)),
-                Err(Refused::Credit) if ahead && state.outbound.offer_ahead(place, payload, in_turn) => {
+                Err(Refused::Credit)
+                    if ahead && state.outbound.offer_ahead(place, payload, in_turn, false) =>
+                {
+                    break Ok(());
+                }
+                Err(Refused::QueueFull)
+                    if ahead && state.outbound.offer_ahead(place, payload, in_turn, true) =>
+                {
                     break Ok(());
                 }
                 Err(Refused::Credit) => {}

@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod closing;
 mod debug;
 mod ends;
 mod events;
@@ -17,3 +18,4 @@ mod reader;
 mod user_memory;
 mod wakers;
 mod wire;
+mod writer;

@@ -182,7 +182,7 @@ mod tests {
                         let bytes = bytes::Bytes::from(message);
                         let payload = Payload::Shared(&bytes);
                         let accepted = if matches!(op, Op::Ahead { .. }) {
-                            outbound.offer_ahead(place, payload, false)
+                            outbound.offer_ahead(place, payload, false, false)
                         } else {
                             outbound.offer(place, generation, payload, false, &mut Fresh).is_ok()
                         };

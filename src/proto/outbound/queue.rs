@@ -31,6 +31,8 @@ pub(crate) struct Outbound {
     pub(super) waiting_bytes: usize,
     /// Channels with a gap or an end that goes out by itself.
     pub(super) owing: ChannelSet,
+    /// Channels with something that was accepted ahead of room in the lanes.
+    pub(super) cramped: ChannelSet,
     /// What was accepted before the peer was there.
     pub(super) unmet: Option<Unmet>,
     /// Payloads that are done with. They may be the user's memory, whose drop is the user's code, so
@@ -60,6 +62,7 @@ impl Outbound {
             waiting: 0,
             waiting_bytes: 0,
             owing: ChannelSet::EMPTY,
+            cramped: ChannelSet::EMPTY,
             unmet: None,
             freed: Vec::new(),
         }
@@ -294,7 +297,11 @@ impl Outbound {
     /// many bytes that was.
     pub(crate) fn take(&mut self, most: usize, spare: &mut impl Spare, out: &mut VecDeque<Segment>) -> usize {
         self.push_owed(spare);
-        self.lanes.take(most, out)
+        let taken = self.lanes.take(most, out);
+        if !self.cramped.is_empty() && self.is_below_limit() {
+            self.follow_cramped(spare);
+        }
+        taken
     }
 
     /// A mark behind all that has been accepted so far.
@@ -333,6 +340,7 @@ impl Outbound {
         self.lanes.clear(&mut self.freed);
         (self.waiting, self.waiting_bytes) = (0, 0);
         self.owing = ChannelSet::EMPTY;
+        self.cramped = ChannelSet::EMPTY;
         let unmet = self.unmet.take().into_iter().flat_map(Unmet::into_items);
         self.freed.extend(unmet.filter_map(Item::into_payload));
         for channel in self.channels.iter_mut() {

@@ -12,18 +12,46 @@ use crate::proto::credit::cost;
 use crate::proto::segment::Spare;
 use crate::proto::violation::Violation;
 
+/// How much may wait with a channel for another message to be accepted ahead of its credit: as much
+/// as a pipe holds.
+const AHEAD_BYTES: usize = 64 << 10;
+const AHEAD_ITEMS: usize = 64;
+
 impl Outbound {
-    /// Accepts a message that has no credit yet, if nothing else waits with the channel; it follows
-    /// as credit comes. `false`: nothing was done.
-    pub(crate) fn offer_ahead(&mut self, place: usize, payload: Payload<'_>, in_turn: bool) -> bool {
+    /// Accepts a message that has no credit yet, or no room in its lane, if little else waits with the
+    /// channel; it follows as these come. `false`: nothing was done.
+    pub(crate) fn offer_ahead(
+        &mut self,
+        place: usize,
+        payload: Payload<'_>,
+        in_turn: bool,
+        cramped: bool,
+    ) -> bool {
         let channel = self.channels.at(place);
-        let free = channel.gate & gate::WAITING == 0 && (in_turn || channel.gate & gate::LINE == 0);
-        if !free || self.unmet.is_some() {
+        let waits = || channel.waiting.iter().map(Item::len).sum::<usize>();
+        let free = channel.gate & gate::WAITING == 0
+            || channel.waiting.len() < AHEAD_ITEMS && waits() + payload.as_slice().len() <= AHEAD_BYTES;
+        let in_turn = in_turn || channel.gate & gate::LINE == 0;
+        if !free || !in_turn || self.unmet.is_some() {
             return false;
         }
         channel.began(payload.as_slice().len());
+        if cramped {
+            self.cramped.insert(channel.id);
+        }
         self.wait(place, Item::Message(payload.to_bytes(0)));
         true
+    }
+
+    /// The lanes have room again.
+    #[cold]
+    pub(super) fn follow_cramped(&mut self, spare: &mut impl Spare) {
+        for id in std::mem::take(&mut self.cramped).iter() {
+            let place = self.place(id);
+            if self.channels.at(place).gate & gate::WAITING != 0 {
+                self.follow(place, spare);
+            }
+        }
     }
 
     pub(super) fn wait(&mut self, place: usize, item: Item) {
