@@ -7,12 +7,16 @@
 mod support;
 
 mod closing;
+mod connecting;
 mod debug;
 mod ends;
 mod events;
 mod examples;
 mod interrupts;
+mod latency;
 mod leaving;
+mod listening;
+mod order;
 mod outages;
 mod reader;
 mod user_memory;
