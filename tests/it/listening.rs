@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use trunkline::*;
 
 use crate::support::LONG;
+use crate::support::wire::ClientHandshake;
 
 fn listener() -> (Listener, impl Fn() -> Connection) {
     let key = Key::generate();
@@ -61,6 +62,16 @@ fn close_lets_go_of_the_port_and_of_nothing_that_was_accepted() {
     assert_eq!(&*message, b"still here");
     let end = unaccepted.receiver(ChannelId::new(1)).unwrap().recv_timeout(LONG).unwrap_err();
     assert!(matches!(end, RecvTimeoutError::Disconnected(RecvError::ConnectionLost(_))), "{end:?}");
+}
+
+/// Also a client that has not said a word since it was let in, and so could not be accepted yet.
+#[test]
+fn close_tells_a_client_that_was_let_in_and_said_nothing() {
+    const KEY: [u8; 32] = [4; 32];
+    let listener = Listener::bind("127.0.0.1:0", Config::new(Key::from(KEY))).unwrap();
+    let mut client = ClientHandshake::new(listener.local_addr(), &KEY).silent().finish().unwrap();
+    listener.close();
+    assert_eq!(client.expect_close_frame().0, u16::from(CloseCode::SHUTTING_DOWN));
 }
 
 #[test]

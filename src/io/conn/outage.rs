@@ -177,6 +177,8 @@ impl Conn {
             self.expire();
             return false;
         }
+        // One that cannot be accepted any more is closed: it has no handle that could do it.
+        self.identity.confirm(&self.shared);
         self.identity = Identity::Plain;
         self.session.set_mortal();
         true
