@@ -32,6 +32,8 @@ pub(crate) enum Step {
     Proved(Box<Proved<Credential>>),
     /// To be served again, after the others.
     More,
+    /// It was refused, and is to be served again, after the others.
+    Refused,
     /// It is over, and there is no connection.
     Gone,
 }
@@ -133,7 +135,7 @@ impl ServerSide {
                     Handshake::HangUp => return Ok(Step::Gone),
                     Handshake::Refuse(refusal) => {
                         self.refuse(&refusal, env.now);
-                        return Ok(Step::More);
+                        return Ok(Step::Refused);
                     }
                     Handshake::Proved(proved) => {
                         self.rtt = Some(env.now.saturating_duration_since(self.asked));

@@ -1,4 +1,4 @@
-//! The peers of a listener that have proved nothing yet.
+//! The peers of a listener that have proved nothing yet, and those that were refused.
 //!
 //! A stranger that has named a known key is never turned away for one that has said nothing: each
 //! kind has places of its own. When they are used up, one of the kind leaves at random, so whatever
@@ -16,6 +16,8 @@ enum Kind {
     Silent,
     /// It has named a key that is known, which it has not proved.
     Named,
+    /// It was refused, and may read why.
+    Refused,
 }
 
 #[derive(Debug)]
@@ -23,6 +25,7 @@ pub(crate) struct Strangers {
     kinds: HashMap<Place, (Kind, usize)>,
     silent: Vec<Place>,
     named: Vec<Place>,
+    refused: Vec<Place>,
     limit: usize,
     /// The state of a generator of random numbers; it need not be a good one.
     noise: u64,
@@ -32,13 +35,21 @@ impl Strangers {
     /// `limit`: how many there may be of each kind.
     pub(crate) fn new(limit: usize) -> Self {
         let noise = random().map_or(0x9E37_79B9_7F4A_7C15, u64::from_ne_bytes) | 1;
-        Self { kinds: HashMap::new(), silent: Vec::new(), named: Vec::new(), limit, noise }
+        Self {
+            kinds: HashMap::new(),
+            silent: Vec::new(),
+            named: Vec::new(),
+            refused: Vec::new(),
+            limit,
+            noise,
+        }
     }
 
     fn list(&mut self, kind: Kind) -> &mut Vec<Place> {
         match kind {
             Kind::Silent => &mut self.silent,
             Kind::Named => &mut self.named,
+            Kind::Refused => &mut self.refused,
         }
     }
 
@@ -75,6 +86,13 @@ impl Strangers {
         self.insert(place, Kind::Named)
     }
 
+    /// A stranger was refused, whatever it has proved, and stays until it has read why; the one that
+    /// has to leave for it.
+    pub(crate) fn refused(&mut self, place: Place) -> Option<Place> {
+        self.remove(place);
+        self.insert(place, Kind::Refused)
+    }
+
     /// A stranger has proved its key, or is gone.
     pub(crate) fn remove(&mut self, place: Place) {
         let Some((kind, at)) = self.kinds.remove(&place) else { return };
@@ -87,7 +105,7 @@ impl Strangers {
 
     /// One that can be spared when the system has no room for more.
     pub(crate) fn spare(&mut self) -> Option<Place> {
-        let place = self.draw(Kind::Silent)?;
+        let place = self.draw(Kind::Refused).or_else(|| self.draw(Kind::Silent))?;
         self.remove(place);
         Some(place)
     }

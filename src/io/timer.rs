@@ -19,9 +19,15 @@ struct Alarm {
     entries: Vec<Instant>,
 }
 
+/// So many entries of places that are gone do not matter.
+const FEW: usize = 64;
+
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     heap: BinaryHeap<Reverse<(Instant, Place)>>,
+    /// With so many entries those of places that are gone are thrown out, so that peers that come and
+    /// go leave none behind until a time that is far away.
+    clean_at: usize,
     /// By the index of the place.
     alarms: Vec<Option<Alarm>>,
 }
@@ -43,7 +49,29 @@ impl Timers {
         {
             alarm.entries.insert(0, at);
             self.heap.push(Reverse((at, place)));
+            if self.heap.len() > self.clean_at {
+                self.clean();
+            }
         }
+    }
+
+    /// A place is gone.
+    pub(crate) fn forget(&mut self, place: Place) {
+        if let Some(alarm) = self.alarms.get_mut(place.index as usize)
+            && alarm.as_ref().is_some_and(|alarm| alarm.place == place)
+        {
+            *alarm = None;
+        }
+    }
+
+    /// Throws out what belongs to places that are gone, and waits with the next time until as much may
+    /// have come again as was left.
+    fn clean(&mut self) {
+        let alarms = &self.alarms;
+        self.heap.retain(|Reverse((_, place))| {
+            matches!(alarms.get(place.index as usize), Some(Some(alarm)) if alarm.place == *place)
+        });
+        self.clean_at = self.heap.len() * 2 + FEW;
     }
 
     /// When to look again; perhaps too early.
@@ -109,6 +137,26 @@ mod tests {
             assert!(timers.entries() <= 2, "{} entries", timers.entries());
         }
         assert_eq!(fired, 4000);
+    }
+
+    #[test]
+    fn places_that_are_gone_leave_few_entries_behind() {
+        let mut slots = Slots::new();
+        let start = Instant::now();
+        let mut timers = Timers::default();
+        let stays = slots.insert_with(|_| ());
+        timers.set(stays, Some(start + MS));
+        for n in 0..10_000 {
+            let place = slots.insert_with(|_| ());
+            timers.set(place, Some(start + MS * 3_600_000));
+            if n % 2 == 0 {
+                timers.forget(place);
+            }
+            slots.remove(place);
+            assert!(timers.entries() <= 2 * FEW, "{} entries", timers.entries());
+        }
+        assert_eq!(timers.pop_due(start + MS), Some(stays));
+        assert_eq!(timers.pop_due(start + MS), None);
     }
 
     #[test]

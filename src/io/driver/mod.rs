@@ -208,6 +208,12 @@ impl Driver {
         self.slots.insert_with(|place| Slot { source: make(place, env), reasons: None })
     }
 
+    /// Takes a source out, and its time with it.
+    fn remove(&mut self, place: Place) -> Option<Slot> {
+        self.env.timers.forget(place);
+        self.slots.remove(place)
+    }
+
     fn conn(&mut self, place: Place) -> Option<&mut Conn> {
         match self.slots.get_mut(place).map(|slot| &mut slot.source) {
             Some(Source::Conn(conn)) => Some(conn),

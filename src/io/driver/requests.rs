@@ -136,14 +136,14 @@ impl Driver {
             (Ok(()), None) => Err(std::io::ErrorKind::AddrNotAvailable.into()),
         };
         if result.is_err() {
-            self.slots.remove(place);
+            self.remove(place);
         }
         let _ = reply.send(result);
     }
 
     /// No client can come back to a listener that is gone: its sessions end with their sockets.
     fn unlisten(&mut self, place: Place) {
-        let Some(slot) = self.slots.remove(place) else { return };
+        let Some(slot) = self.remove(place) else { return };
         let Source::Listen(listen) = slot.source else { return };
         drop(listen.accepted.close());
         for session in listen.sessions.places() {
@@ -154,7 +154,7 @@ impl Driver {
         let strangers: Vec<Place> = self.slots.places().collect();
         for stranger in strangers {
             if self.server_of(stranger) == Some(place) {
-                self.slots.remove(stranger);
+                self.remove(stranger);
             }
         }
     }

@@ -38,7 +38,7 @@ impl Driver {
                 if arrivals.full
                     && let Some(spared) = self.listen(place).and_then(|listen| listen.strangers.spare())
                 {
-                    self.slots.remove(spared);
+                    self.remove(spared);
                     self.mark(place, Reasons::CALLED);
                 }
                 if arrivals.more {
@@ -66,7 +66,7 @@ impl Driver {
             Some(Source::Conn(_)) => self.conn_over(place),
             Some(Source::Server(_)) => self.stranger_goes(place),
             Some(Source::Dial(_)) => self.dial_over(place),
-            Some(Source::Client(_) | Source::Listen(_)) => drop(self.slots.remove(place)),
+            Some(Source::Client(_) | Source::Listen(_)) => drop(self.remove(place)),
             None => {}
         }
     }
@@ -105,7 +105,7 @@ impl Driver {
     }
 
     pub(super) fn conn_over(&mut self, place: Place) {
-        let Some(slot) = self.slots.remove(place) else { return };
+        let Some(slot) = self.remove(place) else { return };
         let Source::Conn(conn) = slot.source else { return };
         if let Some(listen) = conn.listener().and_then(|owner| self.listen(owner)) {
             listen.connections -= 1;
@@ -113,7 +113,6 @@ impl Driver {
                 listen.sessions.remove(session, place, conn.past());
             }
         }
-        self.env.timers.set(place, None);
         // With it goes what it had not sent, which may be the user's memory: see `serve_marked`.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(conn)));
     }
@@ -155,17 +154,17 @@ impl Driver {
             Source::Server(server)
         });
         if registered.is_err() {
-            self.slots.remove(place);
+            self.remove(place);
             return;
         }
         let leaves = self.listen(owner).and_then(|listen| listen.strangers.come(place));
         if let Some(leaves) = leaves {
-            self.slots.remove(leaves);
+            self.remove(leaves);
         }
     }
 
     fn stranger_goes(&mut self, place: Place) {
-        if let Some(slot) = self.slots.remove(place)
+        if let Some(slot) = self.remove(place)
             && let Source::Server(server) = slot.source
             && let Some(listen) = self.listen(server.listener)
         {
@@ -182,7 +181,12 @@ impl Driver {
                 let Some(owner) = self.server(place).map(|server| server.listener) else { return };
                 let leaves = self.listen(owner).and_then(|listen| listen.strangers.named(place));
                 if let Some(leaves) = leaves {
-                    self.slots.remove(leaves);
+                    self.remove(leaves);
+                }
+            }
+            ServerStep::Refused => {
+                if let Some(owner) = self.server(place).map(|server| server.listener) {
+                    self.refused(place, owner);
                 }
             }
             ServerStep::Proved(proved) => self.judge(place, &proved),
@@ -240,7 +244,7 @@ impl Driver {
 
     /// A client that has proved its key is a stranger no more.
     fn proved(&mut self, place: Place) -> Option<Box<ServerSide>> {
-        let Source::Server(server) = self.slots.remove(place)?.source else { return None };
+        let Source::Server(server) = self.remove(place)?.source else { return None };
         if let Some(listen) = self.listen(server.listener) {
             listen.strangers.remove(place);
         }
@@ -258,8 +262,9 @@ impl Driver {
 
     /// It reads its answer, and goes.
     fn refused(&mut self, place: Place, owner: Place) {
-        if let Some(listen) = self.listen(owner) {
-            listen.strangers.remove(place);
+        let leaves = self.listen(owner).and_then(|listen| listen.strangers.refused(place));
+        if let Some(leaves) = leaves {
+            self.remove(leaves);
         }
         self.mark(place, Reasons::CALLED);
     }
@@ -299,7 +304,7 @@ impl Driver {
     }
 
     fn client_failed(&mut self, place: Place, failure: Failure) {
-        let Some(slot) = self.slots.remove(place) else { return };
+        let Some(slot) = self.remove(place) else { return };
         let Source::Client(client) = slot.source else { return };
         let dial = client.dial;
         drop(client);
@@ -315,11 +320,11 @@ impl Driver {
     fn server_proved(&mut self, place: Place) {
         let Some(dial_place) = self.client(place).map(|client| client.dial) else { return };
         let Some(others) = self.dial(dial_place).and_then(|dial| dial.handle_proved(place)) else {
-            self.slots.remove(place);
+            self.remove(place);
             return;
         };
         for other in others {
-            self.slots.remove(other);
+            self.remove(other);
         }
         let Some(dial) = self.dial(dial_place) else { return };
         let conn = match dial.goal {
@@ -357,9 +362,9 @@ impl Driver {
 
     /// The server has accepted.
     fn accepted(&mut self, place: Place, granted: &Granted) {
-        let Some(slot) = self.slots.remove(place) else { return };
+        let Some(slot) = self.remove(place) else { return };
         let Source::Client(client) = slot.source else { return };
-        let Some(slot) = self.slots.remove(client.dial) else { return };
+        let Some(slot) = self.remove(client.dial) else { return };
         let Source::Dial(dial) = slot.source else { return };
         let mut new = client.into_socket();
         let Dial { goal, home, .. } = *dial;
@@ -442,7 +447,7 @@ impl Driver {
                 Source::Client(client)
             });
             if registered.is_err() {
-                self.slots.remove(place);
+                self.remove(place);
             }
             registered.map(|()| place)
         });
@@ -458,7 +463,7 @@ impl Driver {
 
     /// An attempt came to nothing: the one that it was for hears of it.
     fn dial_failed(&mut self, place: Place, refusal: Refusal) {
-        let Some(slot) = self.slots.remove(place) else { return };
+        let Some(slot) = self.remove(place) else { return };
         let Source::Dial(dial) = slot.source else { return };
         let goal = self.end_dial(*dial);
         match goal {
@@ -478,7 +483,7 @@ impl Driver {
 
     /// An attempt is given up.
     fn dial_over(&mut self, place: Place) {
-        if let Some(slot) = self.slots.remove(place)
+        if let Some(slot) = self.remove(place)
             && let Source::Dial(dial) = slot.source
         {
             let goal = self.end_dial(*dial);
@@ -491,7 +496,7 @@ impl Driver {
     /// Drops the handshakes of an attempt.
     fn end_dial(&mut self, mut dial: Dial) -> Goal {
         for racing in dial.take_racing() {
-            self.slots.remove(racing);
+            self.remove(racing);
         }
         dial.goal
     }
