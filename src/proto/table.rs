@@ -40,6 +40,11 @@ impl<T> Table<T> {
         self.place(id).map(|place| &mut self.entries[place])
     }
 
+    /// What the entries take, in bytes that are allocated.
+    pub(crate) fn memory(&self) -> usize {
+        self.entries.capacity() * size_of::<T>()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.entries.iter()
     }

@@ -256,8 +256,29 @@ pub(crate) struct Pieces {
 }
 
 impl Pieces {
+    /// What they hold, in bytes that are allocated.
+    pub(crate) fn memory(&self) -> usize {
+        let items = self.items.iter().map(|item| match item {
+            Item::Frames(frames) => frames.capacity(),
+            Item::Message(_, bytes) => bytes.len(),
+        });
+        items.sum::<usize>() + self.items.capacity() * size_of::<Item>()
+    }
+
+    /// Cuts the last piece to size if it is mostly air: a large message follows, so nothing more is
+    /// appended to it.
+    fn trim(&mut self, spare: &mut impl Spare) {
+        if let Some(Item::Frames(last)) = self.items.back_mut()
+            && last.len() * 2 < last.capacity()
+        {
+            let exact = last.as_slice().to_vec();
+            spare.put(std::mem::replace(last, exact));
+        }
+    }
+
     /// Appends one large message.
-    pub(crate) fn push_message(&mut self, channel: ChannelId, bytes: Bytes) {
+    pub(crate) fn push_message(&mut self, channel: ChannelId, bytes: Bytes, spare: &mut impl Spare) {
+        self.trim(spare);
         self.messages += 1;
         self.items.push_back(Item::Message(channel, bytes));
     }
@@ -292,7 +313,7 @@ impl Pieces {
         match framed {
             Framed::Small(frame) => self.push_frames(frame, 1, &mut pool),
             Framed::Note(frame) => self.push_frames(frame, 0, &mut pool),
-            Framed::Message(bytes) => self.push_message(channel, bytes.clone()),
+            Framed::Message(bytes) => self.push_message(channel, bytes.clone(), &mut pool),
         }
     }
 
@@ -326,6 +347,8 @@ impl Pieces {
                 }
                 _ => {}
             }
+        } else {
+            self.trim(spare);
         }
         self.items.append(&mut other.items);
     }
@@ -350,7 +373,7 @@ mod tests {
                         pieces.push_frames(&frame, 1, &mut &pool);
                         cost += small + FRAME_COST as usize;
                     }
-                    pieces.push_message(ChannelId::new(1), Bytes::from(vec![7; 4097]));
+                    pieces.push_message(ChannelId::new(1), Bytes::from(vec![7; 4097]), &mut &pool);
                     cost += 4097 + FRAME_COST as usize;
                 }
                 let held: usize = pieces

@@ -94,6 +94,10 @@ impl Deliver for Staging {
     }
 
     fn message(&mut self, channel: ChannelId, payload: Vec<u8>) {
-        self.lists.list(channel).pieces.push_message(channel, Pool::share(&self.pool, payload));
+        self.lists.list(channel).pieces.push_message(
+            channel,
+            Pool::share(&self.pool, payload),
+            &mut &*self.pool,
+        );
     }
 }

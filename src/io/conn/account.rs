@@ -45,9 +45,14 @@ impl Conn {
         }
     }
 
-    /// The sum of its account.
+    /// The sum of its account, with what a connection has once its channels are used. What is unread
+    /// counts what is allocated for it, if that is more: a byte in each of many queues has a piece of
+    /// its own.
     pub(super) fn held(&self) -> usize {
-        self.account().total().try_into().unwrap_or(usize::MAX)
+        let held = self.account();
+        let air = (self.shared.receive.memory() as u64).saturating_sub(held.unread);
+        let tables = self.session.inbound().table() + self.shared.send.read(|outbound| outbound.table());
+        (held.total() + air + tables as u64).try_into().unwrap_or(usize::MAX)
     }
 
     pub(crate) fn stats(&self) -> Stats {

@@ -162,6 +162,24 @@ impl Accounts {
         Ok(())
     }
 
+    /// Makes room for `len` more bytes of a message, whose credit was taken, and for `ahead` behind
+    /// them. The buffer grows by doubling, but not beyond what the account holds ready for the
+    /// message: what is allocated is bounded, and not only what has come.
+    pub(super) fn make_room(&mut self, place: usize, buffer: &mut Vec<u8>, len: usize, ahead: usize) {
+        let needed = buffer.len() + len + ahead;
+        if needed <= buffer.capacity() {
+            return;
+        }
+        let channel = self.channels.at(place);
+        let ready = match channel.has_reserve {
+            true => self.limits.max_message as usize,
+            false => buffer.len() + len + channel.outstanding.get() as usize,
+        };
+        let most = ready.min(self.limits.max_message as usize) + ahead;
+        let room = (buffer.capacity() * 2).min(most).max(needed);
+        buffer.reserve_exact(room - buffer.len());
+    }
+
     /// A frame of an unfinished message comes, whose credit was taken.
     pub(super) fn assemble(&mut self, place: usize, len: usize) {
         self.assembled += len;
@@ -194,6 +212,11 @@ impl Accounts {
     /// What all assemblies hold, in bytes.
     pub(super) fn all_assembled(&self) -> usize {
         self.assembled
+    }
+
+    /// What the accounts themselves take, in bytes.
+    pub(super) fn table(&self) -> usize {
+        self.channels.memory()
     }
 
     /// The application took something, or it was discarded for it.

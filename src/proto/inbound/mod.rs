@@ -302,7 +302,10 @@ impl Inbound {
         let place = self.admit(word)?;
         let channel = self.accounts.at(place);
         if word.has_more() || channel.assembly.is_some() {
-            channel.assembly.get_or_insert_default().extend_from_slice(payload);
+            let mut assembly = channel.assembly.take().unwrap_or_default();
+            self.accounts.make_room(place, &mut assembly, payload.len(), 0);
+            assembly.extend_from_slice(payload);
+            self.accounts.at(place).assembly = Some(assembly);
             self.accounts.assemble(place, payload.len());
             if !word.has_more() {
                 let message = self.accounts.at(place).assembly.take().unwrap_or_default();
@@ -337,7 +340,7 @@ impl Inbound {
         if buffer.is_empty() {
             buffer = out.buffer(word.len() + LOOKAHEAD);
         } else {
-            buffer.reserve(word.len() + LOOKAHEAD);
+            self.accounts.make_room(place, &mut buffer, word.len(), LOOKAHEAD);
         }
         self.accounts.assemble(place, word.len());
         self.partial = Partial::Payload { place, more: word.has_more(), buffer, end };
@@ -470,6 +473,11 @@ impl Inbound {
     /// What all unfinished messages hold, in bytes.
     pub(crate) fn assembled(&self) -> usize {
         self.accounts.all_assembled()
+    }
+
+    /// What is known of the channels, in bytes that are allocated.
+    pub(crate) fn table(&self) -> usize {
+        self.accounts.table()
     }
 
     /// What came on each channel that was used.

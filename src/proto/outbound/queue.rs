@@ -381,6 +381,11 @@ impl Outbound {
         self.lanes.all_queued()
     }
 
+    /// What is known of the channels, in bytes that are allocated.
+    pub(crate) fn table(&self) -> usize {
+        self.channels.memory()
+    }
+
     /// Memory of the lanes.
     pub(crate) fn queued_memory(&self) -> usize {
         self.lanes.memory()

@@ -267,6 +267,11 @@ impl ReceiveQueues {
 
     // ---- the I/O thread's side
 
+    /// What the queues hold, in bytes that are allocated.
+    pub(crate) fn memory(&self) -> usize {
+        self.state.lock().queues.iter().flatten().map(|queue| queue.pieces.memory()).sum()
+    }
+
     pub(crate) fn ended(&self) -> Option<ConnectionError> {
         self.state.lock().ended.clone()
     }
