@@ -2,7 +2,9 @@
 
 #![allow(dead_code, unused_imports)]
 
+pub mod attack;
 pub mod chaos;
+pub mod delay;
 pub mod heap;
 pub mod kernel;
 pub mod line;
