@@ -64,28 +64,3 @@ fn a_handshake_that_has_shown_something_is_not_evicted_for_one_that_has_not() {
     }
     proved.expect_alive();
 }
-
-/// Handshakes that trickle, each in the middle of a message, give way by chance and to the clock, and
-/// hold up nobody.
-#[test]
-fn handshakes_that_trickle_hold_up_nobody() {
-    let victim =
-        Victim::start(|config| config.pending_handshakes(50).handshake_timeout(Duration::from_millis(300)));
-    let (addr, key) = (victim.addr, victim.key);
-    let attack = crate::support::attack::Attack::begin(4, move |stop, count| {
-        use std::io::Write;
-        let mut client = ClientHandshake::new(addr, &key);
-        let hello = client.make_hello();
-        for byte in hello {
-            if stop.load(std::sync::atomic::Ordering::SeqCst) || client.stream.write_all(&[byte]).is_err() {
-                break;
-            }
-            count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-            thread::sleep(Duration::from_millis(10));
-        }
-    });
-    attack.wait_until_begun();
-    for _ in 0..20 {
-        ClientHandshake::new(addr, &key).finish().unwrap().expect_alive();
-    }
-}
