@@ -188,7 +188,7 @@ fn raw_vectored_write() -> f64 {
     let slices: Vec<_> = (0..16).flat_map(|_| [IoSlice::new(b"word"), IoSlice::new(&payload)]).collect();
     let begun = Instant::now();
     while begun.elapsed() < TIME {
-        from.write_vectored(&slices).unwrap();
+        let _ = from.write_vectored(&slices).unwrap();
     }
     drop(from);
     reader.join().unwrap() as f64 / begun.elapsed().as_secs_f64()

@@ -21,6 +21,9 @@ const CHANNELS: u8 = 128;
 const KIB: i64 = 1 << 10;
 const MIB: i64 = 1 << 20;
 
+/// What a peer sends on a channel.
+type Unit = fn(u8) -> Vec<u8>;
+
 /// One test at a time.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
@@ -321,7 +324,7 @@ fn notes_between_small_messages_stay_below_the_bound() {
     let _turn = turn();
     let server = Server::start(|config| config.window(WINDOW));
     let bound = i64::from(USED) * i64::from(WINDOW);
-    let units: [(&str, usize, fn(u8) -> Vec<u8>); 3] = [
+    let units: [(&str, usize, Unit); 3] = [
         ("FINISH", 0, |channel| [data(channel, false, b""), finish(channel)].concat()),
         ("GAP, RESET, FINISH", 0, |channel| {
             [gap(channel, 1, 1), reset(channel, 1), data(channel, false, b""), finish(channel)].concat()
@@ -587,7 +590,7 @@ fn sessions_without_a_socket_hold_no_more_than_max_suspended() {
     const FIXED: i64 = 8 * KIB;
     let _turn = turn();
     let server = Server::start(|config| config.max_suspended(SESSIONS, BYTES));
-    let kinds: [(&str, bool, fn(u8) -> Vec<u8>); 4] = [
+    let kinds: [(&str, bool, Unit); 4] = [
         ("a byte on each channel", false, |channel| data(channel, false, b"x")),
         ("a byte on each channel, with receivers", true, |channel| data(channel, false, b"x")),
         ("beginnings", false, |channel| data(channel, true, &[7; 5000])),

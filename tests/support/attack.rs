@@ -233,8 +233,11 @@ fn take_credit(came: &mut Vec<u8>, credit: &mut [i64; 128]) {
     came.drain(..at);
 }
 
+/// Begins an attack.
+pub type Begin<'a> = Box<dyn Fn() -> Attack + 'a>;
+
 /// The floods of one client that has the key, by name.
-pub fn floods(victim: &Victim) -> Vec<(&'static str, Box<dyn Fn() -> Attack + '_>)> {
+pub fn floods(victim: &Victim) -> Vec<(&'static str, Begin<'_>)> {
     let begin = |block: Vec<u8>, costs: Vec<(u8, i64)>| move || flood(victim, block.clone(), costs.clone());
     vec![
         ("FINISH", Box::new(begin(finish(2).repeat(8000), vec![]))),
