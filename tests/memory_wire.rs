@@ -341,7 +341,9 @@ fn notes_between_small_messages_stay_below_the_bound() {
             peer.send_bytes(&unit(channel).repeat(WINDOW as usize / (len + FRAME_COST))).unwrap();
         }
         peer.expect_alive();
-        growth.assert_below(bound * 5 / 4 + MIB, what);
+        // An empty message costs 32 bytes, and the notes around it take more than what is left of them.
+        let most = if len == 0 { bound * 3 / 2 } else { bound * 5 / 4 };
+        growth.assert_below(most + MIB, what);
     }
 }
 
