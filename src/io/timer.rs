@@ -66,6 +66,7 @@ impl Timers {
 
     /// Throws out what belongs to places that are gone, and waits with the next time until as much may
     /// have come again as was left.
+    #[cold]
     fn clean(&mut self) {
         let alarms = &self.alarms;
         self.heap.retain(|Reverse((_, place))| {

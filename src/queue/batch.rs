@@ -210,6 +210,13 @@ pub(crate) fn for_each(item: &Item, mut visit: impl FnMut(ChannelId, Framed<'_>)
     }
 }
 
+/// Leaves a piece its own size; its buffer.
+#[cold]
+fn cut(piece: &mut Vec<u8>) -> Vec<u8> {
+    let exact = piece.as_slice().to_vec();
+    std::mem::replace(piece, exact)
+}
+
 /// How much of the beginning of `frames` is whole frames and has room in `free` bytes.
 fn whole_frames(frames: &[u8], free: usize) -> usize {
     let mut len = 0;
@@ -271,8 +278,7 @@ impl Pieces {
         if let Some(Item::Frames(last)) = self.items.back_mut()
             && last.len() * 2 < last.capacity()
         {
-            let exact = last.as_slice().to_vec();
-            spare.put(std::mem::replace(last, exact));
+            spare.put(cut(last));
         }
     }
 

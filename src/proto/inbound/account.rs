@@ -166,10 +166,14 @@ impl Accounts {
     /// them. The buffer grows by doubling, but not beyond what the account holds ready for the
     /// message: what is allocated is bounded, and not only what has come.
     pub(super) fn make_room(&mut self, place: usize, buffer: &mut Vec<u8>, len: usize, ahead: usize) {
-        let needed = buffer.len() + len + ahead;
-        if needed <= buffer.capacity() {
-            return;
+        if buffer.len() + len + ahead > buffer.capacity() {
+            self.grow(place, buffer, len, ahead);
         }
+    }
+
+    #[cold]
+    fn grow(&mut self, place: usize, buffer: &mut Vec<u8>, len: usize, ahead: usize) {
+        let needed = buffer.len() + len + ahead;
         let channel = self.channels.at(place);
         let ready = match channel.has_reserve {
             true => self.limits.max_message as usize,
