@@ -54,12 +54,12 @@ pub(crate) trait Spare {
     fn put(&mut self, buffer: Vec<u8>);
 }
 
-/// A [`Spare`] for tests: always a fresh buffer.
-#[cfg(test)]
+/// A [`Spare`] for tests and fuzzing: always a fresh buffer.
+#[cfg(any(test, fuzzing))]
 #[derive(Debug, Default)]
 pub(crate) struct Fresh;
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl Spare for Fresh {
     fn take(&mut self, room: usize) -> Vec<u8> {
         Vec::with_capacity(room)
