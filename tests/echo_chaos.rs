@@ -114,3 +114,18 @@ fn a_lost_link_is_a_failure_unless_both_sides_want_to_go_on() {
         assert!(stderr.contains(why), "{stderr}");
     }
 }
+
+/// Runs and closes of many connections, over links that are also stalled and split, with attempts to
+/// connect that come late and twice.
+#[test]
+fn a_short_soak_finds_no_difference() {
+    let seed = u64::from_be_bytes(wire::random()).to_string();
+    let mut command = example("echo");
+    command.args(["soak", "--minutes", "1", "--cuts", "60", "--seed", &seed]).stdin(Stdio::null());
+    let Outcome { code, stdout, stderr } = Process::start(&mut command).end();
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    let survived = stdout.strip_prefix(&format!("seed {seed}\nsurvived "));
+    let survived = survived.unwrap_or_else(|| panic!("{stdout}"));
+    let cuts: u64 = survived.split(' ').next().unwrap().parse().unwrap();
+    assert!(cuts >= 60, "{stdout}");
+}

@@ -15,6 +15,7 @@ use trunkline::{
 };
 
 use crate::Failure;
+use crate::content::fill;
 
 /// How many pairs of threads there are at most.
 const PAIRS: u8 = 8;
@@ -99,7 +100,7 @@ fn send_all(senders: Vec<Sender>, plan: Plan) -> Result<(), Difference> {
         }
         for sender in &senders {
             let channel = sender.channel();
-            fill(&mut content, channel, number, plan.size);
+            fill(&mut content, seed(channel, number), plan.size);
             match sender.send(&content) {
                 Ok(()) => {}
                 // The thread that receives hears of it as well.
@@ -123,7 +124,7 @@ fn check_all(receiver: Receiver, plan: Plan) -> Result<(), Difference> {
                 if *number == plan.messages {
                     return Err(Difference::TooMany { channel, messages: plan.messages });
                 }
-                fill(&mut expected, channel, *number, plan.size);
+                fill(&mut expected, seed(channel, *number), plan.size);
                 if *message != *expected {
                     return Err(Difference::content(channel, *number, &message, &expected));
                 }
@@ -148,21 +149,9 @@ fn check_all(receiver: Receiver, plan: Plan) -> Result<(), Difference> {
     }
 }
 
-/// The content of a message. It depends on the channel and the number, so that two that are mixed
-/// up differ in every few bytes.
-fn fill(content: &mut Vec<u8>, channel: ChannelId, number: u64, size: usize) {
-    content.clear();
-    let mut state = u64::from(channel.get()) << 56 ^ number;
-    while content.len() < size {
-        // SplitMix64.
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut word = state;
-        word = (word ^ word >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        word = (word ^ word >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        word ^= word >> 31;
-        let bytes = word.to_le_bytes();
-        content.extend_from_slice(&bytes[..bytes.len().min(size - content.len())]);
-    }
+/// The seed of a message: two that are mixed up differ in every few bytes.
+fn seed(channel: ChannelId, number: u64) -> u64 {
+    u64::from(channel.get()) << 56 ^ number
 }
 
 /// What differed from what should be.

@@ -5,12 +5,16 @@
 //! cargo run --release --example echo -- serve --listen 127.0.0.1:0 --key-file /tmp/key
 //! cargo run --release --example echo -- load --connect 127.0.0.1:PORT --key-file /tmp/key \
 //!     --channels 128 --messages 1000 --size 4096
+//! cargo run --release --example echo -- soak --minutes 10 --cuts 10000
 //! ```
 //!
 //! It exits with 0 if all went well, 1 if something failed, 2 if it was called wrongly.
 
+mod content;
 mod load;
+mod proxy;
 mod serve;
+mod soak;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -41,6 +45,12 @@ Sends messages over up to 128 channels of one TCP socket and back.
       second on each channel. --reconnect: goes on when the link is lost and
       comes back within 60 seconds, and says how often that was; without, that
       is a failure.
+  echo soak  --minutes N [--cuts N] [--seed N]
+      Both sides in one process, and between them a proxy that cuts links, stalls
+      and splits what they carry, and lets attempts to connect arrive late and
+      twice. Checks every byte, and that what a close has confirmed has arrived.
+      Ends after N minutes, or after N cuts if that comes first. The seed decides
+      what is sent and how the links are treated, not the order of the threads.
   echo --help
 
 --heartbeat: a peer that was silent for MS milliseconds is asked whether it is
@@ -71,6 +81,7 @@ fn main() -> ExitCode {
         Command::Serve { listen, key_file, heartbeat, terms } => {
             config(&key_file, heartbeat).and_then(|config| serve::run(&listen, config, terms))
         }
+        Command::Soak(plan) => soak::run(plan),
         Command::Load { connect, key_file, heartbeat, plan } => {
             config(&key_file, heartbeat).and_then(|config| {
                 load::run(&connect, config, plan).map_err(|error| match error.downcast_ref() {
@@ -101,6 +112,7 @@ enum Command {
     Key { key_file: PathBuf },
     Serve { listen: String, key_file: PathBuf, heartbeat: Option<u64>, terms: serve::Terms },
     Load { connect: String, key_file: PathBuf, heartbeat: Option<u64>, plan: load::Plan },
+    Soak(soak::Plan),
 }
 
 fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Error> {
@@ -108,6 +120,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Er
     let (mut verb, mut listen, mut connect, mut key_file) = (None, None, None, None);
     let (mut channels, mut messages, mut size) = (None, None, None);
     let (mut rate, mut reconnect) = (None, false);
+    let (mut minutes, mut cuts, mut seed) = (None, None, None);
     let (mut grace, mut heartbeat, mut allow_plaintext) = (None, None, false);
     while let Some(arg) = parser.next()? {
         let verb_now = verb.as_deref();
@@ -136,6 +149,15 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Er
             Long("heartbeat") if matches!(verb_now, Some("serve" | "load")) => {
                 heartbeat = Some(number("heartbeat", &mut parser, 1..=86_400_000)?);
             }
+            Long("minutes") if verb_now == Some("soak") => {
+                minutes = Some(number("minutes", &mut parser, 1..=100_000)?);
+            }
+            Long("cuts") if verb_now == Some("soak") => {
+                cuts = Some(number("cuts", &mut parser, 1..=u64::MAX)?);
+            }
+            Long("seed") if verb_now == Some("soak") => {
+                seed = Some(number("seed", &mut parser, 0..=u64::MAX)?);
+            }
             Long("reconnect") if verb_now == Some("load") => reconnect = true,
             other => return Err(other.unexpected()),
         }
@@ -161,10 +183,15 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Er
                 reconnect,
             },
         }),
+        Some("soak") => Ok(Command::Soak(soak::Plan {
+            time: Duration::from_secs(60 * minutes.ok_or("--minutes is missing: how long it may take")?),
+            cuts,
+            seed,
+        })),
         Some(other) => {
-            Err(format!("there is no command `{other}`; there are `key`, `serve` and `load`").into())
+            Err(format!("there is no command `{other}`; there are `key`, `serve`, `load` and `soak`").into())
         }
-        None => Err("what to do is missing: `key`, `serve` or `load`".into()),
+        None => Err("what to do is missing: `key`, `serve`, `load` or `soak`".into()),
     }
 }
 

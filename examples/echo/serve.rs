@@ -37,6 +37,11 @@ pub(crate) fn run(listen: &str, config: Config, terms: Terms) -> Result<(), Fail
         error => format!("--listen {listen}: {error}"),
     })?;
     crate::say(&format!("listening on {}", listener.local_addr()))?;
+    answer(&listener)
+}
+
+/// Serves the clients of a listener.
+pub(crate) fn answer(listener: &Listener) -> Result<(), Failure> {
     for connection in listener.incoming() {
         let connection = connection?;
         let spare = connection.clone();
