@@ -1,10 +1,25 @@
-//! Each body over what is written out here, and over noise.
+//! Each body over the corpus in `fuzz/corpus/`, over what is written out here, and over noise.
+
+use std::path::Path;
 
 use super::*;
 
 /// How many pseudo-random inputs each body gets: more by `TRUNKLINE_FUZZ_INPUTS`.
 fn inputs() -> usize {
     std::env::var("TRUNKLINE_FUZZ_INPUTS").ok().and_then(|inputs| inputs.parse().ok()).unwrap_or(2000)
+}
+
+/// What the fuzzer has found worth keeping for a target.
+fn over_corpus(target: &str, body: fn(&[u8])) {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    // The packaged crate is without it.
+    if !fuzz.exists() {
+        return;
+    }
+    let files = std::fs::read_dir(fuzz.join("corpus").join(target)).unwrap();
+    let files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    assert!(files.len() > 10, "{} inputs for {target}", files.len());
+    files.iter().for_each(|file| body(&std::fs::read(file).unwrap()));
 }
 
 /// Written from the protocol's tables: each frame there is, and what lies next to it.
@@ -55,6 +70,7 @@ impl Noise {
 
 #[test]
 fn frames_over_a_corpus() {
+    over_corpus("frames", frames);
     for seed in FRAMES {
         for end in 0..=seed.len() {
             frames(&seed[..end]);
@@ -75,6 +91,7 @@ fn frames_over_a_corpus() {
 
 #[test]
 fn handshake_over_a_corpus() {
+    over_corpus("handshake", handshake);
     // Nothing changed, one byte of each message changed, and HTTP.
     for cut in [0, 1, 5, 255] {
         handshake(&[2, 0, cut]);
@@ -95,6 +112,7 @@ fn handshake_over_a_corpus() {
 
 #[test]
 fn session_over_a_corpus() {
+    over_corpus("session", session);
     for seed in FRAMES {
         for (ours, theirs) in [(2, 2), (0, 0), (4, 7), (5, 5)] {
             // Settings, and then the bytes as they are, whole and cut in two.
@@ -108,5 +126,23 @@ fn session_over_a_corpus() {
     let mut noise = Noise(3);
     for _ in 0..inputs() {
         session(&noise.bytes());
+    }
+}
+
+#[test]
+fn replay_over_a_corpus() {
+    over_corpus("replay", replay);
+    let mut noise = Noise(4);
+    for _ in 0..inputs() {
+        replay(&noise.bytes());
+    }
+}
+
+#[test]
+fn resume_over_a_corpus() {
+    over_corpus("resume", resume);
+    let mut noise = Noise(5);
+    for _ in 0..inputs() {
+        resume(&noise.bytes());
     }
 }
