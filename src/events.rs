@@ -10,7 +10,7 @@ use crate::handle::Handle;
 use crate::io::shared::Shared;
 use crate::queue::events::{NoEvent, Wants};
 use crate::queue::until::Until;
-use crate::queue::waiters::always;
+use crate::queue::waiters::{Owner, always};
 
 /// Why a call returned no event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -114,10 +114,14 @@ impl Events {
 
     /// Returns the next event; if there is none, the task is woken when there is.
     pub fn poll_recv(&self, context: &mut Context<'_>) -> Poll<Result<Event, EventError>> {
+        self.poll_as(Owner::Shared, context)
+    }
+
+    pub(crate) fn poll_as(&self, owner: Owner, context: &mut Context<'_>) -> Poll<Result<Event, EventError>> {
         if self.shared.is_forked() {
             return Poll::Ready(Err(EventError::Over));
         }
-        match self.shared.events.poll_take(self.mailbox, context.waker()) {
+        match self.shared.events.poll_take(self.mailbox, owner, context.waker()) {
             Some(result) => Poll::Ready(result.map_err(no_event)),
             None => Poll::Pending,
         }

@@ -20,7 +20,7 @@ use crate::io::socket::Socket;
 use crate::key::Key;
 use crate::queue::accept::{AcceptQueue, NotAccepted};
 use crate::queue::until::Until;
-use crate::queue::waiters::always;
+use crate::queue::waiters::{Owner, always};
 
 /// A socket that clients connect to.
 ///
@@ -151,11 +151,19 @@ impl Listener {
 
     /// Returns the next client; if none waits, the task is woken when one does.
     pub fn poll_accept(&self, context: &mut Context<'_>) -> Poll<Result<Connection, AcceptError>> {
+        self.poll_as(Owner::Shared, context)
+    }
+
+    pub(crate) fn poll_as(
+        &self,
+        owner: Owner,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Connection, AcceptError>> {
         if self.thread.core().is_forked() {
             return Poll::Ready(Err(AcceptError::Closed));
         }
         self.thread.core().schedule.call();
-        match self.accepted.poll_accept(context.waker()) {
+        match self.accepted.poll_accept(owner, context.waker()) {
             Some(result) => Poll::Ready(connection(result)),
             None => Poll::Pending,
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use crate::proto::frame::{End, MAX_DATA};
 use crate::proto::outbound::Payload;
 use crate::queue::send::Unsent;
 use crate::queue::until::Until;
-use crate::queue::waiters::always;
+use crate::queue::waiters::{Owner, always};
 
 /// The sending end of a channel.
 ///
@@ -200,12 +200,54 @@ impl Sender {
     /// that [`try_send`](Sender::try_send) says which. Otherwise the task is woken when that may have
     /// changed. Another sender may be faster.
     pub fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.poll_room(Owner::Shared, context)
+    }
+
+    pub(crate) fn poll_room(&self, owner: Owner, context: &mut Context<'_>) -> Poll<()> {
         let shared = &self.handle.shared;
         let waker = context.waker();
-        if shared.is_forked() || shared.send.poll_room(self.place, self.generation, Some(waker)) {
+        if shared.is_forked() || shared.send.poll_room(self.place, self.generation, owner, waker) {
             Poll::Ready(())
         } else {
             Poll::Pending
+        }
+    }
+
+    /// The same as [`offer_ahead`](Sender::offer_ahead), for the task of a handle that has this number.
+    pub(crate) fn poll_ahead(&self, message: &[u8], number: u64, task: &Waker) -> Poll<Result<(), Unsent>> {
+        self.poll_payload(Payload::Slice(message), true, number, task)
+    }
+
+    fn poll_payload(
+        &self,
+        payload: Payload<'_>,
+        ahead: bool,
+        number: u64,
+        task: &Waker,
+    ) -> Poll<Result<(), Unsent>> {
+        if let Err(forked) = self.check_fork() {
+            return Poll::Ready(Err(forked));
+        }
+        let shared = &self.handle.shared;
+        let sender = (self.place, self.generation);
+        let owner = Owner::Sole(number);
+        match shared.send.poll_send(sender, payload, ahead, owner, task, &shared.pool) {
+            Some(sent) => Poll::Ready(sent),
+            None => Poll::Pending,
+        }
+    }
+
+    /// A number for a handle on this sender that waits with one task at a time.
+    pub(crate) fn task_number(&self) -> u64 {
+        let shared = &self.handle.shared;
+        if shared.is_forked() { 0 } else { shared.send.number(self.place) }
+    }
+
+    /// The task of that handle waits no more.
+    pub(crate) fn forget_task(&self, number: u64) {
+        let shared = &self.handle.shared;
+        if !shared.is_forked() {
+            shared.send.forget_task(self.place, number);
         }
     }
 

@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::task::{Context, Poll, Waker};
 
 use crate::error::Interrupted;
 use crate::patience;
 use crate::queue::send::Unsent;
-use crate::queue::until::Until;
+use crate::queue::until::{Until, runs_loop};
 use crate::sender::Sender;
 
 /// How much is gathered of a line before it is sent without its end.
@@ -43,13 +44,46 @@ pub struct Writer {
     line: Vec<u8>,
     /// Beginnings of lines wait for their end.
     by_line: bool,
+    /// The number with which its task waits, once one has.
+    number: Option<u64>,
+}
+
+/// How a write waits for room: as a thread, or as a task that is woken.
+#[derive(Clone, Copy)]
+enum Wait<'a> {
+    Thread(Until),
+    Task { number: u64, waker: &'a Waker },
+}
+
+/// Why something was not written.
+enum Unwritten {
+    /// There is no room, not in time either; a task is woken when there may be.
+    NoRoom,
+    Failed(io::Error),
+}
+
+impl From<Unwritten> for io::Error {
+    fn from(why: Unwritten) -> Self {
+        match why {
+            Unwritten::NoRoom => io::ErrorKind::TimedOut.into(),
+            Unwritten::Failed(error) => error,
+        }
+    }
+}
+
+fn poll<T>(result: Result<T, Unwritten>) -> Poll<io::Result<T>> {
+    match result {
+        Ok(done) => Poll::Ready(Ok(done)),
+        Err(Unwritten::NoRoom) => Poll::Pending,
+        Err(Unwritten::Failed(error)) => Poll::Ready(Err(error)),
+    }
 }
 
 impl Sender {
     /// Turns the sender into a [`Write`] that sends on this channel.
     #[must_use]
     pub fn into_writer(self) -> Writer {
-        Writer { sender: self, line: Vec::new(), by_line: true }
+        Writer { sender: self, line: Vec::new(), by_line: true, number: None }
     }
 
     /// Returns a [`Write`] that sends on this channel, beside this sender.
@@ -84,20 +118,47 @@ impl Writer {
         &self.sender
     }
 
+    /// Writes as [`write`](Write::write) does; if there is no room, the task is woken when there may be.
+    pub fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let wait = self.as_task(context.waker());
+        poll(self.write_some(bytes, wait))
+    }
+
+    /// Sends what was gathered, as [`flush`](Write::flush) does; if there is no room, the task is woken
+    /// when there may be.
+    pub fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let wait = self.as_task(context.waker());
+        poll(self.send_line(wait))
+    }
+
+    fn as_task<'a>(&mut self, waker: &'a Waker) -> Wait<'a> {
+        let number = *self.number.get_or_insert_with(|| self.sender.task_number());
+        Wait::Task { number, waker }
+    }
+
     /// How long a write may wait: in a panic nothing may for ever.
-    fn patience(&self) -> Until {
-        if std::thread::panicking() { Until::after(self.sender.linger()) } else { Until::Forever }
+    fn patience(&self) -> Wait<'static> {
+        let panics = std::thread::panicking();
+        Wait::Thread(if panics { Until::after(self.sender.linger()) } else { Until::Forever })
     }
 
     /// Sends a message that is no larger than the peer takes.
-    fn send(&self, message: &[u8], until: Until) -> io::Result<()> {
-        self.sender.offer_ahead(message, until).map_err(|unsent| match unsent {
-            Unsent::NoRoom => io::ErrorKind::TimedOut.into(),
-            Unsent::Interrupted => io::Error::other(Interrupted),
-            Unsent::TooLarge(_) => {
-                io::Error::new(io::ErrorKind::InvalidInput, "the peer takes no messages on this connection")
-            }
-            other => crate::error::Disconnect::from(other).into(),
+    fn send(&self, message: &[u8], wait: Wait<'_>) -> Result<(), Unwritten> {
+        let sent = match wait {
+            Wait::Thread(until) => self.sender.offer_ahead(message, until),
+            Wait::Task { number, waker } => match self.sender.poll_ahead(message, number, waker) {
+                Poll::Ready(sent) => sent,
+                Poll::Pending => Err(Unsent::NoRoom),
+            },
+        };
+        sent.map_err(|unsent| match unsent {
+            Unsent::NoRoom => Unwritten::NoRoom,
+            Unsent::Interrupted => Unwritten::Failed(io::Error::other(Interrupted)),
+            Unsent::TooLarge(_) => Unwritten::Failed(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the peer takes no messages on this connection",
+            )),
+            other => Unwritten::Failed(crate::error::Disconnect::from(other).into()),
         })
     }
 
@@ -107,20 +168,20 @@ impl Writer {
     }
 
     /// Sends what was gathered; what could not be sent is kept.
-    fn send_line(&mut self, until: Until) -> io::Result<()> {
+    fn send_line(&mut self, wait: Wait<'_>) -> Result<(), Unwritten> {
         let mut line = std::mem::take(&mut self.line);
-        let result = self.send_gathered(&mut line, until);
+        let result = self.send_gathered(&mut line, wait);
         self.line = line;
         result
     }
 
-    fn send_gathered(&self, line: &mut Vec<u8>, until: Until) -> io::Result<()> {
+    fn send_gathered(&self, line: &mut Vec<u8>, wait: Wait<'_>) -> Result<(), Unwritten> {
         let largest = self.largest();
         let mut sent = 0;
         let mut result = Ok(());
         while sent < line.len() && result.is_ok() {
             let end = line.len().min(sent + largest);
-            result = self.send(&line[sent..end], until);
+            result = self.send(&line[sent..end], wait);
             if result.is_ok() {
                 sent = end;
             }
@@ -128,37 +189,34 @@ impl Writer {
         line.drain(..sent);
         result
     }
-}
 
-impl Write for Writer {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let until = self.patience();
+    fn write_some(&mut self, bytes: &[u8], wait: Wait<'_>) -> Result<usize, Unwritten> {
         let bytes = &bytes[..bytes.len().min(self.largest())];
         if !self.by_line && self.line.is_empty() {
             if !bytes.is_empty() {
-                self.send(bytes, until)?;
+                self.send(bytes, wait)?;
             }
             return Ok(bytes.len());
         }
         let end_of_line = bytes.iter().rposition(|&byte| byte == b'\n');
         let whole = if self.by_line { end_of_line.map_or(0, |at| at + 1) } else { bytes.len() };
         if whole > 0 && self.line.is_empty() {
-            self.send(&bytes[..whole], until)?;
+            self.send(&bytes[..whole], wait)?;
             return Ok(whole);
         }
         if !self.line.is_empty() && self.line.len() + bytes.len() > GATHER {
-            self.send_line(until)?;
+            self.send_line(wait)?;
         }
         if whole == 0 {
             self.line.extend_from_slice(bytes);
             if self.line.len() >= GATHER {
                 // Accepted, whether it can be sent now or not: it is kept.
-                let _ = self.send_line(Until::Now);
+                let _ = self.send_line(Wait::Thread(Until::Now));
             }
             return Ok(bytes.len());
         }
         self.line.extend_from_slice(&bytes[..whole]);
-        let result = self.send_line(until);
+        let result = self.send_line(wait);
         match result {
             Ok(()) => Ok(whole),
             Err(error) => {
@@ -171,22 +229,36 @@ impl Write for Writer {
             }
         }
     }
+}
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(self.write_some(bytes, self.patience())?)
+    }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.send_line(self.patience())
+        Ok(self.send_line(self.patience())?)
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
+        if let Some(number) = self.number {
+            self.sender.forget_task(number);
+        }
         if self.line.is_empty() || self.sender.shared().is_forked() {
             return;
         }
         let mut line = std::mem::take(&mut self.line);
-        // No caller is left to hear of an error; `flush` is for those that want to.
+        // No caller is left to hear of an error; `flush` is for those that want to. The thread that runs
+        // the I/O loop would wait for itself.
+        if runs_loop() {
+            let _ = self.send_gathered(&mut line, Wait::Thread(Until::Now));
+            return;
+        }
         patience::spend(self.sender.shared(), self.sender.linger(), |allowed| {
-            let sent = self.send_gathered(&mut line, Until::after(allowed));
-            sent.map_or_else(|error| error.kind() != io::ErrorKind::TimedOut, |()| true)
+            let sent = self.send_gathered(&mut line, Wait::Thread(Until::after(allowed)));
+            !matches!(sent, Err(Unwritten::NoRoom))
         });
     }
 }

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use super::sync::{Condvar, Mutex};
 use super::until::{Until, check_may_wait};
-use super::waiters::{Waiters, Wakes};
+use super::waiters::{Owner, Waiters, Wakes};
 
 /// Why there is nothing to accept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,12 +84,12 @@ impl<T> AcceptQueue<T> {
     }
 
     /// The next connection, if there is one; else `task` is woken when there is.
-    pub(crate) fn poll_accept(&self, task: &Waker) -> Option<Result<T, NotAccepted>> {
+    pub(crate) fn poll_accept(&self, owner: Owner, task: &Waker) -> Option<Result<T, NotAccepted>> {
         let mut state = self.state.lock();
         let result = state.try_accept();
-        if result.is_none() {
-            state.waiters.add_task(task);
-        }
+        let spent = if result.is_none() { state.waiters.add_task(owner, task) } else { None };
+        drop(state);
+        drop(spent);
         result
     }
 

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use super::sync::{Condvar, Mutex};
 use super::until::{Until, check_may_wait};
-use super::waiters::{Waiters, Wakes};
+use super::waiters::{Owner, Waiters, Wakes};
 use crate::error::ConnectionError;
 use crate::event::Event;
 use crate::id::ChannelSet;
@@ -193,14 +193,20 @@ impl Events {
     }
 
     /// The next event of a mailbox; `task` is woken when there is one.
-    pub(crate) fn poll_take(&self, number: u64, task: &Waker) -> Option<Result<Event, NoEvent>> {
+    pub(crate) fn poll_take(
+        &self,
+        number: u64,
+        owner: Owner,
+        task: &Waker,
+    ) -> Option<Result<Event, NoEvent>> {
         let mut state = self.state.lock();
         let result = state.try_take(number);
-        if result.is_none()
-            && let Some(mailbox) = state.mailbox(number)
-        {
-            mailbox.waiters.add_task(task);
-        }
+        let spent = match state.mailbox(number) {
+            Some(mailbox) if result.is_none() => mailbox.waiters.add_task(owner, task),
+            _ => None,
+        };
+        drop(state);
+        drop(spent);
         result
     }
 

@@ -8,7 +8,7 @@ use super::attend::Attend;
 use super::pool::Pool;
 use super::sync::{Condvar, Mutex, MutexGuard};
 use super::until::{Until, check_may_wait};
-use super::waiters::{Line, Turn, Waiters, Wakes};
+use super::waiters::{Line, Owner, Turn, Waiters, Wakes};
 use crate::error::{ChannelError, CloseError, ConnectionError};
 use crate::id::ChannelId;
 use crate::proto::frame::End;
@@ -190,20 +190,84 @@ impl SendQueue {
         wakes.run();
     }
 
+    /// Accepts a message whole, for a task: `None` if there is no room, and then `task` is woken when
+    /// that may have changed. Tasks do not stand in line: those that are woken try again.
+    pub(crate) fn poll_send(
+        &self,
+        sender: (usize, u32),
+        payload: Payload<'_>,
+        ahead: bool,
+        owner: Owner,
+        task: &Waker,
+        mut pool: &Pool,
+    ) -> Option<Result<(), Unsent>> {
+        let (place, generation) = sender;
+        let mut state = self.state.lock();
+        if let Some(cause) = &state.ended {
+            return Some(Err(Unsent::Ended(cause.clone())));
+        }
+        match state.outbound.offer(place, generation, payload, false, &mut pool) {
+            Ok(()) => self.attend(state),
+            Err(Refused::TooLarge(limit)) => return Some(Err(Unsent::TooLarge(limit))),
+            Err(Refused::Stopped(code)) => return Some(Err(Unsent::Stopped(code))),
+            Err(refused @ (Refused::Credit | Refused::QueueFull))
+                if ahead
+                    && state.outbound.offer_ahead(place, payload, false, refused == Refused::QueueFull) =>
+            {
+                self.attend(state);
+            }
+            Err(_) if state.lines[place].take_interrupt() => return Some(Err(Unsent::Interrupted)),
+            Err(refused) => {
+                self.wait_as_task(state, place, refused, owner, task);
+                return None;
+            }
+        }
+        Some(Ok(()))
+    }
+
     /// Returns `true` if a message of a usual size would be accepted now, or refused for good; else
     /// `task` is woken when that may have changed.
-    pub(crate) fn poll_room(&self, place: usize, generation: u32, task: Option<&Waker>) -> bool {
+    pub(crate) fn poll_room(&self, place: usize, generation: u32, owner: Owner, task: &Waker) -> bool {
         let mut state = self.state.lock();
-        if state.ended.is_some() || state.outbound.has_room(place, generation) {
+        if state.ended.is_some() {
             return true;
         }
-        state.cramp(place);
-        if let Some(task) = task {
-            state.lines[place].add_task(task);
+        match state.outbound.room(place, generation) {
+            Err(refused @ (Refused::Credit | Refused::QueueFull)) => {
+                self.wait_as_task(state, place, refused, owner, task);
+                false
+            }
+            // There is room, or the senders hear of the end at once.
+            Ok(()) | Err(_) => true,
         }
+    }
+
+    fn wait_as_task(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        place: usize,
+        refused: Refused,
+        owner: Owner,
+        task: &Waker,
+    ) {
+        if refused == Refused::QueueFull {
+            state.cramp(place);
+        }
+        let spent = state.lines[place].add_task(owner, task);
         drop(state);
+        drop(spent);
         self.attention.call();
-        false
+    }
+
+    /// A number for a handle that waits with one task at a time.
+    pub(crate) fn number(&self, place: usize) -> u64 {
+        self.state.lock().lines[place].number()
+    }
+
+    /// The task of a handle waits no more.
+    pub(crate) fn forget_task(&self, place: usize, owner: u64) {
+        let spent = self.state.lock().lines[place].remove_task(owner);
+        drop(spent);
     }
 
     /// A channel on which a token comes when there may be room.
@@ -211,10 +275,10 @@ impl SendQueue {
         let (token, ready) = crossbeam_channel::bounded(1);
         let mut state = self.state.lock();
         if state.ended.is_none() {
-            if state.outbound.has_room(place, generation) {
-                let _ = token.try_send(());
-            } else {
-                state.cramp(place);
+            match state.outbound.room(place, generation) {
+                Err(Refused::QueueFull) => state.cramp(place),
+                Err(Refused::Credit) => {}
+                _ => drop(token.try_send(())),
             }
             // Without a sender the channel counts as disconnected: always ready, which is so.
             state.lines[place].add_token(token);
@@ -387,15 +451,20 @@ impl SendQueue {
     pub(crate) fn poll_flush(&self, ticket: u64, task: &Waker) -> Option<Result<(), Unflushed>> {
         let mut state = self.state.lock();
         let done = state.flushed(ticket);
-        if done.is_none() {
-            state.flushing.add_task(task);
-        }
+        let owner = Owner::Sole(ticket);
+        let spent = if done.is_none() { state.flushing.add_task(owner, task) } else { None };
+        drop(state);
+        drop(spent);
         done
     }
 
     /// Forgets a flush.
     pub(crate) fn cancel_flush(&self, ticket: u64) {
-        self.state.lock().flushes.retain(|flush| flush.ticket != ticket);
+        let mut state = self.state.lock();
+        state.flushes.retain(|flush| flush.ticket != ticket);
+        let spent = state.flushing.remove_task(ticket);
+        drop(state);
+        drop(spent);
     }
 
     /// Waits until the I/O thread has let go of the connection; `true` if it has.
@@ -417,10 +486,11 @@ impl SendQueue {
     /// Returns `true` if the I/O thread has let go; else `task` is woken when it does.
     pub(crate) fn poll_gone(&self, task: &Waker) -> bool {
         let mut state = self.state.lock();
-        if state.gone.is_none() {
-            state.ending.add_task(task);
-        }
-        state.gone.is_some()
+        let gone = state.gone.is_some();
+        let spent = if gone { None } else { state.ending.add_task(Owner::Shared, task) };
+        drop(state);
+        drop(spent);
+        gone
     }
 
     /// Whether the peer has all that was sent, once the I/O thread has let go.

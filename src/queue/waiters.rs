@@ -2,13 +2,60 @@
 //! kinds of entry in one list, so whatever can be waited for with one can be waited for with all.
 //!
 //! Entries are made and taken out under the queue's lock. What wakes them runs after every lock was
-//! let go: a task's waker is the user's code.
+//! let go, and so does the drop of a waker, which may be the last that holds its task: both are the
+//! user's code.
+//!
+//! A handle that only one task at a time can wait with has one waker in a list at most, its newest; so
+//! a task that gives up and comes again with another waker does not make the list grow. One that
+//! several tasks may share has all of theirs, until something happens.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 
 use super::sync::{AtomicIsize, Condvar, Ordering::Relaxed};
+
+/// Which handle a task waits with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Owner {
+    /// One that several tasks may share.
+    Shared,
+    /// The only one that has this number in its list.
+    Sole(u64),
+}
+
+impl Owner {
+    /// Where the list itself belongs to one handle.
+    pub(crate) const ONLY: Self = Self::Sole(0);
+}
+
+/// A task that waits.
+#[derive(Debug)]
+struct Task {
+    owner: Owner,
+    waker: Waker,
+}
+
+/// A waker that is not needed any more, to be dropped when no lock is held.
+pub(crate) type Spent = Option<Waker>;
+
+impl Task {
+    /// Returns `true` if this entry is the one that the task would make.
+    fn is_for(&self, owner: Owner, waker: &Waker) -> bool {
+        match owner {
+            Owner::Shared => self.owner == Owner::Shared && self.waker.will_wake(waker),
+            Owner::Sole(_) => self.owner == owner,
+        }
+    }
+
+    fn renew(&mut self, waker: &Waker) -> Spent {
+        if self.waker.will_wake(waker) {
+            None
+        } else {
+            Some(std::mem::replace(&mut self.waker, waker.clone()))
+        }
+    }
+}
 
 /// One that waits.
 #[derive(Debug)]
@@ -17,7 +64,7 @@ enum Waiter {
     Thread(Arc<Condvar>),
     /// A channel that has a token while there may be something; it stays in the list.
     Token(crossbeam_channel::Sender<()>),
-    Task(Waker),
+    Task(Task),
 }
 
 /// What is to be woken once no lock is held.
@@ -106,10 +153,25 @@ impl Waiters {
     }
 
     /// A task wants to be woken once.
-    pub(crate) fn add_task(&mut self, task: &Waker) {
-        let same = |waiter: &Waiter| matches!(waiter, Waiter::Task(known) if known.will_wake(task));
-        if !self.list.iter().any(same) {
-            self.list.push(Waiter::Task(task.clone()));
+    pub(crate) fn add_task(&mut self, owner: Owner, waker: &Waker) -> Spent {
+        for waiter in &mut self.list {
+            if let Waiter::Task(known) = waiter
+                && known.is_for(owner, waker)
+            {
+                return known.renew(waker);
+            }
+        }
+        self.list.push(Waiter::Task(Task { owner, waker: waker.clone() }));
+        None
+    }
+
+    /// The task of a handle waits no more.
+    pub(crate) fn remove_task(&mut self, owner: u64) -> Spent {
+        let sole = Owner::Sole(owner);
+        let at = self.list.iter().position(|w| matches!(w, Waiter::Task(task) if task.owner == sole))?;
+        match self.list.remove(at) {
+            Waiter::Task(task) => Some(task.waker),
+            _ => None,
         }
     }
 
@@ -131,7 +193,7 @@ impl Waiters {
                     wakes.0.push(Wake::Thread(thread));
                     threads += 1;
                 }
-                Waiter::Task(task) => wakes.0.push(Wake::Task(task)),
+                Waiter::Task(task) => wakes.0.push(Wake::Task(task.waker)),
                 Waiter::Token(token) => {
                     if put_token(&token) {
                         self.list.push(Waiter::Token(token));
@@ -226,15 +288,35 @@ impl Line {
         self.first_thread().is_some()
     }
 
-    pub(crate) fn add_task(&mut self, task: &Waker) {
-        let known = self
-            .waiters
-            .iter()
-            .any(|(_, waiter)| matches!(waiter, Waiter::Task(known) if known.will_wake(task)));
-        if !known {
-            self.tickets += 1;
-            self.waiters.push_back((self.tickets, Waiter::Task(task.clone())));
+    pub(crate) fn add_task(&mut self, owner: Owner, waker: &Waker) -> Spent {
+        for (_, waiter) in &mut self.waiters {
+            if let Waiter::Task(known) = waiter
+                && known.is_for(owner, waker)
+            {
+                return known.renew(waker);
+            }
         }
+        self.tickets += 1;
+        self.waiters.push_back((self.tickets, Waiter::Task(Task { owner, waker: waker.clone() })));
+        None
+    }
+
+    /// The task of a handle waits no more.
+    pub(crate) fn remove_task(&mut self, owner: u64) -> Spent {
+        let sole = Owner::Sole(owner);
+        let mut waiters = self.waiters.iter();
+        let at =
+            waiters.position(|(_, waiter)| matches!(waiter, Waiter::Task(task) if task.owner == sole))?;
+        match self.waiters.remove(at) {
+            Some((_, Waiter::Task(task))) => Some(task.waker),
+            _ => None,
+        }
+    }
+
+    /// A number for a handle that waits with tasks.
+    pub(crate) fn number(&mut self) -> u64 {
+        self.tickets += 1;
+        self.tickets
     }
 
     pub(crate) fn add_token(&mut self, token: crossbeam_channel::Sender<()>) {
@@ -258,7 +340,7 @@ impl Line {
                 true
             }
             Waiter::Task(task) => {
-                wakes.0.push(Wake::Task(task.clone()));
+                wakes.0.push(Wake::Task(task.waker.clone()));
                 false
             }
             Waiter::Token(token) => put_token(token),
@@ -273,7 +355,7 @@ impl Line {
                 true
             }
             Waiter::Task(task) => {
-                wakes.0.push(Wake::Task(task.clone()));
+                wakes.0.push(Wake::Task(task.waker.clone()));
                 false
             }
             Waiter::Token(token) => put_token(token),

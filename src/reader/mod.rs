@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::error::{Interrupted, RecvError, is_interrupted};
 use crate::interrupter::Interrupter;
 use crate::queue::until::Until;
-use crate::receiver::{No, Receiver};
+use crate::receiver::{No, Receiver, Wait};
 
 mod stream;
 #[cfg(all(test, not(trunkline_loom)))]
@@ -76,7 +76,7 @@ impl Receiver {
 impl Reader {
     /// Appends what comes next to the stream.
     fn fetch(receiver: &Receiver, stream: &mut Stream, until: Until) -> Fetched {
-        append(stream, receiver.next_for_reader(until))
+        append(stream, receiver.next_for_reader(&Wait::Thread(until)))
     }
 
     /// Returns the next line with its `\n` if all of it is there, and `None` if not; never waits. The last
@@ -110,7 +110,7 @@ impl Reader {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn try_read_line(&mut self) -> io::Result<Option<String>> {
-        self.line(Until::Now)
+        self.line(Wait::Thread(Until::Now))
     }
 
     /// Returns the next line, and waits for its end no longer than `timeout`; `None` if it did not come in
@@ -121,13 +121,13 @@ impl Reader {
     /// As [`try_read_line`](Reader::try_read_line); and [`Interrupted`] if an [`Interrupter`] ended the
     /// wait.
     pub fn read_line_timeout(&mut self, timeout: Duration) -> io::Result<Option<String>> {
-        self.line(Until::after(timeout))
+        self.line(Wait::Thread(Until::after(timeout)))
     }
 
-    fn line(&mut self, until: Until) -> io::Result<Option<String>> {
+    fn line(&mut self, wait: Wait<'_>) -> io::Result<Option<String>> {
         let receiver = &self.receiver;
         let stream = self.stream.get_mut();
-        let line = take_line(stream, b'\n', |stream| Self::fetch(receiver, stream, until));
+        let line = take_line(stream, b'\n', |stream| append(stream, receiver.next_for_reader(&wait)));
         let line = line.and_then(|line| match line {
             Line::Whole(bytes) => text(stream, bytes).map(Some),
             Line::End => Err(RecvError::Finished.into()),
@@ -213,11 +213,14 @@ impl Reader {
     /// task is woken when there are. No bytes are the end of a run.
     pub fn poll_fill_buf(&mut self, context: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         let receiver = &self.receiver;
-        let waker = context.waker();
-        let filled = fill(self.stream.get_mut(), |stream| append(stream, receiver.poll_for_reader(waker)));
+        let wait = Wait::Task(context.waker());
+        let filled = fill(self.stream.get_mut(), |stream| append(stream, receiver.next_for_reader(&wait)));
         match filled {
             Ok(Filled::Nothing) => Poll::Pending,
-            Ok(Filled::End) => Poll::Ready(Ok(&[])),
+            Ok(Filled::End) => {
+                self.rearm();
+                Poll::Ready(Ok(&[]))
+            }
             Ok(Filled::Bytes) => Poll::Ready(Ok(self.stream.get_mut().bytes())),
             Err(error) => Poll::Ready(Err(error)),
         }
@@ -271,6 +274,20 @@ impl Reader {
             self.rearm();
         }
         Err(error)
+    }
+
+    /// The next line with its `\n`, for an executor: the whole line or nothing of it, so a task that
+    /// gives up loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_read_line`](Reader::try_read_line); and as [`Interrupter::interrupt`] says.
+    pub fn poll_read_line(&mut self, context: &mut Context<'_>) -> Poll<io::Result<String>> {
+        match self.line(Wait::Task(context.waker())) {
+            Ok(Some(line)) => Poll::Ready(Ok(line)),
+            Ok(None) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        }
     }
 
     fn wait_for_bytes(&mut self) -> io::Result<Filled> {
@@ -499,7 +516,7 @@ impl BufRead for Reader {
 
     /// Takes the whole line or nothing of it.
     fn read_line(&mut self, line: &mut String) -> io::Result<usize> {
-        match self.line(Until::Forever) {
+        match self.line(Wait::Thread(Until::Forever)) {
             Ok(Some(read)) => {
                 line.push_str(&read);
                 Ok(read.len())

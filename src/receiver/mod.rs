@@ -19,8 +19,8 @@ mod iter;
 mod next;
 
 pub use iter::Messages;
-pub(crate) use next::No;
-use next::{Local, Next, Wait};
+use next::{Local, Next};
+pub(crate) use next::{No, Wait};
 
 /// The receiving end of one channel, or of several merged in arrival order.
 ///
@@ -176,7 +176,11 @@ impl Receiver {
     }
 
     /// Returns what [`recv`](Receiver::recv) returns; if nothing is there, the task is woken when there is.
+    /// Of several tasks that share a receiver the one that polled last is woken.
     pub fn poll_recv(&self, context: &mut Context<'_>) -> Poll<Result<Message, RecvError>> {
+        if let Some(message) = self.next_quickly() {
+            return Poll::Ready(Ok(message));
+        }
         match self.next_message(&Wait::Task(context.waker())) {
             Ok(result) => Poll::Ready(result),
             Err(No::Empty) => Poll::Pending,

@@ -27,7 +27,7 @@ pub(crate) enum No {
 }
 
 /// How long to wait for more: as a thread, or as a task that is woken.
-pub(super) enum Wait<'a> {
+pub(crate) enum Wait<'a> {
     Thread(Until),
     Task(&'a Waker),
 }
@@ -181,13 +181,8 @@ impl Receiver {
     }
 
     /// What comes next for a reader.
-    pub(crate) fn next_for_reader(&self, until: Until) -> Result<Result<Message, RecvError>, No> {
-        self.next_message(&Wait::Thread(until))
-    }
-
-    /// The same for a task.
-    pub(crate) fn poll_for_reader(&self, waker: &Waker) -> Result<Result<Message, RecvError>, No> {
-        self.next_message(&Wait::Task(waker))
+    pub(crate) fn next_for_reader(&self, wait: &Wait<'_>) -> Result<Result<Message, RecvError>, No> {
+        self.next_message(wait)
     }
 
     /// Returns `true` if a reader of bytes would not wait: something is there that is no empty message

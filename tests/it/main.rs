@@ -20,6 +20,7 @@ mod listening;
 mod order;
 mod outages;
 mod reader;
+mod tasks;
 mod user_memory;
 mod wakers;
 mod wire;

@@ -218,17 +218,23 @@ impl Outbound {
         Ok(())
     }
 
-    /// Returns `true` if a message of a usual size would be accepted now.
-    pub(crate) fn has_room(&mut self, place: usize, generation: u32) -> bool {
+    /// Whether a message of a usual size would be accepted now; `Err`: why not.
+    pub(crate) fn room(&mut self, place: usize, generation: u32) -> Result<(), Refused> {
         let least = self.least_credit(LEAST_FRAGMENT);
         let channel = self.channels.at(place);
         if channel.generation != generation {
-            // Its senders hear of the end at once.
-            return true;
+            return Err(Refused::Stopped(channel.stop_code));
         }
-        channel.gate & (gate::WAITING | gate::LINE) == 0
-            && self.lanes.queued(channel.lane) < self.limit
-            && channel.credit.get() >= least
+        if channel.gate & (gate::WAITING | gate::LINE) != 0 {
+            return Err(Refused::Credit);
+        }
+        if let Some(unmet) = &self.unmet {
+            return unmet.room(channel, least, self.limit);
+        }
+        if self.lanes.queued(channel.lane) >= self.limit {
+            return Err(Refused::QueueFull);
+        }
+        if channel.credit.get() < least { Err(Refused::Credit) } else { Ok(()) }
     }
 
     /// The least credit with which it pays to send a fragment of what is left of a message. A

@@ -40,18 +40,10 @@ impl Unmet {
         limit: usize,
     ) -> Result<(), Refused> {
         let len = payload.as_slice().len();
-        let queued = &mut self.queued[channel.lane as usize];
-        if *queued >= limit {
-            return Err(Refused::QueueFull);
-        }
-        let spent = cost(len).min(channel.credit.get());
-        // One that is larger than the window is accepted alone.
-        if spent == 0 || spent < cost(len) && channel.messages > 0 {
-            return Err(Refused::Credit);
-        }
-        let _ = channel.credit.spend(spent);
+        self.room(channel, cost(len), limit)?;
+        let _ = channel.credit.spend(cost(len).min(channel.credit.get()));
         channel.began(len);
-        *queued += cost(len) as usize;
+        self.queued[channel.lane as usize] += cost(len) as usize;
         self.items.push_back((place, Item::Message(payload.to_bytes(0))));
         Ok(())
     }
@@ -86,6 +78,16 @@ impl Unmet {
         self.queued[channel.lane as usize] -= all.cost as usize;
         let _ = channel.credit.grant(all.cost);
         all
+    }
+
+    /// Whether a message of this cost would be accepted; `Err`: why not.
+    pub(super) fn room(&self, channel: &Channel, cost: u32, limit: usize) -> Result<(), Refused> {
+        if self.queued[channel.lane as usize] >= limit {
+            return Err(Refused::QueueFull);
+        }
+        let spent = cost.min(channel.credit.get());
+        // One that is larger than the window is accepted alone.
+        if spent == 0 || spent < cost && channel.messages > 0 { Err(Refused::Credit) } else { Ok(()) }
     }
 
     pub(super) fn end(&mut self, channel: &mut Channel, place: usize, end: End) {

@@ -9,7 +9,7 @@ use crate::proto::session::Reads;
 use crate::queue::batch::Batch;
 use crate::queue::sync::MutexGuard;
 use crate::queue::until::{Until, check_may_wait};
-use crate::queue::waiters::Wakes;
+use crate::queue::waiters::{Owner, Wakes};
 
 impl ReceiveQueues {
     /// Takes all that a queue has into an empty batch, waiting as long as `until` allows. An
@@ -69,23 +69,29 @@ impl ReceiveQueues {
         }
     }
 
-    /// Takes all that a queue has; if it has nothing, `task` is woken when it has.
+    /// Takes all that a queue has; if it has nothing, `task` is woken when it has. A task that was told
+    /// to wait counts as a reader that waits until it comes again.
     pub(crate) fn poll_take(&self, claim: &Claim, batch: &mut Batch, task: &Waker) -> Result<(), Nothing> {
         let mut state = self.state.lock();
-        state.try_take(claim, batch).unwrap_or_else(|| {
-            let queue = state.queue(claim.number);
-            if std::mem::take(&mut queue.interrupted) {
-                return Err(Nothing::Interrupted);
-            }
-            queue.waiters.add_task(task);
-            if state.must_report(claim) {
-                self.attend(state);
-            } else {
-                drop(state);
-            }
-            self.attention.call();
-            Err(Nothing::Empty)
-        })
+        if let Some(result) = state.try_take(claim, batch) {
+            self.announce(state, claim, false);
+            return result;
+        }
+        let must_report = state.must_report(claim);
+        let queue = state.queue(claim.number);
+        let interrupted = std::mem::take(&mut queue.interrupted);
+        let spent = if interrupted { None } else { queue.waiters.add_task(Owner::ONLY, task) };
+        if must_report {
+            self.attend(state);
+            state = self.state.lock();
+        }
+        self.announce(state, claim, !interrupted);
+        drop(spent);
+        if interrupted {
+            return Err(Nothing::Interrupted);
+        }
+        self.attention.call();
+        Err(Nothing::Empty)
     }
 
     /// Returns `true` if a reader that waits would find something.
