@@ -1,6 +1,7 @@
 #![doc = include_str!("docs/guide.md")]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod access;
 mod address;
@@ -14,6 +15,8 @@ mod error;
 mod event;
 mod events;
 mod flushing;
+#[cfg(feature = "futures")]
+mod futures;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -43,6 +46,8 @@ pub use error::*;
 pub use event::Event;
 pub use events::{EventError, Events, Interrupts};
 pub use flushing::Flushing;
+#[cfg(feature = "futures")]
+pub use futures::SenderSink;
 pub use id::{ChannelId, ChannelIdError, ChannelSet, Channels};
 pub use interrupter::Interrupter;
 pub use io::IoThread;

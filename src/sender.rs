@@ -213,7 +213,13 @@ impl Sender {
         }
     }
 
-    /// The same as [`offer_ahead`](Sender::offer_ahead), for the task of a handle that has this number.
+    /// Sends for the task of a handle that has this number.
+    #[cfg(feature = "futures")]
+    pub(crate) fn poll_bytes(&self, message: &Bytes, number: u64, task: &Waker) -> Poll<Result<(), Unsent>> {
+        self.poll_payload(Payload::Shared(message), false, number, task)
+    }
+
+    /// The same as [`offer_ahead`](Sender::offer_ahead).
     pub(crate) fn poll_ahead(&self, message: &[u8], number: u64, task: &Waker) -> Poll<Result<(), Unsent>> {
         self.poll_payload(Payload::Slice(message), true, number, task)
     }
@@ -455,7 +461,7 @@ impl From<Unsent> for Disconnect {
     }
 }
 
-fn send_error<T>(message: T, unsent: Unsent) -> SendError<T> {
+pub(crate) fn send_error<T>(message: T, unsent: Unsent) -> SendError<T> {
     match unsent {
         Unsent::Interrupted => SendError::Interrupted { message },
         Unsent::TooLarge(limit) => SendError::TooLarge { message, limit },

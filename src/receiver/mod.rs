@@ -409,6 +409,16 @@ impl Receiver {
         Interrupter::new(&self.handle.shared, target)
     }
 
+    #[cfg(feature = "futures")]
+    pub(crate) fn has_told_end(&self) -> bool {
+        self.local.borrow().told_end
+    }
+
+    #[cfg(feature = "futures")]
+    pub(crate) fn set_told_end(&mut self) {
+        self.local.get_mut().told_end = true;
+    }
+
     pub(crate) fn handle(&self) -> &Arc<Handle> {
         &self.handle
     }

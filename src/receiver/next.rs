@@ -44,6 +44,9 @@ pub(super) struct Local {
     /// Something of the above is set, or `ready` is, so that `next_quickly` will not do.
     pub(super) careful: bool,
     pub(super) ready: Option<crossbeam_channel::Receiver<()>>,
+    /// A stream has told that the connection is lost.
+    #[cfg(feature = "futures")]
+    pub(super) told_end: bool,
 }
 
 impl Local {
