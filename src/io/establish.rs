@@ -8,6 +8,7 @@ use super::env::Env;
 use super::link::NewSocket;
 use super::place::Place;
 use super::shared::{Agreed, Facts, Shared};
+use super::trace::{ConnTrace, Side};
 use crate::access::Access;
 use crate::id::ChannelSet;
 use crate::io::accepted::Accepted;
@@ -32,7 +33,7 @@ pub(crate) fn client(new: NewSocket, home: Home, granted: &Granted, place: Place
     } else {
         Identity::Plain
     };
-    let made = Made { session, outbound, settings, identity };
+    let made = Made { session, outbound, settings, identity, side: Side::Client };
     made.conn(&options, new, granted.rights.interrupt, None, place, env).0
 }
 
@@ -46,7 +47,7 @@ pub(crate) fn joined(
 ) -> (Conn, Arc<Shared>) {
     let settings = client_settings(options, granted);
     let (session, outbound) = Session::new(env.now, &settings);
-    let made = Made { session, outbound, settings, identity: Identity::Plain };
+    let made = Made { session, outbound, settings, identity: Identity::Plain, side: Side::Client };
     made.conn(options, new, granted.rights.interrupt, None, place, env)
 }
 
@@ -80,7 +81,7 @@ impl Guest {
         } else {
             (Identity::Plain, Some(seat))
         };
-        let made = Made { session, outbound, settings, identity };
+        let made = Made { session, outbound, settings, identity, side: Side::Server };
         let (conn, shared) = made.conn(options, new, true, Some(access.clone()), place, env);
         if let Some(seat) = seat {
             // A client without a session need not say anything, so it can be accepted at once.
@@ -99,7 +100,7 @@ pub(crate) fn pair_end(
     env: &Env,
 ) -> (Conn, Arc<Shared>) {
     let (session, outbound) = Session::new(env.now, &settings);
-    let made = Made { session, outbound, settings, identity: Identity::Plain };
+    let made = Made { session, outbound, settings, identity: Identity::Plain, side: Side::Pair };
     made.conn(options, new, true, None, place, env)
 }
 
@@ -124,6 +125,7 @@ struct Made {
     outbound: Outbound,
     settings: Settings,
     identity: Identity,
+    side: Side,
 }
 
 impl Made {
@@ -136,17 +138,19 @@ impl Made {
         place: Place,
         env: &Env,
     ) -> (Conn, Arc<Shared>) {
-        let Self { mut session, outbound, settings, identity } = self;
+        let Self { mut session, outbound, settings, identity, side } = self;
         if let Some(rtt) = new.rtt {
             session.set_rtt(rtt);
         }
+        let mut trace = ConnTrace::new(side, access.as_ref());
+        trace.connected(new.peer_addr);
         let shared = shared(options, &settings, outbound, may_interrupt, access, place, env);
         {
             let mut agreed = shared.agreed.lock();
             (agreed.local_addr, agreed.peer_addr) = (new.socket.local_addr(), new.peer_addr);
             agreed.suspended = false;
         }
-        (Conn::new(Arc::clone(&shared), session, identity, new, place), shared)
+        (Conn::new(Arc::clone(&shared), session, identity, new, place, trace), shared)
     }
 }
 

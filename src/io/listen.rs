@@ -15,6 +15,7 @@ use super::place::Place;
 use super::sessions::{Found, Sessions};
 use super::socket::Socket;
 use super::strangers::Strangers;
+use super::trace::ListenTrace;
 use crate::access::Access;
 use crate::key::Key;
 use crate::options::Options;
@@ -37,6 +38,7 @@ pub(crate) struct Listen {
     pub(crate) sessions: Sessions,
     /// Connections that came by this listener and are not over.
     pub(crate) connections: usize,
+    pub(crate) trace: ListenTrace,
 }
 
 /// What a pass over a listener came to.
@@ -77,6 +79,7 @@ impl Listen {
             keys: Arc::new(RwLock::new(Keyring::new(keys))),
             sessions: Sessions::default(),
             connections: 0,
+            trace: ListenTrace::new(),
         }
     }
 

@@ -5,7 +5,7 @@
 //!
 //! | file | topic |
 //! |---|---|
-//! | `place` `timer` `spin` `backoff` `pace` `socket` `keyring` | leaves |
+//! | `trace` `place` `timer` `spin` `backoff` `pace` `socket` `keyring` | leaves |
 //! | `link` | a socket as a connection uses it |
 //! | `shared` `accepted` | what the handles of a connection see, and how a listener hands it out |
 //! | `command` `core` | what other threads ask for, and which thread runs the loop |
@@ -41,6 +41,7 @@ mod spin;
 mod strangers;
 pub(crate) mod thread;
 mod timer;
+mod trace;
 
 #[cfg(all(test, not(trunkline_loom)))]
 mod tests;

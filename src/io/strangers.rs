@@ -93,14 +93,15 @@ impl Strangers {
         self.insert(place, Kind::Refused)
     }
 
-    /// A stranger has proved its key, or is gone.
-    pub(crate) fn remove(&mut self, place: Place) {
-        let Some((kind, at)) = self.kinds.remove(&place) else { return };
+    /// A stranger has proved its key, or is gone. `false`: it was none, or it was refused before.
+    pub(crate) fn remove(&mut self, place: Place) -> bool {
+        let Some((kind, at)) = self.kinds.remove(&place) else { return false };
         let list = self.list(kind);
         list.swap_remove(at);
         if let Some(moved) = list.get(at).copied() {
             self.kinds.insert(moved, (kind, at));
         }
+        kind != Kind::Refused
     }
 
     /// One that can be spared when the system has no room for more.

@@ -75,6 +75,15 @@ impl Timers {
         self.clean_at = self.heap.len() * 2 + FEW;
     }
 
+    /// Sets the deadline of a place, unless it has an earlier one.
+    pub(crate) fn set_earlier(&mut self, place: Place, deadline: Instant) {
+        let alarm = self.alarms.get(place.index as usize).and_then(Option::as_ref);
+        let known = alarm.filter(|alarm| alarm.place == place).and_then(|alarm| alarm.deadline);
+        if known.is_none_or(|known| deadline < known) {
+            self.set(place, Some(deadline));
+        }
+    }
+
     /// When to look again; perhaps too early.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((at, _))| *at)

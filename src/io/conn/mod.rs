@@ -19,6 +19,7 @@ use super::keyring::Credential;
 use super::link::{Link, NewSocket, Read, Wrote};
 use super::place::Place;
 use super::shared::Shared;
+use super::trace::ConnTrace;
 use crate::error::ConnectionError;
 use crate::event::Event;
 use crate::proto::handshake::SessionId;
@@ -83,6 +84,7 @@ pub(crate) struct Conn {
     /// The peer's half of the socket has ended behind its CLOSE.
     half_ended: bool,
     traffic: Traffic,
+    trace: ConnTrace,
     /// Dropped with the connection: what waits for the end of all connections waits for that.
     done: Option<crossbeam_channel::Sender<()>>,
 }
@@ -101,10 +103,11 @@ impl Conn {
         identity: Identity,
         new: NewSocket,
         place: Place,
+        trace: ConnTrace,
     ) -> Self {
         let replay = Replay::new(identity.is_resumable());
         let attachment = Attachment::Attached(Link::new(new));
-        Self::with(shared, session, replay, attachment, identity, place)
+        Self::with(shared, session, replay, attachment, identity, place, trace)
     }
 
     fn with(
@@ -114,6 +117,7 @@ impl Conn {
         attachment: Attachment,
         identity: Identity,
         place: Place,
+        trace: ConnTrace,
     ) -> Self {
         Self {
             place,
@@ -127,6 +131,7 @@ impl Conn {
             ending: None,
             half_ended: false,
             traffic: Traffic::default(),
+            trace,
             done: None,
         }
     }
@@ -440,7 +445,9 @@ impl Drop for Conn {
         *self.shared.last_stats.lock() = Some(self.stats());
         self.shared.receive.end(&cause);
         self.shared.events.end(&cause);
-        self.shared.send.set_gone(&cause, self.is_delivered());
+        let delivered = self.is_delivered();
+        self.shared.send.set_gone(&cause, delivered);
+        self.trace.closed(&cause, delivered);
     }
 }
 

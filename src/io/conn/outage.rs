@@ -10,6 +10,7 @@ use crate::event::Event;
 use crate::io::backoff::Backoff;
 use crate::io::env::Env;
 use crate::io::link::{Link, NewSocket};
+use crate::io::trace::{ConnTrace, Side};
 use crate::options::Options;
 use crate::proto::handshake::{Asked, Granted, SessionId, Status};
 use crate::proto::outbound::Conflict;
@@ -85,7 +86,8 @@ impl Conn {
         let grace = grace_of(&home.options);
         let outage = Outage::new(now, grace, Phase::PausingUntil(now));
         let identity = Identity::Lazy(Box::new(home));
-        Self::with(shared, session, Replay::new(true), Attachment::Away(outage), identity, place)
+        let trace = ConnTrace::new(Side::Client, None);
+        Self::with(shared, session, Replay::new(true), Attachment::Away(outage), identity, place, trace)
     }
 
     pub(super) fn may_resume(&self) -> bool {
@@ -117,6 +119,7 @@ impl Conn {
         if self.session.ended().is_none() {
             self.shared.agreed.lock().suspended = true;
             self.shared.events.tell(&Event::Suspended { cause: cause.clone() });
+            self.trace.suspended(cause);
         }
     }
 
@@ -349,6 +352,7 @@ impl Conn {
         if let Some(rtt) = new.rtt {
             self.session.set_rtt(rtt);
         }
+        let peer_addr = new.peer_addr;
         let link = Link::new(new);
         {
             let mut agreed = self.shared.agreed.lock();
@@ -362,7 +366,9 @@ impl Conn {
             && self.session.ended().is_none()
         {
             let after = env.now.saturating_duration_since(since);
-            self.shared.events.tell(&Event::Resumed { after, attempts: attempts.max(1) });
+            let attempts = attempts.max(1);
+            self.shared.events.tell(&Event::Resumed { after, attempts });
+            self.trace.attached(peer_addr, after, attempts);
         }
     }
 }

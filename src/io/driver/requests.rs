@@ -128,6 +128,11 @@ impl Driver {
         let place = self.insert(|place, env| {
             registered = listen.register(env, place);
             address = listen.local_addr().ok();
+            if registered.is_ok()
+                && let Some(address) = address
+            {
+                listen.trace.bound(address);
+            }
             Source::Listen(listen)
         });
         let result = match (registered, address) {

@@ -17,6 +17,7 @@ use crate::io::keyring::Credential;
 use crate::io::listen::Verdict;
 use crate::io::place::Place;
 use crate::io::server_handshake::{ServerSide, Step as ServerStep};
+use crate::io::trace::ListenTrace;
 use crate::proto::handshake::server::Proved;
 use crate::proto::handshake::{Asked, Granted, Status};
 use crate::proto::session::{CloseWish, Farewell};
@@ -39,11 +40,13 @@ impl Driver {
                     && let Some(spared) = self.listen(place).and_then(|listen| listen.strangers.spare())
                 {
                     self.remove(spared);
+                    self.count_stranger(place);
                     self.mark(place, Reasons::CALLED);
                 }
                 if arrivals.more {
                     self.mark(place, Reasons::CALLED);
                 }
+                self.trace_listener(place, ListenTrace::sum_up);
             }
             Source::Server(server) => {
                 let step = server.serve(reasons, place, &mut self.env);
@@ -160,6 +163,24 @@ impl Driver {
         let leaves = self.listen(owner).and_then(|listen| listen.strangers.come(place));
         if let Some(leaves) = leaves {
             self.remove(leaves);
+            self.count_stranger(owner);
+        }
+    }
+
+    /// A stranger is gone, or had to go.
+    fn count_stranger(&mut self, owner: Place) {
+        self.trace_listener(owner, ListenTrace::stranger_went);
+    }
+
+    /// Tells something of a listener, now or when it returns.
+    fn trace_listener(
+        &mut self,
+        owner: Place,
+        trace: impl FnOnce(&mut ListenTrace, Instant) -> Option<Instant>,
+    ) {
+        let now = self.env.now;
+        if let Some(at) = self.listen(owner).and_then(|listen| trace(&mut listen.trace, now)) {
+            self.env.timers.set_earlier(owner, at);
         }
     }
 
@@ -167,8 +188,9 @@ impl Driver {
         if let Some(slot) = self.remove(place)
             && let Source::Server(server) = slot.source
             && let Some(listen) = self.listen(server.listener)
+            && listen.strangers.remove(place)
         {
-            listen.strangers.remove(place);
+            self.count_stranger(server.listener);
         }
     }
 
@@ -182,10 +204,12 @@ impl Driver {
                 let leaves = self.listen(owner).and_then(|listen| listen.strangers.named(place));
                 if let Some(leaves) = leaves {
                     self.remove(leaves);
+                    self.count_stranger(owner);
                 }
             }
             ServerStep::Refused => {
                 if let Some(owner) = self.server(place).map(|server| server.listener) {
+                    self.count_stranger(owner);
                     self.refused(place, owner);
                 }
             }
@@ -257,6 +281,7 @@ impl Driver {
         if let Some(server) = self.server(place) {
             server.say_last(&bytes, now);
         }
+        self.trace_listener(owner, ListenTrace::client_refused);
         self.refused(place, owner);
     }
 
