@@ -25,18 +25,20 @@ thread_local! {
 
 /// While it lives, this thread runs the I/O loop. What the loop frees may be the user's memory, and
 /// its drop the user's code: a call that waits for the loop from there would wait for ever.
-pub(crate) struct RunsLoop(());
+pub(crate) struct RunsLoop {
+    /// What held before: a loop may be run from within another's.
+    before: bool,
+}
 
 impl RunsLoop {
     pub(crate) fn enter() -> Self {
-        RUNS_LOOP.set(true);
-        Self(())
+        Self { before: RUNS_LOOP.replace(true) }
     }
 }
 
 impl Drop for RunsLoop {
     fn drop(&mut self) {
-        RUNS_LOOP.set(false);
+        RUNS_LOOP.set(self.before);
     }
 }
 

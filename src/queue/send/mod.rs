@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use super::attend::Attend;
-use super::pool::Pool;
-use super::sync::{Condvar, Mutex, MutexGuard};
-use super::until::{Until, check_may_wait};
-use super::waiters::{Line, Owner, Turn, Waiters, Wakes};
-use crate::error::{ChannelError, CloseError, ConnectionError};
+use crate::error::{ChannelError, ConnectionError};
 use crate::id::ChannelId;
 use crate::proto::frame::End;
 use crate::proto::outbound::{Outbound, Payload, Priority, Refused, Stopped};
 use crate::proto::session::{CloseWish, Flush, Output, Wishes};
+use crate::queue::attend::Attend;
+use crate::queue::pool::Pool;
+use crate::queue::sync::{Condvar, Mutex, MutexGuard};
+use crate::queue::until::{Until, check_may_wait};
+use crate::queue::waiters::{Line, Owner, Turn, Waiters, Wakes};
+
+mod flush;
 
 /// Why a message was not accepted.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -411,94 +413,6 @@ impl SendQueue {
         wakes.run();
     }
 
-    /// Waits until the peer has everything that was accepted before the call.
-    pub(crate) fn flush(&self, until: Until) -> Result<(), Unflushed> {
-        check_may_wait();
-        let ticket = self.begin_flush();
-        let condvar = Arc::new(Condvar::new());
-        let mut state = self.state.lock();
-        loop {
-            match state.flushed(ticket) {
-                Some(result) => return result,
-                None => state.flushing.add_thread(&condvar),
-            }
-            if wait(&condvar, &mut state, until).is_err() {
-                state.flushing.remove_thread(&condvar);
-                // It may be done by now.
-                let result = state.flushed(ticket).unwrap_or(Err(Unflushed::Late));
-                state.flushes.retain(|flush| flush.ticket != ticket);
-                return result;
-            }
-        }
-    }
-
-    /// Begins a flush, for [`poll_flush`](SendQueue::poll_flush).
-    pub(crate) fn begin_flush(&self) -> u64 {
-        let mut state = self.state.lock();
-        state.tickets += 1;
-        let ticket = state.tickets;
-        let mark = state.outbound.mark();
-        state.flushes.push(Flush { ticket, mark, offset: None });
-        state.scheduled = true;
-        drop(state);
-        // Also if it is scheduled: this thread is about to wait, so the loop must be run.
-        self.attention.attend();
-        self.attention.call();
-        ticket
-    }
-
-    /// Looks at a flush; if it is not done, `task` is woken when it is.
-    pub(crate) fn poll_flush(&self, ticket: u64, task: &Waker) -> Option<Result<(), Unflushed>> {
-        let mut state = self.state.lock();
-        let done = state.flushed(ticket);
-        let owner = Owner::Sole(ticket);
-        let spent = if done.is_none() { state.flushing.add_task(owner, task) } else { None };
-        drop(state);
-        drop(spent);
-        done
-    }
-
-    /// Forgets a flush.
-    pub(crate) fn cancel_flush(&self, ticket: u64) {
-        let mut state = self.state.lock();
-        state.flushes.retain(|flush| flush.ticket != ticket);
-        let spent = state.flushing.remove_task(ticket);
-        drop(state);
-        drop(spent);
-    }
-
-    /// Waits until the I/O thread has let go of the connection; `true` if it has.
-    pub(crate) fn wait_gone(&self, until: Until) -> bool {
-        check_may_wait();
-        self.attention.call();
-        let condvar = Arc::new(Condvar::new());
-        let mut state = self.state.lock();
-        while state.gone.is_none() {
-            state.ending.add_thread(&condvar);
-            if wait(&condvar, &mut state, until).is_err() {
-                state.ending.remove_thread(&condvar);
-                return state.gone.is_some();
-            }
-        }
-        true
-    }
-
-    /// Returns `true` if the I/O thread has let go; else `task` is woken when it does.
-    pub(crate) fn poll_gone(&self, task: &Waker) -> bool {
-        let mut state = self.state.lock();
-        let gone = state.gone.is_some();
-        let spent = if gone { None } else { state.ending.add_task(Owner::Shared, task) };
-        drop(state);
-        drop(spent);
-        gone
-    }
-
-    /// Whether the peer has all that was sent, once the I/O thread has let go.
-    pub(crate) fn delivered(&self) -> Result<(), CloseError> {
-        let state = self.state.lock();
-        if state.gone == Some(true) { Ok(()) } else { Err(CloseError { cause: state.ended.clone() }) }
-    }
-
     /// The connection is over: every sender fails with the cause, those that wait too.
     pub(crate) fn end(&self, cause: &ConnectionError) {
         let mut wakes = Wakes::default();
@@ -592,16 +506,6 @@ impl State {
         for line in &mut self.lines {
             line.notify_all(wakes);
         }
-    }
-
-    /// What has become of a flush, once something has.
-    fn flushed(&mut self, ticket: u64) -> Option<Result<(), Unflushed>> {
-        let Some(at) = self.flushes.iter().position(|flush| flush.ticket == ticket) else {
-            return Some(Ok(()));
-        };
-        let cause = self.ended.clone()?;
-        self.flushes.swap_remove(at);
-        Some(Err(Unflushed::Ended(cause)))
     }
 }
 
