@@ -21,6 +21,10 @@ impl Session {
         let Exchange { now, outbound, flushes, room, spare, segments, output } = exchange;
         self.hear_application(wishes);
         self.apply_effects(now, outbound, spare, output);
+        if let Some(cause) = &self.ended {
+            // With the queue locked: what is accepted before goes out, or is known not to have.
+            output.ended = Some(cause.clone());
+        }
         self.check_flushes(outbound, flushes);
         while let Some(Due { channel, credit, report_at }) = self.inbound.poll_due() {
             output.reports.push((channel, report_at));

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::life::Farewell;
-use crate::error::CloseCode;
+use crate::error::{CloseCode, ConnectionError};
 use crate::id::ChannelId;
 use crate::proto::inbound::{Stop, Taken};
 use crate::proto::outbound::{Mark, Outbound};
@@ -87,4 +87,6 @@ pub(crate) struct Output {
     pub(crate) reports: Vec<(ChannelId, u32)>,
     /// Data waits for the peer's ACK.
     pub(crate) held: bool,
+    /// The session has ended: nothing more is to be accepted.
+    pub(crate) ended: Option<ConnectionError>,
 }

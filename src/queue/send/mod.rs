@@ -448,6 +448,11 @@ impl SendQueue {
         let flushes = state.flushes.len();
         let comes = work(wishes, &mut state.outbound, &mut state.flushes, output);
         state.scheduled = comes == Comes::Back;
+        if let Some(cause) = output.ended.take()
+            && state.ended.is_none()
+        {
+            state.set_ended(&cause, &mut wakes);
+        }
         if state.flushes.len() < flushes {
             state.flushing.notify(&mut wakes);
         }
@@ -530,5 +535,40 @@ fn wait(condvar: &Condvar, state: &mut MutexGuard<'_, State>, until: Until) -> R
             Err(Unsent::NoRoom)
         }
         Until::At(_) => Ok(()),
+    }
+}
+
+#[cfg(all(test, not(trunkline_loom)))]
+mod tests {
+    use super::*;
+    use crate::error::CloseCode;
+    use crate::id::ChannelSet;
+    use crate::proto::credit::Credit;
+
+    struct Nobody;
+
+    impl Attend for Nobody {
+        fn attend(&self) {}
+    }
+
+    /// Else a message that is accepted between the peer's CLOSE and its report to the handles would
+    /// count as delivered.
+    #[test]
+    fn nothing_is_accepted_once_the_session_has_ended() {
+        let window = Credit::new(100_000).unwrap();
+        let outbound = Outbound::new(ChannelSet::ALL, window, 1 << 20, 1 << 20);
+        let queue = SendQueue::new(outbound, Arc::new(Nobody));
+        let pool = Pool::default();
+        let (place, generation) = queue.claim(ChannelId::new(1), None).unwrap();
+        let send = || queue.send(place, generation, Payload::Slice(b"x"), Until::Now, false, &pool);
+        assert_eq!(send(), Ok(()));
+        let cause = ConnectionError::ClosedByPeer { code: CloseCode::NORMAL, reason: String::new() };
+        queue.exchange(&mut Wishes::default(), &mut Output::default(), |_, outbound, _, output| {
+            output.ended = Some(cause.clone());
+            outbound.clear();
+            Comes::WhenCalled
+        });
+        assert_eq!(send(), Err(Unsent::Ended(cause)));
+        assert!(!queue.send_quickly(place, generation, b"x"));
     }
 }
