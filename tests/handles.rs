@@ -479,3 +479,26 @@ fn a_flush_covers_stops_interrupts_and_waiting_readers() {
         }
     }
 }
+
+#[test]
+fn an_io_thread_that_neither_lends_nor_spins_works_alike() {
+    for (lend, spin) in [(false, true), (true, false), (false, false)] {
+        let io = IoThread::builder().name("io-of-a-test").lend(lend).spin(spin).start().unwrap();
+        let (here, there) = pair(|config| config.io_thread(&io));
+        let (sender, receiver) = (here.sender(A).unwrap(), there.receiver(A).unwrap());
+        let (back, answers) = (there.sender(B).unwrap(), here.receiver(B).unwrap());
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                for _ in 0..1000 {
+                    back.send_bytes(receiver.recv_timeout(LONG).unwrap().into_bytes()).unwrap();
+                }
+            });
+            for n in 0..1000u32 {
+                sender.send(n.to_be_bytes()).unwrap();
+                assert_eq!(answers.recv_timeout(LONG).unwrap(), n.to_be_bytes());
+            }
+        });
+        assert_eq!(here.flush(), Ok(()));
+    }
+    assert!(IoThread::builder().name("a\0b").start().is_err());
+}

@@ -51,15 +51,18 @@ pub(crate) struct Core {
     /// Locked only by the thread that has the role, so nothing waits for it. Gone when the I/O
     /// thread has ended.
     pub(crate) driver: Mutex<Option<Box<dyn Run>>>,
+    /// The loop may be run by threads that wait for it.
+    pub(crate) lends: bool,
     born: forkguard::Guard,
 }
 
 impl Core {
-    pub(crate) fn new(waker: mio::Waker) -> Self {
+    pub(crate) fn new(waker: mio::Waker, lends: bool) -> Self {
         Self {
             schedule: Schedule::new(waker),
             pool: Arc::new(Pool::default()),
             driver: Mutex::new(None),
+            lends,
             born: forkguard::new(),
         }
     }

@@ -46,4 +46,4 @@ mod trace;
 #[cfg(all(test, not(trunkline_loom)))]
 mod tests;
 
-pub use thread::IoThread;
+pub use thread::{IoThread, IoThreadBuilder};

@@ -23,17 +23,16 @@ pub(crate) struct Spin {
     skip: u32,
     /// How many they were the last time.
     penalty: u32,
-}
-
-impl Default for Spin {
-    fn default() -> Self {
-        Self { skip: 1, penalty: 0 }
-    }
+    allowed: bool,
 }
 
 impl Spin {
+    pub(crate) fn new(allowed: bool) -> Self {
+        Self { skip: 1, penalty: 0, allowed }
+    }
+
     pub(crate) fn is_worth_it(&self) -> bool {
-        self.skip == 0
+        self.skip == 0 && self.allowed
     }
 
     /// Something came while it looked.
@@ -61,7 +60,7 @@ mod tests {
 
     #[test]
     fn long_sleeps_are_never_looked_for() {
-        let mut spin = Spin::default();
+        let mut spin = Spin::new(true);
         for _ in 0..1000 {
             assert!(!spin.is_worth_it());
             spin.slept(SHORT * 2);
@@ -77,7 +76,7 @@ mod tests {
 
     #[test]
     fn what_is_in_vain_becomes_rare_and_what_is_not_goes_on() {
-        let mut spin = Spin::default();
+        let mut spin = Spin::new(true);
         let mut tries = 0;
         for _ in 0..64 * 100 {
             if spin.is_worth_it() {

@@ -105,14 +105,19 @@ impl IoThread {
     ///
     /// If the system gives no thread or no file descriptor for it.
     pub fn new() -> io::Result<Self> {
-        let poll = mio::Poll::new()?;
-        let waker = Driver::waker(&poll)?;
-        let core = Arc::new(Core::new(waker));
-        *core.driver.lock() = Some(Box::new(Driver::new(poll, Arc::clone(&core))?));
-        let last = LastAct(Arc::clone(&core));
-        register(&core);
-        std::thread::Builder::new().name("trunkline-io".into()).spawn(move || run(&last.0))?;
-        Ok(Self { owner: Arc::new(Owner { core }) })
+        Self::builder().start()
+    }
+
+    /// Returns a builder, for a thread with other settings than those of [`new`](IoThread::new).
+    ///
+    /// ```
+    /// # use trunkline::{Config, Connection, IoThread, Key};
+    /// let quiet = IoThread::builder().name("jobs-io").spin(false).start()?;
+    /// let (_here, _there) = Connection::pair(Config::new(Key::generate()).io_thread(&quiet))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn builder() -> IoThreadBuilder {
+        IoThreadBuilder { name: "trunkline-io".to_owned(), lend: true, spin: true }
     }
 
     /// The one that the process shares.
@@ -153,9 +158,62 @@ fn turns(core: &Core) -> Option<bool> {
             return None;
         }
         // A reader has something to do now, and may want to wait for more: let it.
-        if driver.take_served() && !driver.is_pressed() && !core.others_wait() {
+        if core.lends && driver.take_served() && !driver.is_pressed() && !core.others_wait() {
             return Some(driver.take_received());
         }
+    }
+}
+
+/// Settings of an [`IoThread`] that is to be started; see [`IoThread::builder`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct IoThreadBuilder {
+    name: String,
+    lend: bool,
+    spin: bool,
+}
+
+impl IoThreadBuilder {
+    /// Sets the name of the thread, as a debugger shows it. `trunkline-io` by default.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Sets whether a thread that waits for a message may run the loop itself meanwhile. It may by
+    /// default, which halves the time of a round trip. Without it, all socket work and every drop of a
+    /// payload that was sent is done by this thread alone.
+    pub fn lend(mut self, lend: bool) -> Self {
+        self.lend = lend;
+        self
+    }
+
+    /// Sets whether the loop looks for 50 µs before it sleeps, while connections are busy enough for that to
+    /// pay. It does by default. Without it, a busy connection takes less of the processor and a round trip
+    /// longer.
+    pub fn spin(mut self, spin: bool) -> Self {
+        self.spin = spin;
+        self
+    }
+
+    /// Starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// If the system gives no thread or no file descriptor for it, or the name has a zero byte in it.
+    pub fn start(self) -> io::Result<IoThread> {
+        let Self { name, lend, spin } = self;
+        if name.contains('\0') {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a thread's name holds no zero byte"));
+        }
+        let poll = mio::Poll::new()?;
+        let waker = Driver::waker(&poll)?;
+        let core = Arc::new(Core::new(waker, lend));
+        *core.driver.lock() = Some(Box::new(Driver::new(poll, Arc::clone(&core), spin)?));
+        let last = LastAct(Arc::clone(&core));
+        register(&core);
+        std::thread::Builder::new().name(name).spawn(move || run(&last.0))?;
+        Ok(IoThread { owner: Arc::new(Owner { core }) })
     }
 }
 

@@ -64,12 +64,13 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    pub(crate) fn new(poll: Poll, core: Arc<Core>) -> io::Result<Self> {
+    /// `spin`: it may look for a moment before it sleeps.
+    pub(crate) fn new(poll: Poll, core: Arc<Core>, spin: bool) -> io::Result<Self> {
         let registry = poll.registry().try_clone()?;
         Ok(Self {
             poll,
             events: Events::with_capacity(256),
-            spin: Spin::default(),
+            spin: Spin::new(spin),
             env: Env::new(core, registry),
             slots: Slots::new(),
             marked: VecDeque::new(),
