@@ -23,9 +23,13 @@ use std::time::Duration;
 use super::sync::{Condvar, Mutex};
 use super::waiters::Sleepers;
 
-/// How long the I/O thread leaves the role to others at a time; after one in which no thread used
-/// it, it takes it back. So nothing waits for longer than two of them because no thread ran the loop.
+/// How long the I/O thread leaves the role to others at first; after a lease in which no thread used
+/// it, it takes it back.
 const LEASE: Duration = Duration::from_micros(500);
+/// While others go on using it, each lease is twice as long as the one before, up to so many times
+/// the first, because each look at it costs a busy processor a switch. So nothing waits for longer
+/// than two of the longest because no thread ran the loop, and mostly for two of the first.
+const LONGEST: u32 = 8;
 
 /// Ends the holder's sleep; may be called when it does not sleep.
 pub(crate) trait Wake {
@@ -187,10 +191,13 @@ impl<T, W: Wake> Schedule<T, W> {
     pub(crate) fn wait_turn(&self) {
         let mut state = self.state.lock();
         let mut over = false;
+        let mut lease = state.lease;
         while state.holder != Holder::Nobody || !(state.called || over) {
-            let lease = state.lease;
             let timed_out = self.turn.wait_for(&mut state, lease).timed_out();
-            over = timed_out && !std::mem::take(&mut state.used);
+            if timed_out {
+                over = !std::mem::take(&mut state.used);
+                lease = (lease * 2).min(state.lease * LONGEST);
+            }
         }
         state.called = false;
         state.used = false;
