@@ -48,9 +48,9 @@ pub struct End {
 }
 
 /// There is no I/O thread to call.
-struct Nobody;
+struct NoLoop;
 
-impl Attend for Nobody {
+impl Attend for NoLoop {
     fn attend(&self) {}
 }
 
@@ -76,8 +76,8 @@ impl End {
         let now = Instant::now();
         let (session, outbound) = Session::new(now, &settings);
         let pool = Arc::new(Pool::default());
-        let send = SendQueue::new(outbound, Arc::new(Nobody));
-        let receive = ReceiveQueues::new(WINDOW, Arc::new(Nobody), Arc::default());
+        let send = SendQueue::new(outbound, Arc::new(NoLoop));
+        let receive = ReceiveQueues::new(WINDOW, Arc::new(NoLoop), Arc::default());
         let sender = send.claim(CHANNEL, None).unwrap();
         let claim = receive.claim(CHANNEL.into(), &pool).expect("a fresh connection");
         Self {

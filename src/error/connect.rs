@@ -13,7 +13,7 @@ pub enum ConfigError {
     /// A listener on an address that other machines reach, without
     /// [`allow_plaintext`](crate::Config::allow_plaintext).
     #[error(
-        "{0} can be reached from other machines, and nothing on the way is encrypted: whoever carries the packets can read \
+        "{0} can be reached from other machines, and nothing on the way is encrypted: a network that carries the packets can read \
          and change them. Bind to 127.0.0.1 and use a tunnel (ssh -L), or say `allow_plaintext(true)` if the network is trusted"
     )]
     Plaintext(std::net::SocketAddr),

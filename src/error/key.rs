@@ -17,7 +17,7 @@ pub enum KeyError {
     },
     /// Other users can read or change the file.
     #[error(
-        "other users can read or change the key file {path} (mode {mode:03o}); run `chmod 600` on it, and make a new key if somebody may have read it"
+        "other users can read or change the key file {path} (mode {mode:03o}); run `chmod 600` on it, and make a new key if another user may have read it"
     )]
     Exposed {
         /// The file.

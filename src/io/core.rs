@@ -35,10 +35,10 @@ pub(crate) trait Run: Send {
     /// to read can, since the thread that left the loop with it probably comes back for it.
     fn is_pressed(&self) -> bool;
 
-    /// Whether anything was received since the last call.
+    /// Returns `true` if anything was received since the last call.
     fn take_received(&mut self) -> bool;
 
-    /// Whether a thread that slept was given something since the last call.
+    /// Returns `true` if a thread that slept was given something since the last call.
     fn take_served(&mut self) -> bool;
 }
 

@@ -61,7 +61,7 @@ impl Socket {
         each!(self, socket => socket.reregister(registry, token, Interest::READABLE | Interest::WRITABLE))
     }
 
-    /// Whether a connect that was begun is done; the error if it failed.
+    /// Returns `true` if a connect that was begun is done, or its error.
     pub(crate) fn is_connected(&self) -> io::Result<bool> {
         if let Some(error) = each!(self, socket => socket.take_error())? {
             return Err(error);

@@ -1,7 +1,7 @@
 //! Whether to look again for a moment before sleeping.
 //!
 //! To be woken costs more than most waits of a busy connection: tens of microseconds where the
-//! processor has gone idle meanwhile, and the one who wakes pays as well. So whoever runs the loop
+//! processor has gone idle meanwhile, and the thread that wakes it pays as well. So the thread that runs the loop
 //! polls for [`SPIN`] before it sleeps, giving way to every other thread that has something to do,
 //! but only while that is worth it: each time in vain doubles how many short sleeps must go by
 //! before it is tried again. Long sleeps do not count, so a process that waits for people or for

@@ -1,5 +1,5 @@
 //! Who runs the loop, seen from inside. At the near end leases never end here, so that what only
-//! the end of one would see to does not happen: what passes was seen to by who had to.
+//! the end of one would see to does not happen: what passes was seen to by the thread that had to.
 //! `tests/leader.rs` has the rest, with the lease as it is.
 
 use std::io::Read;
@@ -80,7 +80,7 @@ impl Ends {
         }
     }
 
-    /// Nobody has the role, and nobody will for want of a call.
+    /// No thread has the role, and none will for want of a call.
     fn leave_role_free(&self, answering: bool) {
         self.take_role();
         self.core.schedule.release(answering, false);
@@ -89,7 +89,7 @@ impl Ends {
 
 /// This thread has the role and keeps it: the I/O thread does nothing, and everything goes on.
 #[test]
-fn heartbeats_timers_and_accepts_go_on_whoever_has_the_role() {
+fn heartbeats_timers_and_accepts_go_on_whichever_thread_has_the_role() {
     let ends = Ends::new(|config| {
         config.heartbeat(Duration::from_millis(5), LONG).handshake_timeout(Duration::from_millis(20))
     });
@@ -195,7 +195,7 @@ fn a_reader_that_leads_returns_as_soon_as_its_message_is_there() {
         over.store(true, Relaxed);
         assert_eq!((led, late), (200, 0), "how often it led, and looked again with its message there");
     });
-    // The near end first: nobody runs its loop but who is called.
+    // The near end first: no thread runs its loop but the one that is called.
     drop(flooded);
 }
 
@@ -217,7 +217,7 @@ fn a_reader_that_waits_for_long_calls_the_io_thread() {
         let ready = receiver.ready();
         far.sender(OTHER).unwrap().send("!").unwrap();
         while receiver.try_recv().is_err() {
-            ready.recv_timeout(LONG).expect("nobody runs the loop");
+            ready.recv_timeout(LONG).expect("no thread runs the loop");
         }
     }
 }
@@ -242,7 +242,7 @@ fn a_panic_in_a_thread_that_leads_leaves_the_role_free() {
     }
 }
 
-/// A connection whose far end fills a window of 64 messages of 1 KiB and waits for credit; nobody
+/// A connection whose far end fills a window of 64 messages of 1 KiB and waits for credit; no thread
 /// runs the near loop. The third hears of the far `send` that had to wait.
 fn far_sender_waits(ends: &Ends) -> (Connection, Receiver, mpsc::Receiver<bool>) {
     const WINDOW: usize = 64;

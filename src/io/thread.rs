@@ -223,7 +223,7 @@ impl fmt::Debug for IoThread {
     }
 }
 
-/// However the thread ends, nobody waits for it after.
+/// However the thread ends, no caller waits for it after.
 struct LastAct(Arc<Core>);
 
 impl Drop for LastAct {

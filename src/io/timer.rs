@@ -2,7 +2,7 @@
 //!
 //! An entry of the heap is not taken out when its place's deadline moves. Deadlines mostly move
 //! later (every byte that arrives moves the heartbeat), so when the entry fires its place is not
-//! due yet, and the entry moves behind by itself: that costs nothing per message and serves nobody
+//! due yet, and the entry moves behind by itself: that costs nothing per message and serves no source
 //! in vain.
 
 use std::cmp::Reverse;

@@ -5,7 +5,7 @@
 //! own bulk in front of the peer's answer would be cut although it is healthy.
 //!
 //! A peer is given up only after it was asked and had time to answer: a process that was stopped
-//! for longer than the timeout, or a machine that slept, has asked nobody.
+//! for longer than the timeout, or a machine that slept, has asked no peer.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ pub(crate) enum Heartbeat {
 
 #[derive(Debug)]
 pub(crate) struct Liveness {
-    /// The interval and the timeout; `None` asks nothing and gives nobody up.
+    /// The interval and the timeout; `None` asks nothing and gives no peer up.
     times: Option<(Duration, Duration)>,
     heard: Instant,
     /// When the peer was first asked since it was heard.

@@ -24,7 +24,7 @@ const PACK: usize = 2048;
 #[derive(Debug)]
 pub(crate) struct Replay {
     segments: VecDeque<Segment>,
-    /// Whether what is written is kept; else it is freed at once.
+    /// What is written is kept; else it is freed at once.
     keep: bool,
     /// Offset of the first byte of the first segment.
     base: u64,
@@ -63,7 +63,7 @@ impl Replay {
         );
     }
 
-    /// Whether there is nothing to write.
+    /// Returns `true` if there is nothing to write.
     pub(crate) fn is_written(&self) -> bool {
         self.cursor == self.end
     }
@@ -163,7 +163,7 @@ impl Replay {
         }
     }
 
-    /// Whether the stream can go on at `offset`: not before what the peer had acknowledged, nor
+    /// Returns `true` if the stream can go on at `offset`: not before what the peer had acknowledged, nor
     /// behind what it was ever sent.
     pub(crate) fn reaches(&self, offset: u64) -> bool {
         self.keep && (self.acked..=self.written).contains(&offset)

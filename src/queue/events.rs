@@ -356,7 +356,7 @@ mod tests {
         let second = events.listen(Wants::Interrupts);
         assert_eq!(events.take(second, Until::Now), Err(NoEvent::Yet));
         events.leave(second);
-        // It was there and nobody took it.
+        // It was there and was not taken.
         events.leave(first);
         let third = events.listen(Wants::All);
         assert_eq!(events.take(third, Until::Now), Ok(Event::Interrupt));

@@ -57,9 +57,9 @@ impl Wake for Arc<Bell> {
     }
 }
 
-struct Nobody;
+struct NoLoop;
 
-impl Attend for Nobody {
+impl Attend for NoLoop {
     fn attend(&self) {}
 }
 
@@ -190,7 +190,7 @@ fn what_was_sent_is_always_fetched() {
 #[test]
 fn a_sender_never_sleeps_through_its_credit() {
     model(|| {
-        let queue = Arc::new(SendQueue::new(outbound(33, 4096), Arc::new(Nobody)));
+        let queue = Arc::new(SendQueue::new(outbound(33, 4096), Arc::new(NoLoop)));
         let senders: Vec<_> = (0..2)
             .map(|_| {
                 let queue = Arc::clone(&queue);
@@ -223,7 +223,7 @@ fn a_sender_never_sleeps_through_its_credit() {
 #[test]
 fn a_sender_never_sleeps_through_room_in_the_queue() {
     model(|| {
-        let queue = Arc::new(SendQueue::new(outbound(1000, 5), Arc::new(Nobody)));
+        let queue = Arc::new(SendQueue::new(outbound(1000, 5), Arc::new(NoLoop)));
         let pool = Pool::default();
         let (place, generation) = claim(&queue);
         queue.send(place, generation, Payload::Slice(b"x"), Until::Forever, false, &pool).unwrap();
@@ -245,8 +245,8 @@ fn a_sender_never_sleeps_through_room_in_the_queue() {
 #[test]
 fn a_lost_connection_wakes_a_sender_and_a_receiver() {
     model(|| {
-        let queue = Arc::new(SendQueue::new(outbound(0, 4096), Arc::new(Nobody)));
-        let inbox = Arc::new(receive_queues(Arc::new(Nobody)));
+        let queue = Arc::new(SendQueue::new(outbound(0, 4096), Arc::new(NoLoop)));
+        let inbox = Arc::new(receive_queues(Arc::new(NoLoop)));
         let claimed = inbox.claim(CHANNEL.into(), &Pool::default()).unwrap();
         let sender = {
             let queue = Arc::clone(&queue);
@@ -281,7 +281,7 @@ fn a_lost_connection_wakes_a_sender_and_a_receiver() {
 #[test]
 fn a_closer_never_sleeps_through_the_end() {
     model(|| {
-        let queue = Arc::new(SendQueue::new(outbound(0, 4096), Arc::new(Nobody)));
+        let queue = Arc::new(SendQueue::new(outbound(0, 4096), Arc::new(NoLoop)));
         let closer = {
             let queue = Arc::clone(&queue);
             thread::spawn(move || {
@@ -308,7 +308,7 @@ fn hand_over(inbox: &ReceiveQueues, staging: &mut Staging, routes: &mut Routes, 
 #[test]
 fn a_receiver_never_sleeps_through_a_message_and_misses_none() {
     model(|| {
-        let inbox = Arc::new(receive_queues(Arc::new(Nobody)));
+        let inbox = Arc::new(receive_queues(Arc::new(NoLoop)));
         let receiver = {
             let inbox = Arc::clone(&inbox);
             thread::spawn(move || {
@@ -463,7 +463,7 @@ fn a_reader_that_sleeps_is_not_left_with_nobody_in_the_loop() {
 #[test]
 fn what_a_receiver_takes_is_reported_once() {
     model(|| {
-        let inbox = Arc::new(receive_queues(Arc::new(Nobody)));
+        let inbox = Arc::new(receive_queues(Arc::new(NoLoop)));
         let claimed = inbox.claim(CHANNEL.into(), &Pool::default()).unwrap();
         let mut wishes = Wishes::default();
         inbox.publish(&mut vec![(CHANNEL, 33)]);

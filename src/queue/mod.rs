@@ -2,11 +2,11 @@
 //!
 //! | lock | protects | held for |
 //! |---|---|---|
-//! | `SendQueue::state` | the sending half of the session and who waits for it | one encode, or one exchange of the I/O thread |
+//! | `SendQueue::state` | the sending half of the session and what waits for it | one encode, or one exchange of the I/O thread |
 //! | `ReceiveQueues::state` | the receive queues of one connection and which channel goes where | moving pieces, never bytes by the message |
-//! | `Schedule::state` | which connections want the I/O loop, who runs it, and whether that one sleeps | pushing one entry, or swapping the list |
+//! | `Schedule::state` | which connections want the I/O loop, which thread runs it, and if that one sleeps | pushing one entry, or swapping the list |
 //! | `Pool::state` | emptied buffers | moving one |
-//! | `Events`, `AcceptQueue` | what waits to be told, and who waits for it | moving one entry |
+//! | `Events`, `AcceptQueue` | what waits to be told, and what waits for it | moving one entry |
 //!
 //! A thread holds one of them at a time, with two exceptions: the pool's and the schedule's may be
 //! taken under any other and take none themselves, and the I/O thread takes the receive queues' under

@@ -1,15 +1,15 @@
-//! How other threads get the I/O loop's attention, and who runs it.
+//! How other threads get the I/O loop's attention, and which thread runs it.
 //!
 //! The loop has one *holder* at a time. Mostly that is the I/O thread. When it has served a reader
-//! that waited, and nobody else waits, it offers the role and steps aside for a moment (the
+//! that waited, and no other thread waits, it offers the role and steps aside for a moment (the
 //! *lease*): a reader that is about to block takes the role and runs the loop itself until its own
 //! message is there, and a sender that answers runs it once, without sleeping, to get its frame out.
 //! So a request and its reply wake no thread but those that wait for them.
 //!
 //! `state` protects the list, the holder and the lease together. The holder goes to sleep only by
 //! [`Schedule::may_sleep`], which sees an empty list under the same lock that a pusher takes; so an
-//! entry is either seen before the sleep, or its pusher sees the sleep and ends it. When nobody
-//! holds the role, a pusher takes it or calls the I/O thread; and should nobody do either, the I/O
+//! entry is either seen before the sleep, or its pusher sees the sleep and ends it. When no thread
+//! holds the role, a pusher takes it or calls the I/O thread; and should none do either, the I/O
 //! thread takes it back when the lease is over. The sleep is taken off by the first pusher, so it
 //! costs one wake, not one per message.
 //!
@@ -39,10 +39,10 @@ pub(crate) trait Wake {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Holder {
     /// The role is free to take.
-    Nobody,
-    /// Somebody runs the loop and will look at the list before it sleeps.
+    None,
+    /// A thread runs the loop and will look at the list before it sleeps.
     Awake,
-    /// Somebody runs the loop and sleeps in it.
+    /// A thread runs the loop and sleeps in it.
     Asleep,
 }
 
@@ -50,7 +50,7 @@ enum Holder {
 struct State<T> {
     list: Vec<T>,
     holder: Holder,
-    /// Somebody else than the I/O thread had the role since it last looked.
+    /// Another thread than the I/O thread had the role since it last looked.
     used: bool,
     /// The I/O thread is to take the role as soon as it is free.
     called: bool,
@@ -84,7 +84,7 @@ impl<T, W: Wake> Schedule<T, W> {
     pub(crate) fn new(wake: W) -> Self {
         let state = State {
             list: Vec::new(),
-            holder: Holder::Nobody,
+            holder: Holder::None,
             used: false,
             called: true,
             answering: false,
@@ -115,12 +115,12 @@ impl<T, W: Wake> Schedule<T, W> {
                 self.wake.wake();
                 false
             }
-            Holder::Nobody if !state.called && std::mem::take(&mut state.answering) => {
+            Holder::None if !state.called && std::mem::take(&mut state.answering) => {
                 state.holder = Holder::Awake;
                 state.used = true;
                 true
             }
-            Holder::Nobody => {
+            Holder::None => {
                 state.wakes += u64::from(!state.called);
                 let call = !std::mem::replace(&mut state.called, true);
                 drop(guard);
@@ -132,10 +132,10 @@ impl<T, W: Wake> Schedule<T, W> {
         }
     }
 
-    /// Somebody is about to wait for what the loop does: it must be run.
+    /// The thread that calls is about to wait for what the loop does: it must be run.
     pub(crate) fn call(&self) {
         let mut state = self.state.lock();
-        if state.holder == Holder::Nobody && !std::mem::replace(&mut state.called, true) {
+        if state.holder == Holder::None && !std::mem::replace(&mut state.called, true) {
             drop(state);
             self.turn.notify_one();
         }
@@ -152,7 +152,7 @@ impl<T, W: Wake> Schedule<T, W> {
             }
             // It may have looked already, and be about to sleep.
             Holder::Awake => state.poked = true,
-            Holder::Nobody => {}
+            Holder::None => {}
         }
     }
 
@@ -161,12 +161,12 @@ impl<T, W: Wake> Schedule<T, W> {
         &self.sleepers
     }
 
-    /// Takes the role if it is free, nobody has called the I/O thread, and nobody sleeps: else it is
+    /// Takes the role if it is free, no thread has called the I/O thread, and none sleeps: else it is
     /// better that the I/O thread runs the loop.
     #[must_use]
     pub(crate) fn try_lead(&self) -> bool {
         let mut state = self.state.lock();
-        let free = state.open && state.holder == Holder::Nobody && !state.called && self.sleepers.is_zero();
+        let free = state.open && state.holder == Holder::None && !state.called && self.sleepers.is_zero();
         if free {
             state.holder = Holder::Awake;
             state.used = true;
@@ -178,7 +178,7 @@ impl<T, W: Wake> Schedule<T, W> {
     /// the I/O thread is to see to at once, as when others sleep.
     pub(crate) fn release(&self, answering: bool, call: bool) {
         let mut state = self.state.lock();
-        state.holder = Holder::Nobody;
+        state.holder = Holder::None;
         state.answering |= answering;
         state.called |= call || !state.list.is_empty() || !self.sleepers.is_zero();
         if state.called {
@@ -187,12 +187,12 @@ impl<T, W: Wake> Schedule<T, W> {
         }
     }
 
-    /// The I/O thread waits for the role: until it is called, or nobody has used a lease.
+    /// The I/O thread waits for the role: until it is called, or no thread has used a lease.
     pub(crate) fn wait_turn(&self) {
         let mut state = self.state.lock();
         let mut over = false;
         let mut lease = state.lease;
-        while state.holder != Holder::Nobody || !(state.called || over) {
+        while state.holder != Holder::None || !(state.called || over) {
             let timed_out = self.turn.wait_for(&mut state, lease).timed_out();
             if timed_out {
                 over = !std::mem::take(&mut state.used);
@@ -212,7 +212,7 @@ impl<T, W: Wake> Schedule<T, W> {
         std::mem::swap(&mut state.list, into);
     }
 
-    /// Whether the holder, which is awake, must look again: something is there, or it was poked
+    /// Returns `true` if the holder, which is awake, must look again: something is there, or it was poked
     /// since it last asked.
     pub(crate) fn is_called(&self) -> bool {
         self.state.lock().take_call()
@@ -228,19 +228,19 @@ impl<T, W: Wake> Schedule<T, W> {
         may
     }
 
-    /// The holder has slept. It looks at the list before it sleeps again, so nobody need wake it.
+    /// The holder has slept. It looks at the list before it sleeps again, so it need not be woken.
     pub(crate) fn awake(&self) {
         self.state.lock().holder = Holder::Awake;
     }
 
-    /// Leases do not end by themselves from now on, so they cover up for nobody: for tests.
+    /// Leases do not end by themselves from now on, so they cover up for no thread: for tests.
     #[cfg(all(test, not(trunkline_loom)))]
     pub(crate) fn make_leases_endless(&self) {
         self.state.lock().lease = Duration::from_secs(3600);
     }
 
-    /// The I/O thread has ended: what is there, and what comes, is dropped, so that whoever waits
-    /// for an answer hears that there is none.
+    /// The I/O thread has ended: what is there, and what comes, is dropped, so that a thread that
+    /// waits for an answer hears that there is none.
     pub(crate) fn shut(&self) {
         let mut state = self.state.lock();
         state.open = false;

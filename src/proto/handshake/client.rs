@@ -19,7 +19,7 @@ pub(crate) enum Step {
     ServerProved,
     /// The server has accepted.
     Accepted(Granted),
-    /// It is over. What was `verified` was said by the server and by nobody else.
+    /// It is over. What was `verified` was said by the server itself.
     Failed { error: HandshakeError, verified: bool },
 }
 

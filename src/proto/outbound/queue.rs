@@ -142,7 +142,7 @@ impl Outbound {
         (channel.generation != generation).then_some(Stopped(channel.stop_code))
     }
 
-    /// Senders stand in line for room on a channel, or no longer: then nobody overtakes them.
+    /// Senders stand in line for room on a channel, or no longer: then no other overtakes them.
     pub(crate) fn set_line(&mut self, place: usize, there: bool) {
         let channel = self.channels.at(place);
         channel.gate = if there { channel.gate | gate::LINE } else { channel.gate & !gate::LINE };
@@ -218,7 +218,7 @@ impl Outbound {
         Ok(())
     }
 
-    /// Whether a message of a usual size would be accepted now; `Err`: why not.
+    /// `Ok` if a message of a usual size would be accepted now, else the reason.
     pub(crate) fn room(&mut self, place: usize, generation: u32) -> Result<(), Refused> {
         let least = self.least_credit(LEAST_FRAGMENT);
         let channel = self.channels.at(place);

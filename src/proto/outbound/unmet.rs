@@ -80,7 +80,7 @@ impl Unmet {
         all
     }
 
-    /// Whether a message of this cost would be accepted; `Err`: why not.
+    /// `Ok` if a message of this cost would be accepted, else the reason.
     pub(super) fn room(&self, channel: &Channel, cost: u32, limit: usize) -> Result<(), Refused> {
         if self.queued[channel.lane as usize] >= limit {
             return Err(Refused::QueueFull);

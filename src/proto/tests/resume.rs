@@ -126,7 +126,7 @@ impl Link {
         if whole {
             client.resume(self.now, told);
         } else {
-            // It writes into a socket from which nobody reads.
+            // It writes into a socket that the peer does not read.
             server.pump(self.now, 500);
             server.lose();
         }

@@ -1,4 +1,4 @@
-//! Runs: how they end, and who stops them.
+//! Runs: how they end, and which side stops them.
 
 use super::*;
 use crate::proto::credit::Credit;

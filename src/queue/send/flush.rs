@@ -93,7 +93,7 @@ impl SendQueue {
         gone
     }
 
-    /// Whether the peer has all that was sent, once the I/O thread has let go.
+    /// Says if the peer has all that was sent, once the I/O thread has let go.
     pub(crate) fn delivered(&self) -> Result<(), CloseError> {
         let state = self.state.lock();
         if state.gone == Some(true) { Ok(()) } else { Err(CloseError { cause: state.ended.clone() }) }

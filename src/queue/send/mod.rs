@@ -545,9 +545,9 @@ mod tests {
     use crate::id::ChannelSet;
     use crate::proto::credit::Credit;
 
-    struct Nobody;
+    struct NoLoop;
 
-    impl Attend for Nobody {
+    impl Attend for NoLoop {
         fn attend(&self) {}
     }
 
@@ -557,7 +557,7 @@ mod tests {
     fn nothing_is_accepted_once_the_session_has_ended() {
         let window = Credit::new(100_000).unwrap();
         let outbound = Outbound::new(ChannelSet::ALL, window, 1 << 20, 1 << 20);
-        let queue = SendQueue::new(outbound, Arc::new(Nobody));
+        let queue = SendQueue::new(outbound, Arc::new(NoLoop));
         let pool = Pool::default();
         let (place, generation) = queue.claim(ChannelId::new(1), None).unwrap();
         let send = || queue.send(place, generation, Payload::Slice(b"x"), Until::Now, false, &pool);
