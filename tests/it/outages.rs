@@ -143,14 +143,22 @@ impl Drop for Bomb {
 #[test]
 fn a_panic_of_user_memory_in_a_resume_ends_one_connection() {
     for server_sends in [false, true] {
-        let mut exploded_in_a_resume = 0;
-        for _ in 0..10 {
+        let (mut exploded_in_a_resume, mut fast) = (0, 0);
+        for _ in 0..100 {
+            if exploded_in_a_resume == 3 {
+                break;
+            }
             let line = Line::new(|config| config.linger(Duration::from_millis(100)));
             let beside =
                 Connection::connect(line.listener.local_addr(), Config::new(line.key.clone())).unwrap();
             let beside_far = line.listener.accept().unwrap();
             let (from, to) =
                 if server_sends { (&line.server, &line.client) } else { (&line.client, &line.server) };
+            // On a busy machine a link may seem to be a slow one; then frames are short, and copied.
+            if from.rtt().is_none_or(|rtt| rtt >= Duration::from_millis(3)) {
+                continue;
+            }
+            fast += 1;
             let receiver = to.receiver(A).unwrap();
             let [armed, exploded] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
             let bomb = Bomb { memory: [7; 8192], armed: armed.clone(), exploded: exploded.clone() };
@@ -170,6 +178,6 @@ fn a_panic_of_user_memory_in_a_resume_ends_one_connection() {
             beside.sender(B).unwrap().send("goes on").unwrap();
             assert_eq!(&*beside_far.receiver(B).unwrap().recv_timeout(LONG).unwrap(), b"goes on");
         }
-        assert!(exploded_in_a_resume > 0, "no resume gave it back");
+        assert!(exploded_in_a_resume > 0 || fast < 10, "no resume gave it back in {fast} rounds");
     }
 }
