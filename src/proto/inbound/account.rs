@@ -206,6 +206,15 @@ impl Accounts {
         self.touch_first();
     }
 
+    /// Drops what is unfinished on every channel: nothing more is parsed.
+    pub(super) fn forget_unfinished(&mut self) {
+        for channel in self.channels.iter_mut() {
+            channel.assembly = None;
+            channel.assembling = 0;
+        }
+        self.assembled = 0;
+    }
+
     /// The first that waits for a reserve may get it now.
     fn touch_first(&mut self) {
         if let Some(first) = self.line.front() {

@@ -470,6 +470,12 @@ impl Inbound {
         self.accounts.messages(id)
     }
 
+    /// Nothing more is parsed: drops what is unfinished.
+    pub(crate) fn forget_unfinished(&mut self) {
+        self.partial = Partial::Stash(Vec::new());
+        self.accounts.forget_unfinished();
+    }
+
     /// What all unfinished messages hold, in bytes.
     pub(crate) fn assembled(&self) -> usize {
         self.accounts.all_assembled()

@@ -235,6 +235,8 @@ impl Session {
         let reason = format!("you sent {what}");
         self.ended.get_or_insert(ConnectionError::ProtocolViolation { code, what });
         self.life.part(Farewell { code, reason });
+        // It would be held for as long as the peer may take to read why.
+        self.inbound.forget_unfinished();
     }
 
     /// The two cannot go on together: the peer is told so, ahead of all that waits.

@@ -201,3 +201,29 @@ fn a_message_that_waits_for_more_than_half_a_window_gets_it() {
         pair.settle();
     }
 }
+
+/// The peer may take a while to read why, and must not make this side hold it for so long.
+#[test]
+fn what_is_unfinished_goes_with_a_violation() {
+    for small in [true, false] {
+        let mut pair = Pair::new([200_000; 2], 1 << 20);
+        let mut bytes = Word::data(CHANNEL, true, 60_000).to_bytes().to_vec();
+        bytes.resize(bytes.len() + 60_000, 7);
+        if !small {
+            bytes.extend(Word::data(CHANNEL, true, 50_000).to_bytes());
+            bytes.resize(bytes.len() + 20_000, 7);
+        }
+        feed(&mut pair, bytes);
+        assert!(pair.peers[0].session.inbound().assembled() >= 60_000);
+        let mut wrong = Vec::new();
+        Control::Ack(u64::MAX).encode(&mut wrong);
+        if !small {
+            wrong = vec![7; 30_000];
+            Control::Ack(u64::MAX).encode(&mut wrong);
+        }
+        feed(&mut pair, wrong);
+        assert!(pair.peers[0].session.ended().is_some());
+        assert_eq!(pair.peers[0].session.inbound().assembled(), 0);
+        pair.peers[0].session.inbound().check_invariants();
+    }
+}
