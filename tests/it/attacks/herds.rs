@@ -25,7 +25,9 @@ fn a_thousand_clients_that_connect_at_once_all_get_in() {
     let clients: Vec<Connection> = thread::scope(|scope| {
         let connecting: Vec<_> = (0..clients())
             .map(|_| {
-                let connect = || Connection::connect(victim.addr, victim.config());
+                // However slow the machine is.
+                let patient = || victim.config().connect_timeout(Duration::from_secs(60));
+                let connect = move || Connection::connect(victim.addr, patient());
                 thread::Builder::new().stack_size(128 << 10).spawn_scoped(scope, connect).unwrap()
             })
             .collect();
