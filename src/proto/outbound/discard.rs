@@ -15,7 +15,8 @@ impl Outbound {
             return Err(Stopped(channel.stop_code));
         }
         let mut all = Discarded::default();
-        if !channel.open {
+        if channel.ended {
+            // What waits or is in the lane belongs to runs that have ended.
             return Ok(all);
         }
         if let Some(unmet) = &mut self.unmet {
@@ -149,6 +150,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// The end of the run before waits for credit, and so does the next run: it has not begun on the wire.
+    #[test]
+    fn a_run_that_waits_behind_another_is_taken_back() {
+        let mut outbound = Outbound::new(ChannelSet::ALL, Credit::new(1000).unwrap(), 1 << 20, 1 << 20);
+        let (place, generation) = outbound.claim(ChannelId::new(1), None).unwrap();
+        assert_eq!(outbound.offer(place, generation, Payload::Slice(&[1; 2000]), false, &mut Fresh), Ok(()));
+        outbound.end(place, generation, End::Finish, &mut Fresh).unwrap();
+        assert!(outbound.offer_ahead(place, Payload::Slice(&[2; 50]), false, false));
+        // For the rest of the first and its end, and for no more.
+        outbound.handle_credit(ChannelId::new(1), 1064, &mut Fresh).unwrap();
+        let taken = outbound.discard(place, generation).unwrap();
+        assert_eq!((taken.messages, taken.bytes), (1, 50));
+        // Again there is nothing, and nothing of an ended run either.
+        assert_eq!(outbound.discard(place, generation).unwrap().messages, 0);
+        outbound.end(place, generation, End::Finish, &mut Fresh).unwrap();
+        assert_eq!(outbound.discard(place, generation).unwrap().messages, 0);
     }
 
     proptest! {
