@@ -439,6 +439,15 @@ impl Sender {
         Interrupter::new(&self.handle.shared, Target::Sends { place: self.place })
     }
 
+    /// Forgets an interrupt of this channel that no send has returned yet: before work begins that an
+    /// earlier interrupt was not meant for.
+    pub fn clear_interrupt(&self) {
+        let shared = &self.handle.shared;
+        if !shared.is_forked() {
+            shared.send.clear_interrupt(self.place);
+        }
+    }
+
     pub(crate) fn shared(&self) -> &crate::io::shared::Shared {
         &self.handle.shared
     }

@@ -279,6 +279,7 @@ impl Line {
         self.notify(wakes);
     }
 
+    /// Returns `true` if there was an interrupt that ended no wait yet, and forgets it.
     pub(crate) fn take_interrupt(&mut self) -> bool {
         std::mem::take(&mut self.interrupted)
     }

@@ -197,10 +197,7 @@ impl Reader {
 
     /// Forgets an interrupt that no read has returned yet.
     pub fn clear_interrupt(&mut self) {
-        let shared = &self.receiver.handle().shared;
-        if !shared.is_forked() {
-            shared.receive.clear_interrupt(self.receiver.claim());
-        }
+        self.receiver.clear_interrupt();
     }
 
     /// Returns the receiver that it reads from. What is taken from it does not reach the reader.

@@ -409,6 +409,14 @@ impl Receiver {
         Interrupter::new(&self.handle.shared, target)
     }
 
+    /// Forgets an interrupt that no call of this receiver has returned yet.
+    pub fn clear_interrupt(&self) {
+        let shared = &self.handle.shared;
+        if !shared.is_forked() {
+            shared.receive.clear_interrupt(&self.claim);
+        }
+    }
+
     #[cfg(feature = "futures")]
     pub(crate) fn has_told_end(&self) -> bool {
         self.local.borrow().told_end

@@ -115,6 +115,29 @@ fn an_interrupt_ends_each_call_of_a_receiver_that_waits() {
     }
 }
 
+/// Work that begins does not end with an interrupt that was meant for what was before.
+#[test]
+fn an_interrupt_can_be_forgotten_and_ends_no_later_sender() {
+    let (here, there) = pair(|config| config.window(8192));
+    let brief = Duration::from_millis(10);
+    let sender = here.sender(A).unwrap();
+    fill(&sender);
+    sender.interrupter().interrupt();
+    sender.clear_interrupt();
+    let error = sender.send_timeout([1; 1000], brief).unwrap_err();
+    assert!(matches!(error, SendTimeoutError::Timeout { .. }));
+    sender.interrupter().interrupt();
+    drop(sender);
+    let sender = here.sender(A).unwrap();
+    let error = sender.send_timeout([1; 1000], brief).unwrap_err();
+    assert!(matches!(error, SendTimeoutError::Timeout { .. }));
+
+    let receiver = there.receiver(B).unwrap();
+    receiver.interrupter().interrupt();
+    receiver.clear_interrupt();
+    assert_eq!(receiver.recv_timeout(brief), Err(RecvTimeoutError::Timeout));
+}
+
 #[test]
 fn an_interrupter_outlives_what_it_ends() {
     let (here, there) = pair(|config| config);

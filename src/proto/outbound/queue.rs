@@ -114,6 +114,11 @@ impl Outbound {
         Some((place, channel.generation))
     }
 
+    /// How many senders belong to a channel's run.
+    pub(crate) fn senders(&mut self, place: usize) -> u32 {
+        self.channels.at(place).senders
+    }
+
     pub(crate) fn clone_sender(&mut self, place: usize, generation: u32) {
         let channel = self.channels.at(place);
         channel.senders += u32::from(channel.generation == generation);

@@ -192,6 +192,11 @@ impl SendQueue {
         wakes.run();
     }
 
+    /// Forgets an interrupt that has ended no wait yet.
+    pub(crate) fn clear_interrupt(&self, place: usize) {
+        self.state.lock().lines[place].take_interrupt();
+    }
+
     /// Accepts a message whole, for a task: `None` if there is no room, and then `task` is woken when
     /// that may have changed. Tasks do not stand in line: those that are woken try again.
     pub(crate) fn poll_send(
@@ -316,6 +321,10 @@ impl SendQueue {
             state.outbound.claim(id, priority).ok_or(ChannelError::PriorityInUse(id))?;
         if state.lines.len() <= place {
             state.lines.resize_with(place + 1, Line::default);
+        }
+        if state.outbound.senders(place) == 1 {
+            // An interrupt was meant for the senders before.
+            state.lines[place].take_interrupt();
         }
         Ok((place, generation))
     }
