@@ -113,7 +113,7 @@ impl ClientSide {
             self.asked = env.now;
             self.deadline = self.deadline.min(env.now + self.timeout);
         }
-        self.flush()?;
+        self.socket.write_from(&mut self.out)?;
         let mut buffer = [0; 512];
         loop {
             let read = match self.socket.read(&mut buffer) {
@@ -148,17 +148,6 @@ impl ClientSide {
         }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        while !self.out.is_empty() {
-            match self.socket.write(&self.out) {
-                Ok(written) => drop(self.out.drain(..written)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
     /// Proves this side's key, and asks for a session.
     pub(crate) fn prove(&mut self, asked: &Asked) -> io::Result<()> {
         if let Some(handshake) = &mut self.talk
@@ -166,7 +155,7 @@ impl ClientSide {
         {
             self.out.extend(proof);
         }
-        self.flush()
+        self.socket.write_from(&mut self.out)
     }
 
     /// The socket, for a connection that goes on with it.

@@ -164,14 +164,8 @@ impl ServerSide {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        while !self.out.is_empty() {
-            match self.socket.write(&self.out) {
-                Ok(written) => drop(self.out.drain(..written)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            }
-        }
-        if matches!(self.state, State::Refused { .. }) {
+        self.socket.write_from(&mut self.out)?;
+        if self.out.is_empty() && matches!(self.state, State::Refused { .. }) {
             self.socket.finish();
         }
         Ok(())

@@ -150,6 +150,18 @@ impl Socket {
         self.write_vectored(&[IoSlice::new(bytes)])
     }
 
+    /// Writes what the socket takes of `out`, and leaves the rest there.
+    pub(crate) fn write_from(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
+        while !out.is_empty() {
+            match self.write(out) {
+                Ok(written) => drop(out.drain(..written)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Nothing more will be written.
     pub(crate) fn finish(&self) {
         let _ = each!(self, socket => socket.shutdown(Shutdown::Write));
