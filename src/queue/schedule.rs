@@ -39,7 +39,7 @@ pub(crate) trait Wake {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Holder {
     /// The role is free to take.
-    None,
+    Free,
     /// A thread runs the loop and will look at the list before it sleeps.
     Awake,
     /// A thread runs the loop and sleeps in it.
@@ -84,7 +84,7 @@ impl<T, W: Wake> Schedule<T, W> {
     pub(crate) fn new(wake: W) -> Self {
         let state = State {
             list: Vec::new(),
-            holder: Holder::None,
+            holder: Holder::Free,
             used: false,
             called: true,
             answering: false,
@@ -115,12 +115,12 @@ impl<T, W: Wake> Schedule<T, W> {
                 self.wake.wake();
                 false
             }
-            Holder::None if !state.called && std::mem::take(&mut state.answering) => {
+            Holder::Free if !state.called && std::mem::take(&mut state.answering) => {
                 state.holder = Holder::Awake;
                 state.used = true;
                 true
             }
-            Holder::None => {
+            Holder::Free => {
                 state.wakes += u64::from(!state.called);
                 let call = !std::mem::replace(&mut state.called, true);
                 drop(guard);
@@ -135,7 +135,7 @@ impl<T, W: Wake> Schedule<T, W> {
     /// The thread that calls is about to wait for what the loop does: it must be run.
     pub(crate) fn call(&self) {
         let mut state = self.state.lock();
-        if state.holder == Holder::None && !std::mem::replace(&mut state.called, true) {
+        if state.holder == Holder::Free && !std::mem::replace(&mut state.called, true) {
             drop(state);
             self.turn.notify_one();
         }
@@ -152,7 +152,7 @@ impl<T, W: Wake> Schedule<T, W> {
             }
             // It may have looked already, and be about to sleep.
             Holder::Awake => state.poked = true,
-            Holder::None => {}
+            Holder::Free => {}
         }
     }
 
@@ -166,7 +166,7 @@ impl<T, W: Wake> Schedule<T, W> {
     #[must_use]
     pub(crate) fn try_lead(&self) -> bool {
         let mut state = self.state.lock();
-        let free = state.open && state.holder == Holder::None && !state.called && self.sleepers.is_zero();
+        let free = state.open && state.holder == Holder::Free && !state.called && self.sleepers.is_zero();
         if free {
             state.holder = Holder::Awake;
             state.used = true;
@@ -178,7 +178,7 @@ impl<T, W: Wake> Schedule<T, W> {
     /// the I/O thread is to see to at once, as when others sleep.
     pub(crate) fn release(&self, answering: bool, call: bool) {
         let mut state = self.state.lock();
-        state.holder = Holder::None;
+        state.holder = Holder::Free;
         state.answering |= answering;
         state.called |= call || !state.list.is_empty() || !self.sleepers.is_zero();
         if state.called {
@@ -192,7 +192,7 @@ impl<T, W: Wake> Schedule<T, W> {
         let mut state = self.state.lock();
         let mut over = false;
         let mut lease = state.lease;
-        while state.holder != Holder::None || !(state.called || over) {
+        while state.holder != Holder::Free || !(state.called || over) {
             let timed_out = self.turn.wait_for(&mut state, lease).timed_out();
             if timed_out {
                 over = !std::mem::take(&mut state.used);
