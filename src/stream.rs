@@ -114,15 +114,17 @@ impl Stream {
     }
 
     fn read(&mut self, buffer: &mut [u8], deadline: Instant) -> Result<usize, ConnectError> {
-        let time = left(deadline)?;
-        let read = on!(&mut self.0, stream => {
-            stream.set_read_timeout(Some(time))?;
-            stream.read(buffer)
-        });
-        match read {
-            Ok(0) => Err(HandshakeError::Disconnected.into()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.read(buffer, deadline),
-            read => read.map_err(broken),
+        loop {
+            let time = left(deadline)?;
+            let read = on!(&mut self.0, stream => {
+                stream.set_read_timeout(Some(time))?;
+                stream.read(buffer)
+            });
+            match read {
+                Ok(0) => return Err(HandshakeError::Disconnected.into()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read.map_err(broken),
+            }
         }
     }
 }

@@ -20,6 +20,7 @@ mod listening;
 mod order;
 mod outages;
 mod reader;
+mod streams;
 mod tasks;
 mod user_memory;
 mod wakers;
