@@ -95,14 +95,8 @@ impl Key {
         let key = Self::generate();
         match key.write_new_file(path) {
             Ok(()) => Ok(key),
-            // Another program was faster, and may be about to write it.
+            // Another program was faster.
             Err(KeyError::File { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
-                for _ in 0..50 {
-                    match Self::from_file(path) {
-                        Err(KeyError::NotHex) => std::thread::sleep(std::time::Duration::from_millis(10)),
-                        other => return other,
-                    }
-                }
                 Self::from_file(path)
             }
             Err(error) => Err(error),
@@ -130,14 +124,38 @@ impl Key {
     /// overwritten.
     pub fn write_new_file(&self, path: impl AsRef<Path>) -> Result<(), KeyError> {
         let path = path.as_ref();
+        self.write_whole(path).map_err(|source| KeyError::File { path: path.to_owned(), source })
+    }
+
+    /// The file is there whole or not at all, so a program that reads it at the same time never finds the
+    /// beginning of a key.
+    fn write_whole(&self, path: &Path) -> io::Result<()> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
+        let mut name = std::ffi::OsString::from(".");
+        name.push(path.file_name().unwrap_or_default());
+        name.push(format!(".{:016x}", u64::from_ne_bytes(random)));
+        let draft = path.with_file_name(name);
+        // Unlike a rename, a link replaces nothing.
+        let written = self.write_to(&draft).and_then(|()| std::fs::hard_link(&draft, path));
+        let _ = std::fs::remove_file(&draft);
+        match written {
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied) =>
+            {
+                // A file system without links.
+                self.write_to(path)
+            }
+            other => other,
+        }
+    }
+
+    fn write_to(&self, path: &Path) -> io::Result<()> {
         let mut options = std::fs::OpenOptions::new();
         options.write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        options
-            .open(path)
-            .and_then(|mut file| writeln!(file, "{}", *self.expose_hex()))
-            .map_err(|source| KeyError::File { path: path.to_owned(), source })
+        writeln!(options.open(path)?, "{}", *self.expose_hex())
     }
 
     /// Returns the key as 64 hex digits, for a process that may have it. The text wipes itself when it is
