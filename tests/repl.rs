@@ -278,6 +278,19 @@ fn a_kernel_on_its_own_keeps_its_variables_from_console_to_console() {
     }
 }
 
+/// Each has closed its connection when its process has ended.
+#[test]
+fn consoles_that_follow_each_other_closely_wait_for_none() {
+    let kernel = Kernel::start();
+    for _ in 0..30 {
+        let mut console = kernel.console();
+        console.write("6 * 7\n");
+        console.finish();
+        let expected = Outcome { code: Some(0), stdout: "42\n".to_owned(), stderr: String::new() };
+        assert_eq!(console.end(), expected);
+    }
+}
+
 #[test]
 fn a_console_that_dies_in_a_loop_leaves_the_kernel_to_the_next() {
     // With a session that is kept for long, and with none that is kept.

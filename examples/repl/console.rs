@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender as Outbox;
 use crossbeam_channel::{Receiver as Inbox, never, select, unbounded};
 use trunkline::{
-    ChannelId, Config, Connection, ConnectionError, Event, EventError, Events, Key, Priority, Receiver,
-    RecvError, RecvTimeoutError, SendError, Sender, TryRecvError, TrySendError,
+    ChannelId, CloseCode, Config, Connection, ConnectionError, Event, EventError, Events, Key, Priority,
+    Receiver, RecvError, RecvTimeoutError, SendError, Sender, TryRecvError, TrySendError,
 };
 
 use crate::Failure;
@@ -222,6 +222,15 @@ impl Console {
                 return ending;
             }
         }
+    }
+}
+
+impl Drop for Console {
+    /// The thread that shows what the kernel says may hold the last handle, and a process that ends does
+    /// not wait for it: so this closes the connection, and the kernel is free for the next console.
+    fn drop(&mut self) {
+        // Whether it is confirmed makes no difference to a console that is leaving.
+        drop(self.connection.close(CloseCode::NORMAL, ""));
     }
 }
 
