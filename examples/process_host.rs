@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use trunkline::{ChannelId, ChannelSet, Config, Connection, Key, Listener, Sender};
+use trunkline::{ChannelId, ChannelSet, CloseCode, Config, Connection, Key, Listener, Sender};
 
 const ORDERS: ChannelId = ChannelId::new(0);
 const PROGRAMS: u8 = 31;
@@ -165,5 +165,6 @@ fn run(address: &str, key_file: &str, commands: &[String]) -> Result<()> {
         println!("{} {stream}: {}", place / 4, String::from_utf8_lossy(&message).trim_end());
         running -= usize::from(place % 4 == 3);
     }
-    Ok(())
+    // The thread that reads the input still has some of the handles.
+    Ok(host.close(CloseCode::NORMAL, "")?)
 }
