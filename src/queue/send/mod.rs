@@ -455,7 +455,10 @@ impl SendQueue {
         wishes.close = state.close.take();
         wishes.interrupt = std::mem::take(&mut state.interrupt);
         let flushes = state.flushes.len();
-        let comes = work(wishes, &mut state.outbound, &mut state.flushes, output);
+        // A flush that the end finds, or that begins after it, fails: the session does not answer it.
+        let mut none = Vec::new();
+        let open = if state.ended.is_none() { &mut state.flushes } else { &mut none };
+        let comes = work(wishes, &mut state.outbound, open, output);
         state.scheduled = comes == Comes::Back;
         if let Some(cause) = output.ended.take()
             && state.ended.is_none()
@@ -579,5 +582,32 @@ mod tests {
         });
         assert_eq!(send(), Err(Unsent::Ended(cause)));
         assert!(!queue.send_quickly(place, generation, b"x"));
+    }
+
+    /// Else it depends on a race with the I/O thread whether a flush tells of the end.
+    #[test]
+    fn a_flush_after_the_end_fails_even_if_nothing_is_on_its_way() {
+        /// The I/O thread gets its turn between the call and the wait.
+        struct Answers(std::sync::OnceLock<std::sync::Weak<SendQueue>>);
+
+        impl Attend for Answers {
+            fn attend(&self) {
+                let queue = self.0.get().unwrap().upgrade().unwrap();
+                queue.exchange(&mut Wishes::default(), &mut Output::default(), |_, _, flushes, _| {
+                    flushes.clear();
+                    Comes::WhenCalled
+                });
+            }
+        }
+
+        let window = Credit::new(100_000).unwrap();
+        let outbound = Outbound::new(ChannelSet::ALL, window, 1 << 20, 1 << 20);
+        let answers = Arc::new(Answers(std::sync::OnceLock::new()));
+        let queue = Arc::new(SendQueue::new(outbound, answers.clone()));
+        answers.0.set(Arc::downgrade(&queue)).unwrap();
+        assert_eq!(queue.flush(Until::Forever), Ok(()));
+        let cause = ConnectionError::ClosedByPeer { code: CloseCode::NORMAL, reason: String::new() };
+        queue.end(&cause);
+        assert_eq!(queue.flush(Until::Forever), Err(Unflushed::Ended(cause)));
     }
 }
