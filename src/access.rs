@@ -25,20 +25,45 @@ pub struct Access {
     pub(crate) send: ChannelSet,
     pub(crate) receive: ChannelSet,
     pub(crate) interrupt: bool,
+    pub(crate) quotas: Quotas,
     name: Option<Arc<str>>,
+}
+
+/// What the holders of a key may use up; `None`: as much as the listener's settings allow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Quotas {
+    pub(crate) connections: Option<usize>,
+    pub(crate) assembly: Option<usize>,
+    pub(crate) unread: Option<usize>,
+}
+
+impl Quotas {
+    const NONE: Self = Self { connections: None, assembly: None, unread: None };
 }
 
 impl Access {
     /// Allows all channels both ways, and interrupts.
     #[must_use]
     pub const fn full() -> Self {
-        Self { send: ChannelSet::ALL, receive: ChannelSet::ALL, interrupt: true, name: None }
+        Self {
+            send: ChannelSet::ALL,
+            receive: ChannelSet::ALL,
+            interrupt: true,
+            quotas: Quotas::NONE,
+            name: None,
+        }
     }
 
     /// Allows receiving on all channels, and neither sending nor interrupts.
     #[must_use]
     pub const fn read_only() -> Self {
-        Self { send: ChannelSet::EMPTY, receive: ChannelSet::ALL, interrupt: false, name: None }
+        Self {
+            send: ChannelSet::EMPTY,
+            receive: ChannelSet::ALL,
+            interrupt: false,
+            quotas: Quotas::NONE,
+            name: None,
+        }
     }
 
     /// Sets the channels that the client may send on.
@@ -59,6 +84,44 @@ impl Access {
     #[must_use]
     pub const fn interrupt(mut self, may: bool) -> Self {
         self.interrupt = may;
+        self
+    }
+
+    /// Sets how many connections the holders of the key may have at a listener at once, with or without a
+    /// socket; 0 counts as 1. By default only the listener's limits count. A client above it takes the place
+    /// of the key's session that has been without a socket for longest; if all have one, the client is told
+    /// [`TooBusy`](crate::HandshakeError::TooBusy).
+    ///
+    /// ```
+    /// use trunkline::{Access, Config, Connection, Key, Listener};
+    ///
+    /// let key = Key::generate();
+    /// let config = Config::with_access(key.clone(), Access::full().max_connections(1));
+    /// let listener = Listener::bind("127.0.0.1:0", config)?;
+    /// let connect = || Connection::connect(listener.local_addr(), Config::new(key.clone()));
+    /// let _first = connect()?;
+    /// assert!(connect().is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.quotas.connections = Some(connections.max(1));
+        self
+    }
+
+    /// Sets how many bytes the unfinished messages of a connection of this key may hold together, if the
+    /// listener's [`Config::max_assembly`](crate::Config::max_assembly) does not say less.
+    #[must_use]
+    pub const fn max_assembly(mut self, bytes: usize) -> Self {
+        self.quotas.assembly = Some(bytes);
+        self
+    }
+
+    /// Sets how many bytes the unread messages of a connection of this key may hold above the windows, if
+    /// the listener's [`Config::max_unread`](crate::Config::max_unread) does not say less.
+    #[must_use]
+    pub const fn max_unread(mut self, bytes: usize) -> Self {
+        self.quotas.unread = Some(bytes);
         self
     }
 

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use crate::event::Event;
 use crate::handle::Handle;
 use crate::io::shared::Shared;
-use crate::queue::events::{NoEvent, Wants};
+use crate::queue::events::Wants;
+use crate::queue::mailbox::NoEvent;
 use crate::queue::until::Until;
 use crate::queue::waiters::{Owner, always};
 
@@ -138,7 +139,7 @@ impl Events {
     }
 }
 
-fn no_event(why: NoEvent) -> EventError {
+pub(crate) fn no_event(why: NoEvent) -> EventError {
     match why {
         NoEvent::Yet => EventError::Empty,
         NoEvent::Ever => EventError::Over,

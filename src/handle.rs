@@ -48,7 +48,7 @@ impl Handle {
         let cause = ConnectionError::Closed { code: wish.code() };
         send.close(wish);
         receive.end(&cause);
-        events.end(&cause);
+        events.close(&cause);
     }
 
     /// Waits until the I/O thread has let go, which it does after `linger` at the latest.

@@ -18,7 +18,9 @@ use crate::io::command::{Command, Listen};
 use crate::io::place::Place;
 use crate::io::socket::Socket;
 use crate::key::Key;
+use crate::listener_events::ListenerEvents;
 use crate::queue::accept::{AcceptQueue, NotAccepted};
+use crate::queue::listener_events::{self as queue, Door};
 use crate::queue::until::Until;
 use crate::queue::waiters::{Owner, always};
 
@@ -50,6 +52,7 @@ use crate::queue::waiters::{Owner, always};
 /// ```
 pub struct Listener {
     accepted: Arc<AcceptQueue<Accepted>>,
+    events: Arc<queue::ListenerEvents>,
     local_addr: SocketAddr,
     place: Place,
     /// Keeps an I/O thread of the caller's own alive.
@@ -79,13 +82,21 @@ impl Listener {
         socket.set_nonblocking(true)?;
         let socket = mio::net::TcpListener::from_std(socket);
         let accepted = AcceptQueue::new(config.options.backlog);
+        let events = Arc::new(queue::ListenerEvents::new(Door::default()));
         let (reply, answer) = bounded(1);
         let Config { keys, options, .. } = config;
-        let listen = Listen { socket, keys, options, accepted: Arc::clone(&accepted), reply };
+        let listen = Listen {
+            socket,
+            keys,
+            options,
+            accepted: Arc::clone(&accepted),
+            events: Arc::clone(&events),
+            reply,
+        };
         thread.core().push(Command::Listen(Box::new(listen)));
         thread.core().schedule.call();
         let (local_addr, place) = answer.recv().map_err(|_| stopped())??;
-        Ok(Self { accepted, local_addr, place, thread })
+        Ok(Self { accepted, events, local_addr, place, thread })
     }
 
     pub(crate) fn adopt_socket(
@@ -185,6 +196,29 @@ impl Listener {
         })
     }
 
+    /// Returns a stream of what happens here beside the connections: which peers were turned away and why,
+    /// and that the system gives no sockets any more. Each stream has all events from the call on.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use trunkline::{Config, Connection, HandshakeError, Key, Listener, ListenerEvent};
+    ///
+    /// let listener = Listener::bind("127.0.0.1:0", Config::new(Key::generate()))?;
+    /// let events = listener.events();
+    /// let stranger = Config::new(Key::generate());
+    /// assert!(Connection::connect(listener.local_addr(), stranger).is_err());
+    /// let event = events.recv_timeout(Duration::from_secs(10))?;
+    /// assert!(matches!(
+    ///     event,
+    ///     ListenerEvent::TurnedAway { error: HandshakeError::NotAuthorised, peers: 1, .. }
+    /// ));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn events(&self) -> ListenerEvents {
+        ListenerEvents::new(&self.events, self.thread.core())
+    }
+
     /// Returns the address that it listens on, with the port that the system chose.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
@@ -207,6 +241,7 @@ impl Listener {
     pub fn close(&self) {
         if !self.thread.core().is_forked() {
             drop(self.accepted.close());
+            self.events.close();
             self.thread.core().push(Command::Unlisten(self.place));
         }
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use support::heap::{Counting, live, wait_until};
 use support::wire::*;
-use trunkline::{ChannelId, ChannelSet, Config, Connection, Key, Listener, Received, Receiver};
+use trunkline::{Access, ChannelId, ChannelSet, Config, Connection, Key, Listener, Received, Receiver};
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
@@ -57,8 +57,13 @@ struct Server {
 
 impl Server {
     fn start(tune: impl FnOnce(Config) -> Config) -> Self {
+        Self::start_for(Access::full(), tune)
+    }
+
+    /// A server whose clients may do what `access` says.
+    fn start_for(access: Access, tune: impl FnOnce(Config) -> Config) -> Self {
         let key = random();
-        let config = tune(Config::new(Key::from(key)).linger(Duration::from_millis(50)));
+        let config = tune(Config::with_access(Key::from(key), access).linger(Duration::from_millis(50)));
         Self { listener: Listener::bind("127.0.0.1:0", config).expect("bind"), key }
     }
 
@@ -243,9 +248,12 @@ fn fill_assemblies(peer: &mut RawPeer, fragment: usize, most: usize) -> usize {
 #[test]
 fn messages_that_are_not_whole_stay_below_max_assembly() {
     let _turn = turn();
-    let few = |config: Config| config.window(64 << 10).max_message(1 << 20).max_assembly(12 << 20);
+    let small = |config: Config| config.window(64 << 10).max_message(1 << 20);
+    let few = |config: Config| small(config).max_assembly(12 << 20);
+    let quota = Access::full().max_assembly(12 << 20);
     for (what, server, bound, most) in [
         ("a small setting", Server::start(few), 12 * MIB, 1 << 20),
+        ("a quota of the key", Server::start_for(quota, small), 12 * MIB, 1 << 20),
         ("the default", Server::start(|config| config), 128 * MIB, 16 << 20),
     ] {
         let (mut peer, connection) = server.pair();
@@ -286,34 +294,41 @@ fn whole_messages_above_their_windows_stay_below_max_unread() {
     const WINDOW: u32 = 64 << 10;
     const MESSAGE: usize = 1 << 20;
     let _turn = turn();
-    let server = Server::start(|config| {
-        config.window(WINDOW).max_message(MESSAGE as u32).max_assembly(10 << 20).max_unread(8 << 20)
-    });
-    let (mut peer, _connection) = server.pair();
-    peer.expect_alive();
-    let growth = Growth::begin();
-    // In each round every channel sends what it has credit for.
-    let mut left = [MESSAGE; CHANNELS as usize];
-    loop {
-        let before = left;
-        for (channel, left) in left.iter_mut().enumerate() {
-            while *left > 0 && peer.send_credit[channel] > FRAME_COST as i64 {
-                let len = (*left).min(peer.send_credit[channel] as usize - FRAME_COST).min(MAX_DATA);
-                *left -= len;
-                peer.send_bytes(&data(channel as u8, *left > 0, &vec![7; len])).unwrap();
-                peer.send_credit[channel] -= (len + FRAME_COST) as i64;
+    let small = |config: Config| config.window(WINDOW).max_message(MESSAGE as u32).max_assembly(10 << 20);
+    whole_messages_stay_below_8_mib(&Server::start(|config| small(config).max_unread(8 << 20)));
+    whole_messages_stay_below_8_mib(&Server::start_for(Access::full().max_unread(8 << 20), small));
+    // The smaller of both counts.
+    whole_messages_stay_below_8_mib(&Server::start_for(Access::full().max_unread(80 << 20), |config| {
+        small(config).max_unread(8 << 20)
+    }));
+
+    fn whole_messages_stay_below_8_mib(server: &Server) {
+        let (mut peer, _connection) = server.pair();
+        peer.expect_alive();
+        let growth = Growth::begin();
+        // In each round every channel sends what it has credit for.
+        let mut left = [MESSAGE; CHANNELS as usize];
+        loop {
+            let before = left;
+            for (channel, left) in left.iter_mut().enumerate() {
+                while *left > 0 && peer.send_credit[channel] > FRAME_COST as i64 {
+                    let len = (*left).min(peer.send_credit[channel] as usize - FRAME_COST).min(MAX_DATA);
+                    *left -= len;
+                    peer.send_bytes(&data(channel as u8, *left > 0, &vec![7; len])).unwrap();
+                    peer.send_credit[channel] -= (len + FRAME_COST) as i64;
+                }
+            }
+            peer.expect_alive();
+            peer.expect_alive();
+            if before == left {
+                break;
             }
         }
-        peer.expect_alive();
-        peer.expect_alive();
-        if before == left {
-            break;
-        }
+        let whole = left.iter().filter(|left| **left == 0).count();
+        println!("{whole} whole messages of {MESSAGE} bytes");
+        assert!((8..=12).contains(&whole), "{whole} messages got through");
+        growth.assert_below(8 * MIB + 8 * MIB + 2 * MIB + 2 * MIB, "messages above their windows");
     }
-    let whole = left.iter().filter(|left| **left == 0).count();
-    println!("{whole} whole messages of {MESSAGE} bytes");
-    assert!((8..=12).contains(&whole), "{whole} messages got through");
-    growth.assert_below(8 * MIB + 8 * MIB + 2 * MIB + 2 * MIB, "messages above their windows");
 }
 
 /// What costs no credit, between messages that cost the least.

@@ -20,6 +20,7 @@ use crate::options::Options;
 use crate::proto::handshake::Granted;
 use crate::proto::session::Settings;
 use crate::queue::accept::AcceptQueue;
+use crate::queue::listener_events::ListenerEvents;
 use crate::stats::Stats;
 
 pub(crate) enum Command {
@@ -86,5 +87,6 @@ pub(crate) struct Listen {
     pub(crate) keys: Vec<(Key, Access)>,
     pub(crate) options: Options,
     pub(crate) accepted: Arc<AcceptQueue<Accepted>>,
+    pub(crate) events: Arc<ListenerEvents>,
     pub(crate) reply: Sender<io::Result<(SocketAddr, Place)>>,
 }

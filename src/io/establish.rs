@@ -9,7 +9,7 @@ use super::link::NewSocket;
 use super::place::Place;
 use super::shared::{Agreed, Facts, Shared};
 use super::trace::{ConnTrace, Side};
-use crate::access::Access;
+use crate::access::{Access, Quotas};
 use crate::id::ChannelSet;
 use crate::io::accepted::Accepted;
 use crate::io::backoff::jittered;
@@ -64,7 +64,8 @@ impl Guest {
     /// The listener's end.
     pub(crate) fn conn(self, new: NewSocket, options: &Options, place: Place, env: &Env) -> Conn {
         let Self { origin, asked, granted, seat } = self;
-        let access = origin.credential.access();
+        let access = origin.tenant.credential().access();
+        let options = &limited(options, access.quotas);
         let resumable = !granted.terms.grace.is_none();
         let settings = Settings {
             we_may_send: access.receive,
@@ -89,6 +90,14 @@ impl Guest {
         }
         conn.with_origin(origin)
     }
+}
+
+/// What a listener allows, and the key.
+fn limited(options: &Options, quotas: Quotas) -> Options {
+    let mut options = options.clone();
+    options.max_assembly = options.max_assembly.min(quotas.assembly.unwrap_or(usize::MAX));
+    options.max_unread = options.max_unread.min(quotas.unread.unwrap_or(usize::MAX));
+    options
 }
 
 /// One end of a pair.

@@ -1,6 +1,7 @@
 //! The keys that a listener accepts.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::access::Access;
 use crate::key::Key;
@@ -14,15 +15,45 @@ struct Entry {
     key: Key,
     id: [u8; 8],
     access: Access,
+    /// Connections of its holders that are not over. Changed only by the thread that runs the loop, and
+    /// handing that role on orders the changes, so no ordering of its own is needed.
+    connections: AtomicUsize,
 }
+
+/// The key of a connection, which counts until this is dropped.
+pub(crate) struct Tenant(Credential);
 
 impl Credential {
     fn new(key: Key, access: Access) -> Self {
-        Self(Arc::new(Entry { id: key.id(), key, access }))
+        Self(Arc::new(Entry { id: key.id(), key, access, connections: AtomicUsize::new(0) }))
     }
 
     pub(crate) fn access(&self) -> &Access {
         &self.0.access
+    }
+
+    /// Returns `true` if its holders have as many connections as they may.
+    pub(crate) fn is_used_up(&self) -> bool {
+        let most = self.access().quotas.connections;
+        most.is_some_and(|most| self.0.connections.load(Ordering::Relaxed) >= most)
+    }
+
+    /// Counts one connection more.
+    pub(crate) fn admit(&self) -> Tenant {
+        self.0.connections.fetch_add(1, Ordering::Relaxed);
+        Tenant(self.clone())
+    }
+}
+
+impl Tenant {
+    pub(crate) fn credential(&self) -> &Credential {
+        &self.0
+    }
+}
+
+impl Drop for Tenant {
+    fn drop(&mut self) {
+        self.0.0.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

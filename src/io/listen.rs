@@ -22,6 +22,7 @@ use crate::options::Options;
 use crate::proto::handshake::server::Proved;
 use crate::proto::handshake::{Grace, Granted, Rights, SessionId, Status};
 use crate::queue::accept::{AcceptQueue, Seat};
+use crate::queue::listener_events::ListenerEvents;
 
 /// Connections taken from a listener before others have their turn.
 const ROUND: usize = 64;
@@ -38,6 +39,7 @@ pub(crate) struct Listen {
     pub(crate) sessions: Sessions,
     /// Connections that came by this listener and are not over.
     pub(crate) connections: usize,
+    pub(crate) events: Arc<ListenerEvents>,
     pub(crate) trace: ListenTrace,
 }
 
@@ -46,8 +48,8 @@ pub(crate) struct Arrivals {
     pub(crate) sockets: Vec<(Socket, SocketAddr)>,
     /// There may be more.
     pub(crate) more: bool,
-    /// The system has no room for another: a stranger has to leave.
-    pub(crate) full: bool,
+    /// The system has no room for another, for this reason: a stranger has to leave.
+    pub(crate) full: Option<io::ErrorKind>,
 }
 
 /// What becomes of a client that has proved its key.
@@ -70,6 +72,7 @@ impl Listen {
         keys: Vec<(Key, Access)>,
         options: Options,
         accepted: Arc<AcceptQueue<Accepted>>,
+        events: Arc<ListenerEvents>,
     ) -> Self {
         Self {
             socket,
@@ -79,6 +82,7 @@ impl Listen {
             keys: Arc::new(RwLock::new(Keyring::new(keys))),
             sessions: Sessions::default(),
             connections: 0,
+            events,
             trace: ListenTrace::new(),
         }
     }
@@ -93,7 +97,7 @@ impl Listen {
 
     /// Takes what has come.
     pub(crate) fn serve(&mut self, place: Place, env: &mut Env) -> Arrivals {
-        let mut arrivals = Arrivals { sockets: Vec::new(), more: false, full: false };
+        let mut arrivals = Arrivals { sockets: Vec::new(), more: false, full: None };
         while arrivals.sockets.len() < ROUND {
             match self.socket.accept() {
                 Ok((stream, peer)) => arrivals.sockets.push((Socket::tcp(stream), peer)),
@@ -104,8 +108,8 @@ impl Listen {
                         error.kind(),
                         io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
                     ) => {}
-                Err(_) => {
-                    arrivals.full = true;
+                Err(error) => {
+                    arrivals.full = Some(error.kind());
                     env.timers.set(place, Some(env.now + RETRY));
                     return arrivals;
                 }
@@ -144,7 +148,7 @@ impl Listen {
 
     fn judge_new(&mut self, credential: &Credential, grace: Grace) -> Verdict {
         let attached = self.connections - self.sessions.count_away();
-        if attached >= self.options.max_connections {
+        if attached >= self.options.max_connections || credential.is_used_up() {
             return Verdict::Refuse(Status::TooBusy);
         }
         let Some(seat) = self.accepted.seat() else { return Verdict::Refuse(Status::TooBusy) };
@@ -162,6 +166,7 @@ impl Listen {
 impl Drop for Listen {
     fn drop(&mut self) {
         drop(self.accepted.close());
+        self.events.close();
     }
 }
 

@@ -12,6 +12,7 @@ use super::keyring::{Credential, Keyring};
 use super::link::NewSocket;
 use super::place::Place;
 use super::socket::Socket;
+use crate::error::HandshakeError;
 use crate::proto::handshake::server::{Proved, Refusal, ServerHandshake, Step as Handshake};
 
 /// How long a peer that was refused has to read why.
@@ -32,10 +33,10 @@ pub(crate) enum Step {
     Proved(Box<Proved<Credential>>),
     /// To be served again, after the others.
     More,
-    /// It was refused, and is to be served again, after the others.
-    Refused,
-    /// It is over, and there is no connection.
-    Gone,
+    /// It was refused for this reason, and is to be served again, after the others.
+    Refused(HandshakeError),
+    /// It is over for this reason, and there is no connection.
+    Gone(HandshakeError),
 }
 
 enum State {
@@ -48,7 +49,7 @@ enum State {
 
 pub(crate) struct ServerSide {
     socket: Socket,
-    peer: Option<SocketAddr>,
+    pub(crate) peer: Option<SocketAddr>,
     pub(crate) listener: Place,
     keys: Arc<RwLock<Keyring>>,
     handshake: ServerHandshake<Credential>,
@@ -96,7 +97,7 @@ impl ServerSide {
     /// Goes on as far as the socket and this pass's share allow.
     pub(crate) fn serve(&mut self, reasons: Reasons, place: Place, env: &mut Env) -> Step {
         if reasons.due && self.deadline <= env.now {
-            return Step::Gone;
+            return Step::Gone(HandshakeError::TimedOut);
         }
         let step = match self.state {
             State::Talking => self.talk(env),
@@ -105,7 +106,7 @@ impl ServerSide {
         // Written at once: a reply that waits for the next pass would cost a round trip.
         let step = step.and_then(|step| self.flush().map(|()| step));
         env.timers.set(place, Some(self.deadline));
-        step.unwrap_or(Step::Gone)
+        step.unwrap_or(Step::Gone(HandshakeError::Disconnected))
     }
 
     fn talk(&mut self, env: &Env) -> io::Result<Step> {
@@ -115,7 +116,7 @@ impl ServerSide {
         // so there is no need for a share.
         loop {
             let read = match self.socket.read(&mut buffer) {
-                Ok(0) => return Ok(Step::Gone),
+                Ok(0) => return Ok(Step::Gone(HandshakeError::Disconnected)),
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return Ok(if named { Step::Named } else { Step::Wait });
@@ -132,10 +133,10 @@ impl ServerSide {
                         self.asked = env.now;
                         named = true;
                     }
-                    Handshake::HangUp => return Ok(Step::Gone),
+                    Handshake::HangUp => return Ok(Step::Gone(HandshakeError::NotTrunkline)),
                     Handshake::Refuse(refusal) => {
                         self.refuse(&refusal, env.now);
-                        return Ok(Step::Refused);
+                        return Ok(Step::Refused(refusal.error()));
                     }
                     Handshake::Proved(proved) => {
                         self.rtt = Some(env.now.saturating_duration_since(self.asked));
@@ -153,8 +154,8 @@ impl ServerSide {
         let mut buffer = [0; LEFTOVER];
         for _ in 0..LEFTOVER_READS {
             match self.socket.read(&mut buffer) {
-                Ok(0) => return Ok(Step::Gone),
-                Ok(read) if read >= *left => return Ok(Step::Gone),
+                Ok(0) => return Ok(Step::Gone(HandshakeError::Disconnected)),
+                Ok(read) if read >= *left => return Ok(Step::Gone(HandshakeError::Disconnected)),
                 Ok(read) => *left -= read,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Step::Wait),
                 Err(error) => return Err(error),

@@ -128,6 +128,14 @@ impl Sessions {
         (self.away.len() > sessions || self.bytes > bytes).then_some(*oldest)
     }
 
+    /// The session of a key that has been without a socket for longest.
+    pub(crate) fn oldest_away(&self, credential: &Credential) -> Option<Place> {
+        let theirs = self.known.values().filter(|known| known.credential == *credential);
+        let away =
+            theirs.filter_map(|known| self.away.get(&known.place).map(|away| (away.number, known.place)));
+        away.min_by_key(|(number, _)| *number).map(|(_, place)| place)
+    }
+
     /// All sessions that there are.
     pub(crate) fn places(&self) -> Vec<Place> {
         self.known.values().map(|known| known.place).collect()

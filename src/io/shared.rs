@@ -11,7 +11,7 @@ use crate::access::Access;
 use crate::error::ConnectionError;
 use crate::id::ChannelSet;
 use crate::queue::attend::Attend;
-use crate::queue::events::Events;
+use crate::queue::events::{Events, Happenings};
 use crate::queue::pool::Pool;
 use crate::queue::receive::ReceiveQueues;
 use crate::queue::send::SendQueue;
@@ -79,7 +79,7 @@ impl Shared {
             agreed: Mutex::new(agreed),
             send,
             receive,
-            events: Events::new(),
+            events: Events::new(Happenings::default()),
             rtt: AtomicU64::new(0),
             last_stats: Mutex::new(None),
             born: forkguard::new(),
@@ -113,6 +113,6 @@ impl Shared {
         // too late to close it and so to change the cause.
         self.send.end(cause);
         self.receive.end(cause);
-        self.events.end(cause);
+        self.events.close(cause);
     }
 }

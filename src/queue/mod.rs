@@ -6,7 +6,7 @@
 //! | `ReceiveQueues::state` | the receive queues of one connection and which channel goes where | moving pieces, never bytes by the message |
 //! | `Schedule::state` | which connections want the I/O loop, which thread runs it, and if that one sleeps | pushing one entry, or swapping the list |
 //! | `Pool::state` | emptied buffers | moving one |
-//! | `Events`, `AcceptQueue` | what waits to be told, and what waits for it | moving one entry |
+//! | `Mailboxes`, `AcceptQueue` | what waits to be told, and what waits for it | moving one entry |
 //!
 //! A thread holds one of them at a time, with two exceptions: the pool's and the schedule's may be
 //! taken under any other and take none themselves, and the I/O thread takes the receive queues' under
@@ -19,6 +19,8 @@ pub(crate) mod accept;
 pub(crate) mod attend;
 pub(crate) mod batch;
 pub(crate) mod events;
+pub(crate) mod listener_events;
+pub(crate) mod mailbox;
 pub(crate) mod pool;
 pub(crate) mod receive;
 pub(crate) mod schedule;

@@ -1,5 +1,7 @@
 //! A listener's own ends and waits.
 
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -94,4 +96,117 @@ fn try_accept_and_accept_timeout_wait_no_longer_than_they_say() {
     let _third = connect();
     ready.recv_timeout(LONG).unwrap();
     listener.accept_timeout(LONG).unwrap();
+}
+
+/// Waits for the event that counts the peers which were turned away for this reason.
+fn turned_away(events: &ListenerEvents, wanted: HandshakeError) -> (u64, Option<SocketAddr>) {
+    match events.recv_timeout(LONG).unwrap() {
+        ListenerEvent::TurnedAway { error, peers, last } if error == wanted => (peers, last),
+        other => panic!("{other:?} and not {wanted:?}"),
+    }
+}
+
+#[test]
+fn events_tell_of_each_reason_to_turn_a_peer_away() {
+    const KEY: [u8; 32] = [4; 32];
+    let config = Config::new(Key::from(KEY)).max_connections(1).handshake_timeout(Duration::from_millis(200));
+    let listener = Listener::bind("127.0.0.1:0", config).unwrap();
+    let address = listener.local_addr();
+    let events = listener.events();
+    assert_eq!(events.try_recv(), Err(EventError::Empty));
+
+    let mut stranger = TcpStream::connect(address).unwrap();
+    let from = stranger.local_addr().unwrap();
+    stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    assert_eq!(turned_away(&events, HandshakeError::NotTrunkline), (1, Some(from)));
+    drop(TcpStream::connect(address).unwrap());
+    assert_eq!(turned_away(&events, HandshakeError::Disconnected).0, 1);
+    let _silent = TcpStream::connect(address).unwrap();
+    assert_eq!(turned_away(&events, HandshakeError::TimedOut).0, 1);
+    let other = Config::new(Key::generate());
+    assert!(Connection::connect(address, other).is_err());
+    assert_eq!(turned_away(&events, HandshakeError::NotAuthorised).0, 1);
+    let mut unknown = ClientHandshake::new(address, &KEY).session([7; 16], 5, 1);
+    assert!(unknown.shake().is_err());
+    assert_eq!(turned_away(&events, HandshakeError::SessionUnknown).0, 1);
+    let _client = Connection::connect(address, Config::new(Key::from(KEY))).unwrap();
+    for _ in 0..3 {
+        assert!(ClientHandshake::new(address, &KEY).shake().is_err());
+    }
+    let mut busy = 0;
+    while busy < 3 {
+        busy += turned_away(&events, HandshakeError::TooBusy).0;
+    }
+    assert_eq!(busy, 3);
+    assert_eq!(events.try_recv(), Err(EventError::Empty), "an accepted client is no event");
+
+    // A thread that waits hears of the end, and so does a handle that was made after it.
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| events.iter().collect::<Vec<_>>());
+        listener.close();
+        assert_eq!(waiting.join().unwrap(), [ListenerEvent::Closed]);
+    });
+    assert_eq!(events.recv(), Err(EventError::Over));
+    assert_eq!(listener.events().recv(), Ok(ListenerEvent::Closed));
+}
+
+#[test]
+fn a_key_has_no_more_connections_than_its_quota() {
+    let (wide, narrow) = (Key::generate(), Key::generate());
+    let config = Config::new(wide.clone()).with_key(narrow.clone(), Access::full().max_connections(2));
+    let listener = Listener::bind("127.0.0.1:0", config).unwrap();
+    // A client that is told to come later comes again, for so long.
+    let patience = Duration::from_millis(100);
+    let connect = |key: &Key| {
+        Connection::connect(listener.local_addr(), Config::new(key.clone()).connect_timeout(patience))
+    };
+    let first = connect(&narrow).unwrap();
+    let _second = connect(&narrow).unwrap();
+    for _ in 0..3 {
+        let refused = connect(&narrow).unwrap_err();
+        assert!(matches!(refused, ConnectError::Handshake(HandshakeError::TooBusy)), "{refused}");
+    }
+    // Another key is not concerned.
+    let _others: Vec<Connection> = (0..5).map(|_| connect(&wide).unwrap()).collect();
+    // There is room again once one of them is over.
+    first.close(CloseCode::NORMAL, "").unwrap();
+    let begun = Instant::now();
+    let _third = loop {
+        match connect(&narrow) {
+            Ok(third) => break third,
+            Err(_) => assert!(begun.elapsed() < LONG, "the place is never free"),
+        }
+    };
+    assert!(connect(&narrow).is_err());
+}
+
+/// A laptop that went to sleep holds no place against its owner, who comes from another machine.
+#[test]
+fn a_session_without_a_socket_makes_room_for_a_new_client_of_its_key() {
+    const KEY: [u8; 32] = [4; 32];
+    let access = Access::full().max_connections(2);
+    let config = Config::with_access(Key::from(KEY), access).linger(Duration::from_millis(50));
+    let listener = Listener::bind("127.0.0.1:0", config).unwrap();
+    let address = listener.local_addr();
+    let raw = || {
+        let mut peer = ClientHandshake::new(address, &KEY).grace(60_000).finish().unwrap();
+        let connection = listener.accept_timeout(LONG).unwrap();
+        peer.expect_alive();
+        (peer, connection)
+    };
+    let (mut older, ghost) = raw();
+    let (mut newer, other) = raw();
+    for (peer, connection) in [(&mut older, &ghost), (&mut newer, &other)] {
+        peer.cut();
+        let begun = Instant::now();
+        while !connection.is_suspended() {
+            assert!(begun.elapsed() < LONG, "the outage goes unnoticed");
+            thread::yield_now();
+        }
+    }
+    let _client = Connection::connect(address, Config::new(Key::from(KEY))).unwrap();
+    // The one that was away for longest.
+    let events = ghost.events();
+    while !matches!(events.recv_timeout(LONG).unwrap(), Event::Closed(ConnectionError::SessionExpired)) {}
+    assert!(other.is_suspended());
 }

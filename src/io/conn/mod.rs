@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::env::{Env, Reasons};
-use super::keyring::Credential;
+use super::keyring::{Credential, Tenant};
 use super::link::{Link, NewSocket, Read, Wrote};
 use super::place::Place;
 use super::shared::Shared;
@@ -92,7 +92,7 @@ pub(crate) struct Conn {
 /// The listener that a connection came by, and the key that its client has proved.
 pub(crate) struct Origin {
     pub(crate) listener: Place,
-    pub(crate) credential: Credential,
+    pub(crate) tenant: Tenant,
 }
 
 impl Conn {
@@ -155,7 +155,7 @@ impl Conn {
     /// Returns `true` if its client has proved this key of this listener.
     pub(crate) fn is_of(&self, listener: Place, credential: &Credential) -> bool {
         let origin = self.origin.as_ref();
-        origin.is_some_and(|origin| origin.listener == listener && origin.credential == *credential)
+        origin.is_some_and(|origin| origin.listener == listener && origin.tenant.credential() == credential)
     }
 
     pub(crate) fn shared(&self) -> Arc<Shared> {
@@ -405,7 +405,7 @@ impl Conn {
     fn tell_news(&mut self) {
         let news = self.session.take_news();
         if news.interrupt {
-            self.shared.events.tell(&Event::Interrupt);
+            self.shared.events.tell_interrupt();
         }
         for waiting in news.waiting {
             self.shared.events.tell(&Event::Waiting {
@@ -444,7 +444,7 @@ impl Drop for Conn {
         self.shared.agreed.lock().suspended = false;
         *self.shared.last_stats.lock() = Some(self.stats());
         self.shared.receive.end(&cause);
-        self.shared.events.end(&cause);
+        self.shared.events.close(&cause);
         let delivered = self.is_delivered();
         self.shared.send.set_gone(&cause, delivered);
         self.trace.closed(&cause, delivered);

@@ -121,8 +121,8 @@ impl Driver {
     }
 
     fn begin_listening(&mut self, request: ListenRequest) {
-        let ListenRequest { socket, keys, options, accepted, reply } = request;
-        let mut listen = Box::new(Listen::new(socket, keys, options, accepted));
+        let ListenRequest { socket, keys, options, accepted, events, reply } = request;
+        let mut listen = Box::new(Listen::new(socket, keys, options, accepted, events));
         let mut registered = Ok(());
         let mut address = None;
         let place = self.insert(|place, env| {

@@ -1,6 +1,7 @@
 //! What becomes of what each kind of source returns: the driver moves what one hands over to the
 //! next.
 
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,15 +37,19 @@ impl Driver {
                 for (socket, peer) in arrivals.sockets {
                     self.stranger_comes(place, socket, Some(peer));
                 }
-                if arrivals.full
+                if arrivals.full.is_some()
                     && let Some(spared) = self.listen(place).and_then(|listen| listen.strangers.spare())
                 {
-                    self.remove(spared);
-                    self.count_stranger(place);
+                    self.send_away(spared, place);
                     self.mark(place, Reasons::CALLED);
                 }
                 if arrivals.more {
                     self.mark(place, Reasons::CALLED);
+                }
+                if let Some(kind) = arrivals.full
+                    && let Some(listen) = self.listen(place)
+                {
+                    listen.events.accept_failed(kind);
                 }
                 self.trace_listener(place, ListenTrace::sum_up);
             }
@@ -67,7 +72,7 @@ impl Driver {
     pub(super) fn source_over(&mut self, place: Place) {
         match self.slots.get_mut(place).map(|slot| &slot.source) {
             Some(Source::Conn(_)) => self.conn_over(place),
-            Some(Source::Server(_)) => self.stranger_goes(place),
+            Some(Source::Server(_)) => self.stranger_goes(place, HandshakeError::Disconnected),
             Some(Source::Dial(_)) => self.dial_over(place),
             Some(Source::Client(_) | Source::Listen(_)) => drop(self.remove(place)),
             None => {}
@@ -145,7 +150,7 @@ impl Driver {
         &mut self,
         owner: Place,
         socket: crate::io::socket::Socket,
-        peer: Option<std::net::SocketAddr>,
+        peer: Option<SocketAddr>,
     ) {
         let Some(listen) = self.listen(owner) else { return };
         let (keys, timeout) = (Arc::clone(&listen.keys), listen.options.handshake_timeout);
@@ -162,13 +167,24 @@ impl Driver {
         }
         let leaves = self.listen(owner).and_then(|listen| listen.strangers.come(place));
         if let Some(leaves) = leaves {
-            self.remove(leaves);
-            self.count_stranger(owner);
+            self.send_away(leaves, owner);
+        }
+    }
+
+    /// A stranger has to make room.
+    fn send_away(&mut self, stranger: Place, owner: Place) {
+        if let Some(slot) = self.remove(stranger)
+            && let Source::Server(server) = slot.source
+        {
+            self.turned_away(owner, HandshakeError::TooBusy, server.peer);
         }
     }
 
     /// A stranger is gone, or had to go.
-    fn count_stranger(&mut self, owner: Place) {
+    fn turned_away(&mut self, owner: Place, error: HandshakeError, peer: Option<SocketAddr>) {
+        if let Some(listen) = self.listen(owner) {
+            listen.events.turned_away(error, peer);
+        }
         self.trace_listener(owner, ListenTrace::stranger_went);
     }
 
@@ -184,13 +200,13 @@ impl Driver {
         }
     }
 
-    fn stranger_goes(&mut self, place: Place) {
+    fn stranger_goes(&mut self, place: Place, error: HandshakeError) {
         if let Some(slot) = self.remove(place)
             && let Source::Server(server) = slot.source
             && let Some(listen) = self.listen(server.listener)
             && listen.strangers.remove(place)
         {
-            self.count_stranger(server.listener);
+            self.turned_away(server.listener, error, server.peer);
         }
     }
 
@@ -198,18 +214,17 @@ impl Driver {
         match step {
             ServerStep::Wait => {}
             ServerStep::More => self.mark(place, Reasons::CALLED),
-            ServerStep::Gone => self.stranger_goes(place),
+            ServerStep::Gone(error) => self.stranger_goes(place, error),
             ServerStep::Named => {
                 let Some(owner) = self.server(place).map(|server| server.listener) else { return };
                 let leaves = self.listen(owner).and_then(|listen| listen.strangers.named(place));
                 if let Some(leaves) = leaves {
-                    self.remove(leaves);
-                    self.count_stranger(owner);
+                    self.send_away(leaves, owner);
                 }
             }
-            ServerStep::Refused => {
-                if let Some(owner) = self.server(place).map(|server| server.listener) {
-                    self.count_stranger(owner);
+            ServerStep::Refused(error) => {
+                if let Some((owner, peer)) = self.server(place).map(|server| (server.listener, server.peer)) {
+                    self.turned_away(owner, error, peer);
                     self.refused(place, owner);
                 }
             }
@@ -227,13 +242,16 @@ impl Driver {
     /// A client has proved its key.
     fn judge(&mut self, place: Place, proved: &Proved<Credential>) {
         let Some(owner) = self.server(place).map(|server| server.listener) else { return };
-        let Some(listen) = self.listen(owner) else { return self.stranger_goes(place) };
+        self.spare_session(owner, proved);
+        let Some(listen) = self.listen(owner) else {
+            return self.stranger_goes(place, HandshakeError::Disconnected);
+        };
         match listen.judge(proved) {
             Verdict::New { granted, seat } => {
                 let options = listen.options.clone();
                 let Some(server) = self.proved(place) else { return };
                 let mut new = server.accept(&proved.accept(Ok(&granted)));
-                let origin = Origin { listener: owner, credential: proved.credential.clone() };
+                let origin = Origin { listener: owner, tenant: proved.credential.admit() };
                 let mut registered = Ok(());
                 let conn = self.insert(|place, env| {
                     registered = new.socket.reregister(&env.registry, place.token());
@@ -266,6 +284,19 @@ impl Driver {
         }
     }
 
+    /// A key has as many connections as it may: one without a socket makes room for a new client.
+    fn spare_session(&mut self, owner: Place, proved: &Proved<Credential>) {
+        let Proved { credential, asked, .. } = proved;
+        if asked.session.is_none()
+            && credential.is_used_up()
+            && let Some(oldest) =
+                self.listen(owner).and_then(|listen| listen.sessions.oldest_away(credential))
+        {
+            self.guarded(oldest, |conn, _| conn.expire());
+            self.conn_over(oldest);
+        }
+    }
+
     /// A client that has proved its key is a stranger no more.
     fn proved(&mut self, place: Place) -> Option<Box<ServerSide>> {
         let Source::Server(server) = self.remove(place)?.source else { return None };
@@ -278,8 +309,15 @@ impl Driver {
     fn refuse(&mut self, place: Place, owner: Place, proved: &Proved<Credential>, status: Status) {
         let bytes = proved.accept(Err(status));
         let now = self.env.now;
+        let mut peer = None;
         if let Some(server) = self.server(place) {
             server.say_last(&bytes, now);
+            peer = server.peer;
+        }
+        if let Some(error) = status.error()
+            && let Some(listen) = self.listen(owner)
+        {
+            listen.events.turned_away(error, peer);
         }
         self.trace_listener(owner, ListenTrace::client_refused);
         self.refused(place, owner);
@@ -459,7 +497,7 @@ impl Driver {
         }
     }
 
-    fn try_address(&mut self, dial_place: Place, address: std::net::SocketAddr, deadline: Instant) {
+    fn try_address(&mut self, dial_place: Place, address: SocketAddr, deadline: Instant) {
         let now = self.env.now;
         let Some(dial) = self.dial(dial_place) else { return };
         let (key, timeout) = (dial.home.key.clone(), dial.home.options.handshake_timeout);

@@ -83,7 +83,8 @@ impl Status {
             .filter(|status| !matches!(status, Self::NoCommonVersion | Self::SealedOnly | Self::PlainOnly))
     }
 
-    fn error(self) -> Option<HandshakeError> {
+    /// What a client that was told this is told by the library.
+    pub(crate) fn error(self) -> Option<HandshakeError> {
         Some(match self {
             Self::Ok => return None,
             Self::NoCommonVersion => HandshakeError::NoCommonVersion,

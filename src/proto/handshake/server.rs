@@ -7,6 +7,7 @@ use super::{
     SEALED, SEALED_HELLO, SERVER, SERVER_HELLO, Status, VERSION, array, proof, proves, read_asked,
     write_accept,
 };
+use crate::error::HandshakeError;
 use crate::key::Key;
 
 /// What a listener has for a key, by which a handshake finds it.
@@ -42,6 +43,16 @@ impl Refusal {
             Self::SealedHello(bytes) => bytes,
             Self::Accept(bytes) => bytes,
         }
+    }
+
+    /// The reason that is in the bytes.
+    pub(crate) fn error(&self) -> HandshakeError {
+        let status = match self {
+            Self::Hello(bytes) => bytes[5],
+            Self::SealedHello(bytes) => bytes[5],
+            Self::Accept(bytes) => bytes[0],
+        };
+        Status::from_byte(status).and_then(Status::error).unwrap_or(HandshakeError::Malformed)
     }
 }
 
