@@ -1,6 +1,6 @@
 //! Who runs the loop, seen from inside. At the near end leases never end here, so that what only
 //! the end of one would see to does not happen: what passes was seen to by the thread that had to.
-//! `tests/leader.rs` has the rest, with the lease as it is.
+//! `tests/it/leader.rs` has the rest, with the lease as it is.
 
 use std::io::Read;
 use std::net::TcpStream;

@@ -1,7 +1,6 @@
 //! The integration tests, in one program: what they need is linked once, and they run in parallel.
 //!
-//! Tests that measure the memory of the process have programs of their own, and so have those of the two
-//! large examples.
+//! Tests that measure the memory of the process have a program of their own.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -13,15 +12,21 @@ mod debug;
 mod ends;
 mod events;
 mod examples;
+mod handles;
 mod interrupts;
 mod latency;
+mod lazy;
+mod leader;
 mod leaving;
 mod listening;
 mod order;
 mod outages;
 mod reader;
+mod regressions;
+mod stdio;
 mod streams;
 mod tasks;
+mod traps;
 mod user_memory;
 mod wakers;
 mod wire;

@@ -1,8 +1,6 @@
 //! The faults that sank other multiplexers, each with a test that fails when the fault is put in.
 //! Those that are pure protocol stand in `src/proto`, those about the wire in
-//! `it/wire/`, those about lines in `reader.rs`.
-
-mod support;
+//! `wire/`, those about lines in `reader.rs`.
 
 use std::io::{self, Read};
 use std::process::Command;
@@ -10,7 +8,7 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use support::{LONG, loopback, pair};
+use crate::support::{LONG, loopback, pair};
 use trunkline::*;
 
 const A: ChannelId = ChannelId::new(1);
@@ -102,7 +100,7 @@ fn trap_9_returning_from_main_loses_nothing() {
     let key = Key::generate();
     let listener = Listener::bind("127.0.0.1:0", Config::new(key.clone())).unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "trap_9_returning_from_main_loses_nothing", "--nocapture"])
+        .args(["--exact", "traps::trap_9_returning_from_main_loses_nothing", "--nocapture"])
         .env("TRUNKLINE_TEST_CHILD", "1")
         .env("TRUNKLINE_TEST_KEY", &**key.expose_hex())
         .env("TRUNKLINE_TEST_ADDRESS", listener.local_addr().to_string())
@@ -324,7 +322,7 @@ fn a_killed_peer_wakes_everyone() {
     let config = || Config::new(key.clone()).window(1024).resume_grace(Duration::ZERO);
     let listener = Listener::bind("127.0.0.1:0", config()).unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "a_killed_peer_wakes_everyone", "--nocapture"])
+        .args(["--exact", "traps::a_killed_peer_wakes_everyone", "--nocapture"])
         .env("TRUNKLINE_TEST_CHILD", "1")
         .env("TRUNKLINE_TEST_KEY", &**key.expose_hex())
         .env("TRUNKLINE_TEST_ADDRESS", listener.local_addr().to_string())

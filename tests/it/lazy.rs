@@ -1,14 +1,12 @@
 //! Connections that do not wait for their peer: `Connection::connect_lazily`.
 
-mod support;
-
 use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::LONG;
-use support::chaos::{Chaos, Cut};
-use support::line::{eventually, next, on};
+use crate::support::LONG;
+use crate::support::chaos::{Chaos, Cut};
+use crate::support::line::{eventually, next, on};
 use trunkline::{
     Access, ChannelError, ChannelId, ChannelSet, CloseCode, Config, ConnectError, Connection,
     ConnectionError, Disconnect, Event, Fault, HandshakeError, Key, Listener, RecvError, RecvTimeoutError,

@@ -1,20 +1,14 @@
 //! What the library holds of what a peer sends it, counted by the allocator: a test for each kind of
-//! memory, each of which tries to exceed its bound from outside. They run one after the other, since
-//! what others allocate at the same time would count too.
-
-mod support;
+//! memory, each of which tries to exceed its bound from outside.
 
 use std::io::Write;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::heap::{Counting, live, wait_until};
-use support::wire::*;
+use crate::support::heap::{live, wait_until};
+use crate::support::wire::*;
+use crate::turn;
 use trunkline::{Access, ChannelId, ChannelSet, Config, Connection, Key, Listener, Received, Receiver};
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 const A: ChannelId = ChannelId::new(1);
 const CHANNELS: u8 = 128;
@@ -23,12 +17,6 @@ const MIB: i64 = 1 << 20;
 
 /// What a peer sends on a channel.
 type Unit = fn(u8) -> Vec<u8>;
-
-/// One test at a time.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// What is allocated more than at its beginning.
 struct Growth(i64);

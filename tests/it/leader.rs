@@ -5,8 +5,6 @@
 //! Each end here has an I/O thread of its own, so that a loop that nobody runs is not run by
 //! chance, for the other end.
 
-mod support;
-
 use std::cell::Cell;
 use std::io::Read;
 use std::net::TcpStream;
@@ -15,9 +13,9 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::LONG;
 use bytes::Bytes;
 use crossbeam_channel::select;
-use support::LONG;
 use trunkline::*;
 
 const ASK: ChannelId = ChannelId::new(1);

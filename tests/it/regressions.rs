@@ -1,13 +1,11 @@
 //! Every bug that was found leaves a test here, or where the mechanism stands that had it.
 
-mod support;
-
 use std::thread;
 use std::time::Duration;
 
-use support::chaos::{Chaos, Cut};
-use support::wire::{self, ServerHandshake};
-use support::{LONG, loopback, pair};
+use crate::support::chaos::{Chaos, Cut};
+use crate::support::wire::{self, ServerHandshake};
+use crate::support::{LONG, loopback, pair};
 use trunkline::*;
 
 const A: ChannelId = ChannelId::new(1);

@@ -1,12 +1,10 @@
 //! A channel as standard input and output.
 
-mod support;
-
 use std::io::{BufRead, ErrorKind, Read, Write};
 use std::thread;
 use std::time::Duration;
 
-use support::{LONG, pair};
+use crate::support::{LONG, pair};
 use trunkline::*;
 
 const STDIN: ChannelId = ChannelId::new(0);

@@ -1,19 +1,14 @@
 //! What suspended sessions hold, counted by the allocator: no more than the listener's limits say,
-//! and nothing once they have expired. One test, since what others allocate at the same time would
-//! count too.
-
-mod support;
+//! and nothing once they have expired.
 
 use std::time::Duration;
 
-use support::LONG;
-use support::heap::{Counting, live, wait_until};
-use support::line::on;
-use support::wire::{self, ClientHandshake, RawKey};
+use crate::support::LONG;
+use crate::support::heap::{live, wait_until};
+use crate::support::line::on;
+use crate::support::wire::{self, ClientHandshake, RawKey};
+use crate::turn;
 use trunkline::*;
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 const A: ChannelId = ChannelId::new(1);
 const B: ChannelId = ChannelId::new(2);
@@ -32,6 +27,7 @@ const SENT: usize = 20_000;
 
 #[test]
 fn suspended_sessions_stay_within_the_limits_and_leave_nothing() {
+    let _turn = turn();
     let key: RawKey = wire::random();
     let config = || on(Key::from(key)).no_heartbeat().send_queue(64 << 20).max_suspended(SESSIONS, BYTES);
     let for_ever = Listener::bind("127.0.0.1:0", config().resume_grace(Duration::MAX)).unwrap();

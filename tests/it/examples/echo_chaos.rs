@@ -1,15 +1,13 @@
 //! `examples/echo` over links that are cut again and again: not a byte is lost or comes twice.
 
-mod support;
-
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::thread;
 
-use support::chaos::{Chaos, Cut};
-use support::process::{Outcome, Process, example};
-use support::{LONG, wire};
+use crate::support::chaos::{Chaos, Cut};
+use crate::support::process::{Outcome, Process, example};
+use crate::support::{LONG, wire};
 use trunkline::Key;
 
 /// A server, and a proxy before it.

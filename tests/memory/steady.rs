@@ -1,31 +1,21 @@
-//! What it holds and what it allocates, counted by the allocator. One test, since what others
-//! allocate at the same time would count too.
-
-mod support;
+//! What a connection holds, and that a steady stream allocates nothing.
 
 use std::thread;
 use std::time::Duration;
 
-use support::heap::{Counting, calls, live, wait_until};
-use support::{LONG, loopback};
+use crate::support::heap::{calls, live, wait_until};
+use crate::support::{LONG, loopback};
+use crate::turn;
 use trunkline::*;
 
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
 const A: ChannelId = ChannelId::new(1);
-
-#[test]
-fn memory_is_bounded_and_steady() {
-    trap_4_unread_messages_stay_within_the_bound();
-    a_steady_stream_allocates_nothing_by_the_message();
-    a_thousand_idle_connections_cost_little_and_one_thread();
-}
 
 /// Trap 4, and the documented bound: what waits unread on a channel, with its bookkeeping, is at
 /// most the window and one largest message, whatever the messages' size. What the receive side
 /// adds to that per connection is its read buffer's worth of pieces and the pool, both fixed.
+#[test]
 fn trap_4_unread_messages_stay_within_the_bound() {
+    let _turn = turn();
     const WINDOW: u32 = 1 << 20;
     const CHANNELS: i64 = 16;
     // Buffers that are kept for their next use, by both ends: see `queue/pool.rs`.
@@ -53,7 +43,9 @@ fn trap_4_unread_messages_stay_within_the_bound() {
 
 /// Small messages in a steady stream: neither side allocates by the message, in either class, and
 /// whether or not what was sent is kept for a socket that is lost.
+#[test]
 fn a_steady_stream_allocates_nothing_by_the_message() {
+    let _turn = turn();
     const COUNT: u64 = 400_000;
     let graces = [Duration::ZERO, Duration::from_secs(60)];
     let kinds = graces.map(|grace| [Priority::Normal, Priority::Urgent].map(|class| (grace, class)));
@@ -87,9 +79,12 @@ fn a_steady_stream_allocates_nothing_by_the_message() {
     }
 }
 
+/// The threads of the library.
 #[cfg(target_os = "linux")]
 fn threads() -> usize {
-    std::fs::read_dir("/proc/self/task").unwrap().count()
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.starts_with("trunkline")).count()
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -97,7 +92,9 @@ fn threads() -> usize {
     0
 }
 
+#[test]
 fn a_thousand_idle_connections_cost_little_and_one_thread() {
+    let _turn = turn();
     const COUNT: usize = 1000;
     let key = Key::generate();
     let listener = Listener::bind("127.0.0.1:0", Config::new(key.clone())).unwrap();

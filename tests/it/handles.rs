@@ -1,14 +1,12 @@
 //! What the handles promise.
 
-mod support;
-
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::wire::ServerHandshake;
+use crate::support::{LONG, loopback, pair};
 use bytes::Bytes;
 use crossbeam_channel::{after, select};
-use support::wire::ServerHandshake;
-use support::{LONG, loopback, pair};
 use trunkline::*;
 
 const A: ChannelId = ChannelId::new(1);

@@ -1,17 +1,15 @@
 //! What an outage does to processes, to attackers, and to the end of a connection.
 
-mod support;
-
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use support::LONG;
-use support::chaos::{Chaos, Cut};
-use support::line::{Line, eventually, next, on};
-use support::wire::{self, ClientHandshake, RawKey, RawPeer, WireError};
+use crate::support::LONG;
+use crate::support::chaos::{Chaos, Cut};
+use crate::support::line::{Line, eventually, next, on};
+use crate::support::wire::{self, ClientHandshake, RawKey, RawPeer, WireError};
 use trunkline::{
     ChannelId, CloseCode, Config, ConnectError, Connection, ConnectionError, Event, HandshakeError, Key,
     Listener, RecvError, RecvTimeoutError,
@@ -33,7 +31,7 @@ struct Process(Child);
 impl Process {
     fn start(role: &str, addr: &str) -> (Self, String) {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "a_process_of_its_own", "--nocapture"]);
+        command.args(["--exact", "outages::peers::a_process_of_its_own", "--nocapture"]);
         command.env(ROLE, role).env(ADDR, addr).stdout(Stdio::piped());
         let mut process = Self(command.spawn().unwrap());
         // What comes behind the mark is the process's; the rest is the test harness's.

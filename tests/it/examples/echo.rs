@@ -2,8 +2,6 @@
 //!
 //! Every wait here is bounded, and only processes that a test has started are ended.
 
-mod support;
-
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -13,8 +11,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::LONG;
-use support::process::{Process, example};
+use crate::support::LONG;
+use crate::support::process::{Process, example};
 use trunkline::{ChannelId, Config, Connection, Key, Receiver, RecvError, SendTimeoutError, Sender};
 
 /// Starts it with these arguments.

@@ -1,16 +1,14 @@
 //! A connection outlives its socket (protocol, section 6).
 
-mod support;
-
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::LONG;
-use support::chaos::{Chaos, Cut};
-use support::line::{Line, eventually, next, on};
-use support::wire::{self, ClientHandshake, Noise, RawKey, RawPeer, WireError};
+use crate::support::LONG;
+use crate::support::chaos::{Chaos, Cut};
+use crate::support::line::{Line, eventually, next, on};
+use crate::support::wire::{self, ClientHandshake, Noise, RawKey, RawPeer, WireError};
 use trunkline::{
     ChannelId, ChannelSet, CloseCode, ConnectError, Connection, ConnectionError, Disconnect, Event, Fault,
     FlushError, HandshakeError, IoThread, Key, Listener, RecvError, RecvTimeoutError, SendError,

@@ -1,0 +1,5 @@
+//! Connections that outlive their socket (protocol, section 6).
+
+mod peers;
+mod resume;
+mod told;
