@@ -143,6 +143,38 @@ impl Config {
         self
     }
 
+    /// Sets what suits a person at a prompt, beside output that never ends: the window to 256 KiB, the send
+    /// queue and the replay limit to 1 MiB. Messages of one [`Priority`](crate::Priority) wait for less of
+    /// what was sent before them, and the memory that a peer can fill is less than a third.
+    ///
+    /// A window is what its own side receives, so both sides set this. See [the guide] for measurements.
+    ///
+    /// ```
+    /// use trunkline::{ChannelId, Config, Connection, Key};
+    ///
+    /// let (here, _there) = Connection::pair(Config::new(Key::generate()).interactive())?;
+    /// assert_eq!(here.sender(ChannelId::new(1))?.credit(), 256 << 10);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// [the guide]: crate#back-pressure-and-limits
+    #[must_use]
+    pub const fn interactive(self) -> Self {
+        self.window(256 << 10).send_queue(1 << 20).replay_limit(1 << 20)
+    }
+
+    /// Sets what suits large amounts of data on a fast link: the window to 4 MiB, the send queue and the
+    /// replay limit to 16 MiB. The two sides wake each other less often. A peer can fill up to 4 MiB on each
+    /// channel that it may send on, and what is sent on a slow link waits for longer.
+    ///
+    /// A window is what its own side receives, so both sides set this. See [the guide] for measurements.
+    ///
+    /// [the guide]: crate#back-pressure-and-limits
+    #[must_use]
+    pub const fn bulk(self) -> Self {
+        self.window(4 << 20).send_queue(16 << 20).replay_limit(16 << 20)
+    }
+
     /// Sets how long the whole handshake may take (protocol, section 1). Bytes that trickle in do not
     /// extend it. Default 3 s; 1 ms to 1 h.
     #[must_use]

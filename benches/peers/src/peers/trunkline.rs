@@ -65,6 +65,8 @@ fn config(plan: &Plan) -> Result<Config> {
     let config = Config::new("5a".repeat(32).parse::<Key>()?);
     Ok(match plan.way {
         Way::ResumeOn => config.resume_grace(Duration::from_secs(60)),
+        Way::Bulk => config.bulk(),
+        Way::Interactive => config.interactive(),
         Way::ResumeOff => config.resume_grace(Duration::ZERO),
         _ => config,
     })

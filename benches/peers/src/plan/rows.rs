@@ -32,6 +32,10 @@ pub enum Way {
     Copied,
     /// Trunkline only: the pings in the same class as the flood.
     SameClass,
+    /// Trunkline only: with `Config::bulk`.
+    Bulk,
+    /// Trunkline only: the pings in the same class as the flood, with `Config::interactive`.
+    Interactive,
     /// Trunkline only: sessions that outlive their socket, on both sides, or none, whatever the
     /// default is.
     ResumeOn,
@@ -143,17 +147,23 @@ fn trunkline(workload: Workload) -> &'static [(Way, &'static str)] {
     match workload {
         Workload::Small => &[
             (Way::Natural, "send"),
+            (Way::Bulk, "send, bulk"),
             (Way::ResumeOn, "send, resume on"),
             (Way::ResumeOff, "send, resume off"),
         ],
         Workload::Large => &[
             (Way::Natural, "send_bytes"),
             (Way::Copied, "send"),
+            (Way::Bulk, "send_bytes, bulk"),
             (Way::ResumeOn, "send_bytes, resume on"),
             (Way::ResumeOff, "send_bytes, resume off"),
         ],
         Workload::Many => &[(Way::Natural, "one receiver for all")],
-        Workload::Flood | Workload::Slow => &[(Way::Natural, "urgent"), (Way::SameClass, "same class")],
+        Workload::Flood | Workload::Slow => &[
+            (Way::Natural, "urgent"),
+            (Way::SameClass, "same class"),
+            (Way::Interactive, "same class, interactive"),
+        ],
         Workload::Ping | Workload::PingOneCore | Workload::Unread => &[(Way::Natural, "send")],
     }
 }
