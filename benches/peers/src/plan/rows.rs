@@ -34,7 +34,7 @@ pub enum Way {
     SameClass,
     /// Trunkline only: with `Config::bulk`.
     Bulk,
-    /// Trunkline only: the pings in the same class as the flood, with `Config::interactive`.
+    /// Trunkline only: with `Config::interactive`; beside a flood, the pings are in its class.
     Interactive,
     /// Trunkline only: sessions that outlive their socket, on both sides, or none, whatever the
     /// default is.
@@ -147,6 +147,7 @@ fn trunkline(workload: Workload) -> &'static [(Way, &'static str)] {
     match workload {
         Workload::Small => &[
             (Way::Natural, "send"),
+            (Way::Interactive, "send, interactive"),
             (Way::Bulk, "send, bulk"),
             (Way::ResumeOn, "send, resume on"),
             (Way::ResumeOff, "send, resume off"),
@@ -154,6 +155,7 @@ fn trunkline(workload: Workload) -> &'static [(Way, &'static str)] {
         Workload::Large => &[
             (Way::Natural, "send_bytes"),
             (Way::Copied, "send"),
+            (Way::Interactive, "send_bytes, interactive"),
             (Way::Bulk, "send_bytes, bulk"),
             (Way::ResumeOn, "send_bytes, resume on"),
             (Way::ResumeOff, "send_bytes, resume off"),
