@@ -11,7 +11,6 @@
 
 use std::error::Error;
 use std::io;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -45,10 +44,7 @@ fn main() -> Result<()> {
 // The server
 
 fn serve(address: &str, key_file: &str) -> Result<()> {
-    if !Path::new(key_file).exists() {
-        Key::generate().write_new_file(key_file)?;
-    }
-    let config = Config::new(Key::from_file(key_file)?).resume_grace(GRACE);
+    let config = Config::new(Key::from_file_or_new(key_file)?).resume_grace(GRACE);
     let listener = Listener::bind(address, config)?;
     println!("listening on {}", listener.local_addr());
     for client in listener.incoming().flatten() {

@@ -1,4 +1,4 @@
-//! Who runs the loop, seen from inside. At the near end leases never end here, so that what only
+//! Which thread runs the loop, seen from inside. At the near end leases never end here, so that what only
 //! the end of one would see to does not happen: what passes was seen to by the thread that had to.
 //! `tests/it/leader.rs` has the rest, with the lease as it is.
 

@@ -111,3 +111,44 @@ impl State {
         Some(Err(Unflushed::Ended(cause)))
     }
 }
+
+#[cfg(all(test, not(trunkline_loom)))]
+mod tests {
+    use std::sync::{OnceLock, Weak};
+
+    use super::*;
+    use crate::error::{CloseCode, ConnectionError};
+    use crate::id::ChannelSet;
+    use crate::proto::credit::Credit;
+    use crate::proto::outbound::Outbound;
+    use crate::proto::session::{Output, Wishes};
+    use crate::queue::attend::Attend;
+    use crate::queue::send::Comes;
+
+    /// Else it depends on a race with the I/O thread whether a flush tells of the end.
+    #[test]
+    fn a_flush_after_the_end_fails_even_if_nothing_is_on_its_way() {
+        /// The I/O thread gets its turn between the call and the wait.
+        struct Answers(OnceLock<Weak<SendQueue>>);
+
+        impl Attend for Answers {
+            fn attend(&self) {
+                let queue = self.0.get().unwrap().upgrade().unwrap();
+                queue.exchange(&mut Wishes::default(), &mut Output::default(), |_, _, flushes, _| {
+                    flushes.clear();
+                    Comes::WhenCalled
+                });
+            }
+        }
+
+        let window = Credit::new(100_000).unwrap();
+        let outbound = Outbound::new(ChannelSet::ALL, window, 1 << 20, 1 << 20);
+        let answers = Arc::new(Answers(OnceLock::new()));
+        let queue = Arc::new(SendQueue::new(outbound, answers.clone()));
+        answers.0.set(Arc::downgrade(&queue)).unwrap();
+        assert_eq!(queue.flush(Until::Forever), Ok(()));
+        let cause = ConnectionError::ClosedByPeer { code: CloseCode::NORMAL, reason: String::new() };
+        queue.end(&cause);
+        assert_eq!(queue.flush(Until::Forever), Err(Unflushed::Ended(cause)));
+    }
+}
