@@ -82,7 +82,7 @@ impl Listener {
         socket.set_nonblocking(true)?;
         let socket = mio::net::TcpListener::from_std(socket);
         let accepted = AcceptQueue::new(config.options.backlog);
-        let events = Arc::new(queue::ListenerEvents::new(Door::default()));
+        let events = Arc::new(queue::ListenerEvents::new(Door));
         let (reply, answer) = bounded(1);
         let Config { keys, options, .. } = config;
         let listen = Listen {

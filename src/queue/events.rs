@@ -25,7 +25,6 @@ pub(crate) struct Happenings {
     interrupt_heard: bool,
     /// Channels that something came for and that have no receiver.
     opened: ChannelSet,
-    ended: Option<ConnectionError>,
 }
 
 /// The mailboxes of a connection.
@@ -57,10 +56,7 @@ impl Events {
 
     /// The connection is over.
     pub(crate) fn close(&self, cause: &ConnectionError) {
-        self.end(|happenings| {
-            happenings.ended = Some(cause.clone());
-            Event::Closed(cause.clone())
-        });
+        self.end(Event::Closed(cause.clone()));
     }
 
     /// These channels have a receiver.
@@ -80,11 +76,6 @@ impl Topic for Happenings {
         }
         if std::mem::take(&mut self.interrupted) {
             unread.push_back(Event::Interrupt);
-        }
-        if wants == Wants::All
-            && let Some(cause) = &self.ended
-        {
-            unread.push_back(Event::Closed(cause.clone()));
         }
         unread
     }

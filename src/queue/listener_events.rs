@@ -9,11 +9,8 @@ use super::mailbox::{Mailboxes, Merged, Topic};
 use crate::error::HandshakeError;
 use crate::listener_event::ListenerEvent;
 
-/// Whether there is a listener.
-#[derive(Debug, Default)]
-pub(crate) struct Door {
-    closed: bool,
-}
+/// What comes to a listener; nothing of it lasts.
+pub(crate) struct Door;
 
 /// The mailboxes of a listener.
 pub(crate) type ListenerEvents = Mailboxes<Door>;
@@ -28,10 +25,7 @@ impl ListenerEvents {
     }
 
     pub(crate) fn close(&self) {
-        self.end(|door| {
-            door.closed = true;
-            ListenerEvent::Closed
-        });
+        self.end(ListenerEvent::Closed);
     }
 }
 
@@ -40,7 +34,7 @@ impl Topic for Door {
     type Wants = ();
 
     fn current(&mut self, (): ()) -> VecDeque<ListenerEvent> {
-        self.closed.then_some(ListenerEvent::Closed).into_iter().collect()
+        VecDeque::new()
     }
 
     fn merge((): (), unread: &mut VecDeque<ListenerEvent>, event: &ListenerEvent) -> Merged {
@@ -74,7 +68,7 @@ mod tests {
 
     #[test]
     fn what_strangers_do_is_counted_by_reason_and_does_not_grow() {
-        let events = ListenerEvents::new(Door::default());
+        let events = ListenerEvents::new(Door);
         let mailbox = events.listen(());
         let peer = |n: u16| Some(SocketAddr::from(([127, 0, 0, 1], n)));
         for n in 0..1000 {

@@ -37,7 +37,7 @@ pub(crate) trait Topic {
     /// Which events a mailbox wants.
     type Wants: Copy;
 
-    /// What is true now, for a new mailbox.
+    /// What is true now, for a new mailbox; the last event is not its to keep.
     fn current(&mut self, wants: Self::Wants) -> VecDeque<Self::Event>;
 
     /// Puts an event behind those that were not read, or merges it with them.
@@ -63,7 +63,8 @@ struct Mailbox<T: Topic> {
 struct State<T: Topic> {
     boxes: Vec<Mailbox<T>>,
     numbers: u64,
-    ended: bool,
+    /// The last event, once there was one: nothing happens any more.
+    last: Option<T::Event>,
     topic: T,
 }
 
@@ -92,7 +93,7 @@ impl<T: Topic> Telling<'_, T> {
 
 impl<T: Topic> Mailboxes<T> {
     pub(crate) fn new(topic: T) -> Self {
-        Self { state: Mutex::new(State { boxes: Vec::new(), numbers: 0, ended: false, topic }) }
+        Self { state: Mutex::new(State { boxes: Vec::new(), numbers: 0, last: None, topic }) }
     }
 
     // ---- the side that tells
@@ -115,16 +116,15 @@ impl<T: Topic> Mailboxes<T> {
     }
 
     /// The last event: nothing happens any more.
-    pub(crate) fn end(&self, end: impl FnOnce(&mut T) -> T::Event) {
+    pub(crate) fn end(&self, event: T::Event) {
         let mut wakes = Wakes::default();
         let mut state = self.state.lock();
-        let State { boxes, topic, ended, .. } = &mut *state;
-        if !std::mem::replace(ended, true) {
-            let last = end(topic);
-            for mailbox in boxes {
-                mailbox.put(&last, &mut wakes);
+        if state.last.is_none() {
+            for mailbox in &mut state.boxes {
+                mailbox.put(&event, &mut wakes);
                 mailbox.waiters.end(&mut wakes);
             }
+            state.last = Some(event);
         }
         drop(state);
         wakes.run();
@@ -137,7 +137,10 @@ impl<T: Topic> Mailboxes<T> {
         let mut state = self.state.lock();
         state.numbers += 1;
         let number = state.numbers;
-        let unread = state.topic.current(wants);
+        let mut unread = state.topic.current(wants);
+        if let Some(last) = &state.last {
+            T::merge(wants, &mut unread, last);
+        }
         state.boxes.push(Mailbox { number, wants, unread, waiters: Waiters::default() });
         number
     }
@@ -210,7 +213,7 @@ impl<T: Topic> Mailboxes<T> {
     pub(crate) fn ready(&self, number: u64) -> crossbeam_channel::Receiver<()> {
         let (token, ready) = crossbeam_channel::bounded(1);
         let mut state = self.state.lock();
-        let ended = state.ended;
+        let ended = state.last.is_some();
         if let Some(mailbox) = state.mailbox(number) {
             if !mailbox.unread.is_empty() {
                 let _ = token.try_send(());
@@ -229,7 +232,7 @@ impl<T: Topic> State<T> {
     }
 
     fn try_take(&mut self, number: u64) -> Option<Result<T::Event, NoEvent>> {
-        let ended = self.ended;
+        let ended = self.last.is_some();
         let Some(mailbox) = self.mailbox(number) else { return Some(Err(NoEvent::Ever)) };
         let event = mailbox.unread.pop_front();
         if !mailbox.unread.is_empty() {
