@@ -58,6 +58,8 @@ pub(crate) enum Verdict {
     New {
         granted: Granted,
         seat: Seat<Accepted>,
+        /// The session without a socket that makes room for it.
+        replaces: Option<Place>,
     },
     /// It asks for the session that is there.
     Resume(Place),
@@ -148,7 +150,11 @@ impl Listen {
 
     fn judge_new(&mut self, credential: &Credential, grace: Grace) -> Verdict {
         let attached = self.connections - self.sessions.count_away();
-        if attached >= self.options.max_connections || credential.is_used_up() {
+        if attached >= self.options.max_connections {
+            return Verdict::Refuse(Status::TooBusy);
+        }
+        let replaces = credential.is_used_up().then(|| self.sessions.oldest_away(credential));
+        if replaces == Some(None) {
             return Verdict::Refuse(Status::TooBusy);
         }
         let Some(seat) = self.accepted.seat() else { return Verdict::Refuse(Status::TooBusy) };
@@ -158,7 +164,8 @@ impl Listen {
         let Ok(session) = session else { return Verdict::Refuse(Status::TooBusy) };
         let access = credential.access();
         let rights = Rights { interrupt: access.interrupt, send: access.send, receive: access.receive };
-        Verdict::New { granted: Granted { session, offset: 0, terms, rights }, seat }
+        let granted = Granted { session, offset: 0, terms, rights };
+        Verdict::New { granted, seat, replaces: replaces.flatten() }
     }
 }
 

@@ -20,6 +20,14 @@ enum Kind {
     Refused,
 }
 
+/// One that makes room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Spared {
+    Stranger(Place),
+    /// It was turned away before, and is not turned away once more.
+    Refused(Place),
+}
+
 #[derive(Debug)]
 pub(crate) struct Strangers {
     kinds: HashMap<Place, (Kind, usize)>,
@@ -105,10 +113,9 @@ impl Strangers {
     }
 
     /// One that can be spared when the system has no room for more.
-    pub(crate) fn spare(&mut self) -> Option<Place> {
+    pub(crate) fn spare(&mut self) -> Option<Spared> {
         let place = self.draw(Kind::Refused).or_else(|| self.draw(Kind::Silent))?;
-        self.remove(place);
-        Some(place)
+        Some(if self.remove(place) { Spared::Stranger(place) } else { Spared::Refused(place) })
     }
 }
 
@@ -134,6 +141,19 @@ mod tests {
             assert!(left.is_none_or(|left| !named.contains(&left)));
         }
         assert_eq!((strangers.silent.len(), strangers.named.len()), (10, 10));
+    }
+
+    #[test]
+    fn a_refused_peer_is_spared_first_and_is_not_counted_twice() {
+        let mut slots = Slots::new();
+        let (silent, refused) = (slots.insert_with(|_| ()), slots.insert_with(|_| ()));
+        let mut strangers = Strangers::new(10);
+        strangers.come(silent);
+        strangers.come(refused);
+        strangers.refused(refused);
+        assert_eq!(strangers.spare(), Some(Spared::Refused(refused)));
+        assert_eq!(strangers.spare(), Some(Spared::Stranger(silent)));
+        assert_eq!(strangers.spare(), None);
     }
 
     #[test]

@@ -180,6 +180,34 @@ fn a_key_has_no_more_connections_than_its_quota() {
     assert!(connect(&narrow).is_err());
 }
 
+/// Else a client that nothing is gained for costs another its session.
+#[test]
+fn a_client_that_is_refused_takes_no_session_away() {
+    const KEY: [u8; 32] = [4; 32];
+    let other = Key::generate();
+    let config = Config::with_access(Key::from(KEY), Access::full().max_connections(1))
+        .with_key(other.clone(), Access::full())
+        .linger(Duration::from_millis(50))
+        .max_connections(1);
+    let listener = Listener::bind("127.0.0.1:0", config).unwrap();
+    let address = listener.local_addr();
+    let mut peer = ClientHandshake::new(address, &KEY).grace(60_000).finish().unwrap();
+    let away = listener.accept_timeout(LONG).unwrap();
+    peer.expect_alive();
+    peer.cut();
+    let begun = Instant::now();
+    while !away.is_suspended() {
+        assert!(begun.elapsed() < LONG, "the outage goes unnoticed");
+        thread::yield_now();
+    }
+    // The listener has no place left.
+    let _taken = Connection::connect(address, Config::new(other)).unwrap();
+    assert!(ClientHandshake::new(address, &KEY).shake().is_err());
+    assert!(away.is_suspended());
+    peer.resume(address).unwrap();
+    peer.expect_alive();
+}
+
 /// A laptop that went to sleep holds no place against its owner, who comes from another machine.
 #[test]
 fn a_session_without_a_socket_makes_room_for_a_new_client_of_its_key() {

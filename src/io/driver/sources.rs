@@ -18,6 +18,7 @@ use crate::io::keyring::Credential;
 use crate::io::listen::Verdict;
 use crate::io::place::Place;
 use crate::io::server_handshake::{ServerSide, Step as ServerStep};
+use crate::io::strangers::Spared;
 use crate::io::trace::ListenTrace;
 use crate::proto::handshake::server::Proved;
 use crate::proto::handshake::{Asked, Granted, Status};
@@ -40,7 +41,10 @@ impl Driver {
                 if arrivals.full.is_some()
                     && let Some(spared) = self.listen(place).and_then(|listen| listen.strangers.spare())
                 {
-                    self.send_away(spared, place);
+                    match spared {
+                        Spared::Stranger(spared) => self.send_away(spared, place),
+                        Spared::Refused(spared) => drop(self.remove(spared)),
+                    }
                     self.mark(place, Reasons::CALLED);
                 }
                 if arrivals.more {
@@ -107,9 +111,14 @@ impl Driver {
         while let Some(oldest) =
             self.listen(owner).and_then(|listen| listen.sessions.surplus(sessions, bytes))
         {
-            self.guarded(oldest, |conn, _| conn.expire());
-            self.conn_over(oldest);
+            self.expire(oldest);
         }
+    }
+
+    /// A session without a socket has to go.
+    fn expire(&mut self, place: Place) {
+        self.guarded(place, |conn, _| conn.expire());
+        self.conn_over(place);
     }
 
     pub(super) fn conn_over(&mut self, place: Place) {
@@ -242,13 +251,15 @@ impl Driver {
     /// A client has proved its key.
     fn judge(&mut self, place: Place, proved: &Proved<Credential>) {
         let Some(owner) = self.server(place).map(|server| server.listener) else { return };
-        self.spare_session(owner, proved);
         let Some(listen) = self.listen(owner) else {
             return self.stranger_goes(place, HandshakeError::Disconnected);
         };
         match listen.judge(proved) {
-            Verdict::New { granted, seat } => {
+            Verdict::New { granted, seat, replaces } => {
                 let options = listen.options.clone();
+                if let Some(oldest) = replaces {
+                    self.expire(oldest);
+                }
                 let Some(server) = self.proved(place) else { return };
                 let mut new = server.accept(&proved.accept(Ok(&granted)));
                 let origin = Origin { listener: owner, tenant: proved.credential.admit() };
@@ -281,19 +292,6 @@ impl Driver {
                 self.refused(place, owner);
             }
             Verdict::Refuse(status) => self.refuse(place, owner, proved, status),
-        }
-    }
-
-    /// A key has as many connections as it may: one without a socket makes room for a new client.
-    fn spare_session(&mut self, owner: Place, proved: &Proved<Credential>) {
-        let Proved { credential, asked, .. } = proved;
-        if asked.session.is_none()
-            && credential.is_used_up()
-            && let Some(oldest) =
-                self.listen(owner).and_then(|listen| listen.sessions.oldest_away(credential))
-        {
-            self.guarded(oldest, |conn, _| conn.expire());
-            self.conn_over(oldest);
         }
     }
 
