@@ -132,10 +132,8 @@ impl Key {
     fn write_whole(&self, path: &Path) -> io::Result<()> {
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
-        let mut name = std::ffi::OsString::from(".");
-        name.push(path.file_name().unwrap_or_default());
-        name.push(format!(".{:016x}", u64::from_ne_bytes(random)));
-        let draft = path.with_file_name(name);
+        // Not made from the file's name, which may be as long as a name can be.
+        let draft = path.with_file_name(format!(".key-{:016x}", u64::from_ne_bytes(random)));
         // Unlike a rename, a link replaces nothing.
         let written = self.write_to(&draft).and_then(|()| std::fs::hard_link(&draft, path));
         let _ = std::fs::remove_file(&draft);
