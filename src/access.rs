@@ -93,12 +93,15 @@ impl Access {
     /// [`TooBusy`](crate::HandshakeError::TooBusy).
     ///
     /// ```
+    /// use std::time::Duration;
     /// use trunkline::{Access, Config, Connection, Key, Listener};
     ///
     /// let key = Key::generate();
     /// let config = Config::with_access(key.clone(), Access::full().max_connections(1));
     /// let listener = Listener::bind("127.0.0.1:0", config)?;
-    /// let connect = || Connection::connect(listener.local_addr(), Config::new(key.clone()));
+    /// // A client that is told `TooBusy` tries again, for so long.
+    /// let client = Config::new(key).connect_timeout(Duration::from_millis(100));
+    /// let connect = || Connection::connect(listener.local_addr(), client.clone());
     /// let _first = connect()?;
     /// assert!(connect().is_err());
     /// # Ok::<(), Box<dyn std::error::Error>>(())

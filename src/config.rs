@@ -145,7 +145,8 @@ impl Config {
 
     /// Sets what suits a person at a prompt, beside output that never ends: the window to 256 KiB, the send
     /// queue and the replay limit to 1 MiB. Messages of one [`Priority`](crate::Priority) wait for less of
-    /// what was sent before them, and the memory that a peer can fill is less than a third.
+    /// what was sent before them, and a channel that is not read holds less than a third. The limits for large
+    /// messages stay as they are.
     ///
     /// A window is what its own side receives, so both sides set this. See [the guide] for measurements.
     ///
@@ -165,7 +166,7 @@ impl Config {
 
     /// Sets what suits large amounts of data on a fast link: the window to 4 MiB, the send queue and the
     /// replay limit to 16 MiB. The two sides wake each other less often. A peer can fill up to 4 MiB on each
-    /// channel that it may send on, and what is sent on a slow link waits for longer.
+    /// channel that it may send on, which is 512 MiB with all of them, and what is sent on a slow link waits for longer.
     ///
     /// A window is what its own side receives, so both sides set this. See [the guide] for measurements.
     ///

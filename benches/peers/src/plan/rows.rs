@@ -32,7 +32,7 @@ pub enum Way {
     Copied,
     /// Trunkline only: the pings in the same class as the flood.
     SameClass,
-    /// Trunkline only: with `Config::bulk`.
+    /// Trunkline only: with `Config::bulk`; beside a flood, the pings are in its class.
     Bulk,
     /// Trunkline only: with `Config::interactive`; beside a flood, the pings are in its class.
     Interactive,
@@ -165,6 +165,7 @@ fn trunkline(workload: Workload) -> &'static [(Way, &'static str)] {
             (Way::Natural, "urgent"),
             (Way::SameClass, "same class"),
             (Way::Interactive, "same class, interactive"),
+            (Way::Bulk, "same class, bulk"),
         ],
         Workload::Ping | Workload::PingOneCore | Workload::Unread => &[(Way::Natural, "send")],
     }
