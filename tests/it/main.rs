@@ -14,6 +14,7 @@ mod events;
 mod examples;
 mod handles;
 mod interrupts;
+mod keys;
 mod latency;
 mod lazy;
 mod leader;

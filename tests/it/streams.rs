@@ -141,25 +141,3 @@ fn a_closed_listener_adopts_nothing() {
     assert_eq!(listener.adopt(two).unwrap_err().kind(), std::io::ErrorKind::NotConnected);
     assert_eq!(one.read(&mut [0; 1]).unwrap_or(0), 0, "it was let go");
 }
-
-/// Servers that start together agree on the key.
-#[test]
-fn all_that_ask_for_a_key_file_or_a_new_one_get_the_same_key() {
-    let folder = tempfile::tempdir().unwrap();
-    for round in 0..20 {
-        let path = folder.path().join(round.to_string());
-        let keys: Vec<String> = thread::scope(|scope| {
-            let all: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| Key::from_file_or_new(&path).unwrap().expose_hex().to_string()))
-                .collect();
-            all.into_iter().map(|one| one.join().unwrap()).collect()
-        });
-        assert!(keys.iter().all(|key| *key == keys[0]));
-        assert_eq!(*Key::from_file(&path).unwrap().expose_hex(), keys[0]);
-    }
-    // What is there and is no key is not overwritten.
-    let path = folder.path().join("text");
-    std::fs::write(&path, "not a key").unwrap();
-    assert!(Key::from_file_or_new(&path).is_err());
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), "not a key");
-}

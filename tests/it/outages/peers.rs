@@ -6,10 +6,11 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use super::{ask, status};
 use crate::support::LONG;
 use crate::support::chaos::{Chaos, Cut};
 use crate::support::line::{Line, eventually, next, on};
-use crate::support::wire::{self, ClientHandshake, RawKey, RawPeer, WireError};
+use crate::support::wire::{self, ClientHandshake, RawKey, RawPeer};
 use trunkline::{
     ChannelId, CloseCode, Config, ConnectError, Connection, ConnectionError, Event, HandshakeError, Key,
     Listener, RecvError, RecvTimeoutError,
@@ -150,24 +151,6 @@ fn lost(receiver: &trunkline::Receiver) -> ConnectionError {
 // ---------------------------------------------------------------------------
 // Attackers
 
-fn ask(
-    addr: SocketAddr,
-    key: &RawKey,
-    session: [u8; 16],
-    offset: u64,
-    attempt: u32,
-) -> Result<RawPeer, WireError> {
-    ClientHandshake::new(addr, key).session(session, offset, attempt).finish()
-}
-
-fn refusal(result: Result<RawPeer, WireError>) -> u8 {
-    match result {
-        Err(WireError::RefusedByAccept(accept)) => accept.status,
-        Err(other) => panic!("{other:?}"),
-        Ok(_) => panic!("it was let in"),
-    }
-}
-
 /// Who has seen a session's id, or has recorded the whole handshake that resumed it, and has not the
 /// key: nothing happens, while the session has a socket and while it has none.
 #[test]
@@ -225,7 +208,7 @@ fn who_has_the_session_id_and_not_the_key_disturbs_nothing() {
     attack();
     // Who has the key and names what was never sent: status 6, and the session stays as it is.
     for offset in [1 << 20, u64::MAX] {
-        assert_eq!(refusal(ask(addr, &key, session, offset, 9)), 6);
+        assert_eq!(status(ask(addr, &key, session, offset, 9)), 6);
     }
     assert!(server.is_suspended());
     let mut back = ask(addr, &key, session, 0, 2).unwrap();

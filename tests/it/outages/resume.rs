@@ -1,14 +1,15 @@
 //! A connection outlives its socket (protocol, section 6).
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::{ask, status};
 use crate::support::LONG;
 use crate::support::chaos::{Chaos, Cut};
 use crate::support::line::{Line, eventually, next, on};
-use crate::support::wire::{self, ClientHandshake, Noise, RawKey, RawPeer, WireError};
+use crate::support::wire::{self, ClientHandshake, Noise, RawKey, RawPeer};
 use trunkline::{
     ChannelId, ChannelSet, CloseCode, ConnectError, Connection, ConnectionError, Disconnect, Event, Fault,
     FlushError, HandshakeError, IoThread, Key, Listener, RecvError, RecvTimeoutError, SendError,
@@ -277,25 +278,6 @@ fn too_many_suspended_sessions_make_room() {
 
 fn raw(key: &RawKey) -> Key {
     Key::from(*key)
-}
-
-/// Asks for a session; the Accept, and the socket behind it.
-fn ask(
-    addr: SocketAddr,
-    key: &RawKey,
-    session: [u8; 16],
-    offset: u64,
-    attempt: u32,
-) -> Result<RawPeer, WireError> {
-    ClientHandshake::new(addr, key).session(session, offset, attempt).finish()
-}
-
-fn status(result: Result<RawPeer, WireError>) -> u8 {
-    match result {
-        Err(WireError::RefusedByAccept(accept)) => accept.status,
-        Err(other) => panic!("{other:?}"),
-        Ok(_) => 0,
-    }
 }
 
 /// A client from the protocol's page alone goes on at any offset that it names, mid-frame too; who
