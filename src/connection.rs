@@ -449,8 +449,14 @@ impl Connection {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn detach(self) {
+        self.detach_with(CloseCode::NORMAL, "");
+    }
+
+    /// Lets go of the connection as [`detach`](Connection::detach) does, and tells the peer a code and a
+    /// reason (at most 255 bytes; the rest is cut). No other handle waits when it is dropped.
+    pub fn detach_with(self, code: CloseCode, reason: &str) {
         if !self.shared().is_forked() {
-            self.handle.begin_close(CloseCode::NORMAL, "", self.shared().facts.linger);
+            self.handle.begin_close(code, reason, self.shared().facts.linger);
             self.handle.leave();
         }
     }

@@ -281,6 +281,13 @@ impl Sender {
         self.read(0, |outbound| outbound.credit(self.place))
     }
 
+    /// Returns how many bytes were accepted on this channel and wait for credit: the rest of a message that
+    /// was larger than the peer's room. While it is not 0, what is sent on other channels overtakes them.
+    #[must_use]
+    pub fn staged(&self) -> u64 {
+        self.read(0, |outbound| outbound.staged(self.place))
+    }
+
     /// Returns the size of the largest message that the peer takes, in bytes.
     #[must_use]
     pub fn max_message(&self) -> u32 {

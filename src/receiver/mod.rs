@@ -313,6 +313,34 @@ impl Receiver {
         self.len() == 0
     }
 
+    /// Returns how many whole messages of a channel this side has refused in this session: those that
+    /// [`stop`](Receiver::stop) dropped, those that came after it until the end of the run, and those for
+    /// which there was no receiver any more.
+    ///
+    /// With the messages that were returned it gives the number of each in the peer's own count: a relay
+    /// can so say which of them it has not taken.
+    ///
+    /// ```
+    /// # use trunkline::{ChannelId, Config, Connection, Key};
+    /// # let (here, there) = Connection::pair(Config::new(Key::generate()))?;
+    /// let channel = ChannelId::new(1);
+    /// let jobs = there.receiver(channel)?;
+    /// let sender = here.sender(channel)?;
+    /// for n in 1..=5 {
+    ///     sender.send(format!("job {n}"))?;
+    /// }
+    /// here.flush()?;
+    /// assert_eq!(jobs.recv()?, "job 1");
+    /// jobs.stop(3);
+    /// assert_eq!(jobs.discarded(channel), 4);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn discarded(&self, channel: ChannelId) -> u64 {
+        let shared = &self.handle.shared;
+        if shared.is_forked() { 0 } else { shared.receive.discarded(channel) }
+    }
+
     /// Refuses the rest of the peer's current runs; of a channel on which no run is open, the next run.
     ///
     /// What has arrived is dropped, and the peer's `send` fails with this code. What comes after those runs

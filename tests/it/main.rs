@@ -3,8 +3,6 @@
 //! Tests that measure the memory of the process have a program of their own.
 
 #[path = "../support/mod.rs"]
-mod support;
-
 mod attacks;
 mod closing;
 mod connecting;
@@ -23,6 +21,7 @@ mod order;
 mod outages;
 mod reader;
 mod regressions;
+mod relay;
 mod stdio;
 mod streams;
 mod tasks;

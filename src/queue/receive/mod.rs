@@ -193,6 +193,11 @@ impl ReceiveQueues {
         self.state.lock().queue(claim.number).pieces.messages
     }
 
+    /// How many whole messages of a channel were dropped unread in this session.
+    pub(crate) fn discarded(&self, channel: ChannelId) -> u64 {
+        self.state.lock().runs.discarded(channel)
+    }
+
     /// The receiver wants no more of the runs of these channels: what is there is dropped, and so
     /// is what comes until they end; of a channel with no open run, the next one.
     pub(crate) fn stop(

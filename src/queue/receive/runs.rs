@@ -22,6 +22,8 @@ pub(super) struct RunStates {
     discarding: ChannelSet,
     /// Channels whose receiver was dropped, and the code for their runs.
     refused: Vec<(ChannelId, u32)>,
+    /// How many whole messages of a channel were dropped unread, where any were.
+    discarded: Vec<(ChannelId, u64)>,
 }
 
 impl RunStates {
@@ -59,6 +61,21 @@ impl RunStates {
 
     fn refusal(&self, channel: ChannelId) -> Option<u32> {
         self.refused.iter().find(|(known, _)| *known == channel).map(|(_, code)| *code)
+    }
+
+    /// Whole messages of a channel were dropped unread.
+    pub(super) fn count_discarded(&mut self, channel: ChannelId, messages: u32) {
+        if messages > 0 {
+            match self.discarded.iter_mut().find(|(known, _)| *known == channel) {
+                Some((_, sum)) => *sum += u64::from(messages),
+                None => self.discarded.push((channel, messages.into())),
+            }
+        }
+    }
+
+    /// How many that were so far.
+    pub(super) fn discarded(&self, channel: ChannelId) -> u64 {
+        self.discarded.iter().find(|(known, _)| *known == channel).map_or(0, |(_, sum)| *sum)
     }
 
     /// A message or a gap came.

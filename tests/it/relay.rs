@@ -1,0 +1,91 @@
+//! What a relay asks for that stands between connections: what it has refused, what waits for credit, and an
+//! end that it does not wait for.
+
+use std::time::{Duration, Instant};
+
+use trunkline::{ChannelId, CloseCode, ConnectionError, RecvError};
+
+use crate::support::line::eventually;
+use crate::support::{LONG, pair};
+
+const A: ChannelId = ChannelId::new(1);
+const B: ChannelId = ChannelId::new(2);
+
+/// What was returned and what was refused are together what the peer has sent, whatever the messages were
+/// in when the run was stopped: the receiver's batch, its queue, or the socket.
+#[test]
+fn what_was_refused_is_counted_wherever_it_was() {
+    let (here, there) = pair(|config| config.window(1 << 20));
+    let receiver = there.receiver(A | B).unwrap();
+    for round in 1..=3u64 {
+        let (sender, other) = (here.sender(A).unwrap(), here.sender(B).unwrap());
+        let mut sent = 0;
+        for n in 0..50 {
+            sender.send(vec![n; usize::from(n) * 100]).unwrap();
+            other.send("kept").unwrap();
+            sent += 1;
+        }
+        here.flush().unwrap();
+        // The receiver takes all 100 into its batch, and gives out one of each.
+        assert_eq!(receiver.recv().unwrap().channel(), A);
+        assert_eq!(receiver.recv().unwrap().channel(), B);
+        // These are in its queue.
+        sender.send("queued").unwrap();
+        here.flush().unwrap();
+        receiver.stop_channel(A, 3);
+        assert_eq!(receiver.discarded(A), (round - 1) * 60 + 50, "{round}");
+        // And these come after the stop; the sender does not know of it yet, or fails.
+        let late = (0..10).take_while(|_| sender.try_send("late").is_ok()).count();
+        assert_eq!(sender.stopped().is_none(), late == 10);
+        sent += 1 + late as u64;
+        drop(sender);
+        here.flush().unwrap();
+        eventually("all are counted", || receiver.discarded(A) + 1 == (round - 1) * 60 + sent);
+        for _ in 1..50 {
+            assert_eq!(receiver.recv().unwrap(), "kept");
+        }
+        drop(other);
+        if late < 10 {
+            return; // the machine was faster than the test: the counts of later rounds would differ
+        }
+    }
+}
+
+#[test]
+fn what_waits_for_credit_is_known() {
+    let (here, there) = pair(|config| config.window(4096).max_message(100_000));
+    let sender = here.sender(A).unwrap();
+    assert_eq!(sender.staged(), 0);
+    sender.send("small").unwrap();
+    assert_eq!(sender.staged(), 0);
+    sender.try_send([7; 50_000]).unwrap();
+    let staged = sender.staged();
+    assert!((40_000..50_000).contains(&staged), "{staged}");
+    let receiver = there.receiver(A).unwrap();
+    assert_eq!(receiver.recv().unwrap(), "small");
+    assert_eq!(receiver.recv().unwrap().len(), 50_000);
+    assert_eq!(sender.staged(), 0);
+}
+
+/// The peer has stopped reading, so an end that waits would take the whole linger.
+#[test]
+fn an_end_with_a_reason_is_not_waited_for() {
+    let (here, there) = pair(|config| config.linger(LONG));
+    let receiver = there.receiver(A).unwrap();
+    let sender = here.sender(A).unwrap();
+    sender.send("the last words").unwrap();
+    let began = Instant::now();
+    here.clone().detach_with(CloseCode::application(4), "the program has ended");
+    drop((sender, here));
+    assert!(began.elapsed() < LONG / 2);
+    assert_eq!(receiver.recv().unwrap(), "the last words");
+    let error = loop {
+        match receiver.recv_timeout(Duration::from_secs(60)).unwrap_err() {
+            trunkline::RecvTimeoutError::Disconnected(RecvError::ConnectionLost(cause)) => break cause,
+            trunkline::RecvTimeoutError::Timeout => panic!("no end"),
+            trunkline::RecvTimeoutError::Disconnected(_) => {}
+        }
+    };
+    let reason = "the program has ended".to_owned();
+    assert_eq!(error, ConnectionError::ClosedByPeer { code: CloseCode::application(4), reason });
+}
