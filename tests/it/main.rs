@@ -3,6 +3,8 @@
 //! Tests that measure the memory of the process have a program of their own.
 
 #[path = "../support/mod.rs"]
+mod support;
+
 mod attacks;
 mod closing;
 mod connecting;
