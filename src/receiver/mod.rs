@@ -361,17 +361,38 @@ impl Receiver {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn stop(&self, code: u32) {
-        self.stop_channels(self.channels(), code);
+        self.stop_channels(self.channels(), code, false);
     }
 
     /// Refuses the rest of one channel's run; otherwise as [`stop`](Receiver::stop).
     pub fn stop_channel(&self, channel: ChannelId, code: u32) {
         if self.channels().contains(channel) {
-            self.stop_channels(channel.into(), code);
+            self.stop_channels(channel.into(), code, false);
         }
     }
 
-    fn stop_channels(&self, channels: ChannelSet, code: u32) {
+    /// Drops what has arrived on one channel, and refuses the rest of its run if one is open. Otherwise as
+    /// [`stop_channel`](Receiver::stop_channel), which also refuses a run that has not begun.
+    ///
+    /// ```
+    /// # use trunkline::{ChannelId, Config, Connection, Key};
+    /// # let (here, there) = Connection::pair(Config::new(Key::generate()))?;
+    /// let channel = ChannelId::new(1);
+    /// let lines = there.receiver(channel)?;
+    /// here.sender(channel)?.send("a run of one line, which is over")?;
+    /// here.flush()?;
+    /// lines.refuse_channel(channel, 3);
+    /// here.sender(channel)?.send("the next run")?;
+    /// assert_eq!(lines.recv()?, "the next run");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn refuse_channel(&self, channel: ChannelId, code: u32) {
+        if self.channels().contains(channel) {
+            self.stop_channels(channel.into(), code, true);
+        }
+    }
+
+    fn stop_channels(&self, channels: ChannelSet, code: u32, only_open: bool) {
         let shared = &self.handle.shared;
         if shared.is_forked() {
             return;
@@ -393,7 +414,7 @@ impl Receiver {
         }
         local.over = local.over - channels;
         let rest = std::mem::take(&mut local.batch).into_rest();
-        local.batch.pieces = shared.receive.stop(&self.claim, channels, code, rest, &shared.pool);
+        local.batch.pieces = shared.receive.stop(&self.claim, channels, code, only_open, rest, &shared.pool);
     }
 
     /// Returns a crossbeam channel to `select!` on. It has a token while there may be something to take,

@@ -89,3 +89,33 @@ fn an_end_with_a_reason_is_not_waited_for() {
     let reason = "the program has ended".to_owned();
     assert_eq!(error, ConnectionError::ClosedByPeer { code: CloseCode::application(4), reason });
 }
+
+/// A run that has begun is stopped, also if no message of it is whole; one that is over, or that has not
+/// begun, is not.
+#[test]
+fn a_refusal_stops_the_open_run_and_no_other() {
+    let (here, there) = pair(|config| config.window(4096).max_message(100_000));
+    let receiver = there.receiver(A).unwrap();
+    let sender = here.sender(A).unwrap();
+    receiver.refuse_channel(A, 1); // nothing is open
+    sender.send("first").unwrap();
+    assert_eq!(receiver.recv().unwrap(), "first");
+    sender.finish().unwrap();
+    here.flush().unwrap();
+    receiver.refuse_channel(A, 2); // the run is over, its end is dropped
+    sender.send("second").unwrap();
+    assert_eq!(receiver.recv().unwrap(), "second");
+    receiver.refuse_channel(A, 3); // open, and nothing unread
+    eventually("it is stopped", || sender.stopped() == Some(3));
+
+    // While more than half of the window is unread, a message cannot be finished.
+    let sender = here.sender(A).unwrap();
+    sender.send([1; 2100]).unwrap();
+    sender.try_send([7; 50_000]).unwrap();
+    eventually("a part of it has come", || there.stats().held.unfinished > 0);
+    receiver.refuse_channel(A, 4);
+    eventually("it is stopped", || sender.stopped() == Some(4));
+    assert_eq!(receiver.discarded(A), 1);
+    here.sender(A).unwrap().send("third").unwrap();
+    assert_eq!(receiver.recv().unwrap(), "third");
+}
