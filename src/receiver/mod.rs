@@ -318,7 +318,8 @@ impl Receiver {
     /// which there was no receiver any more.
     ///
     /// With the messages that were returned it gives the number of each in the peer's own count: a relay
-    /// can so say which of them it has not taken.
+    /// can so say which of them it has not taken. The end of a refused run wakes a task that waits for
+    /// messages, because the count is final then.
     ///
     /// ```
     /// # use trunkline::{ChannelId, Config, Connection, Key};

@@ -1,6 +1,9 @@
 //! What a relay asks for that stands between connections: what it has refused, what waits for credit, and an
 //! end that it does not wait for.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::task::Context;
 use std::time::{Duration, Instant};
 
 use trunkline::{ChannelId, CloseCode, ConnectionError, RecvError};
@@ -118,4 +121,31 @@ fn a_refusal_stops_the_open_run_and_no_other() {
     assert_eq!(receiver.discarded(A), 1);
     here.sender(A).unwrap().send("third").unwrap();
     assert_eq!(receiver.recv().unwrap(), "third");
+}
+
+/// A relay tells the sender how much of a run was refused, also one that ended before it heard of the stop.
+#[test]
+fn the_end_of_a_refused_run_wakes_the_task_that_waits() {
+    struct Wake(AtomicBool);
+    impl std::task::Wake for Wake {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, SeqCst);
+        }
+    }
+    let (here, there) = pair(|config| config);
+    let receiver = there.receiver(A).unwrap();
+    let sender = here.sender(A).unwrap();
+    sender.send("taken").unwrap();
+    assert_eq!(receiver.recv().unwrap(), "taken");
+    receiver.refuse_channel(A, 3);
+    let woken = Arc::new(Wake(AtomicBool::new(false)));
+    let waker = woken.clone().into();
+    let mut context = Context::from_waker(&waker);
+    assert!(receiver.poll_recv_any(&mut context).is_pending());
+    // The sender ends its run whether it has heard of the stop or not.
+    drop(sender);
+    eventually("the task is woken", || woken.0.load(SeqCst));
+    assert!(receiver.poll_recv_any(&mut context).is_pending());
+    here.sender(A).unwrap().send("the next run").unwrap();
+    assert_eq!(receiver.recv().unwrap(), "the next run");
 }

@@ -177,6 +177,11 @@ impl State {
                     taken.add_to(&mut self.taken);
                     self.stops.extend(stop);
                     changed |= changes;
+                    let number = self.routes[channel.index()];
+                    if changes && number != UNCLAIMED {
+                        // The end of a refused run: a relay wants to know how much it had.
+                        let _ = self.queue(number).waiters.notify(to.wakes);
+                    }
                 }
             }
         });
