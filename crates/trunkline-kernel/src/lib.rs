@@ -4,4 +4,5 @@
 #![deny(missing_docs)]
 
 pub mod console;
+pub mod kernel;
 pub mod layout;

@@ -9,7 +9,7 @@ use trunkline::{
     Message, Priority, Received, Receiver, RecvError, SendTimeoutError, Sender, TryRecvError, TrySendError,
 };
 
-use super::state::Console;
+use super::state::{Activity, Console};
 use crate::layout::{
     Answer, CONTROL, Control, DISPLAY, INTROSPECTION, Operation, Picture, ROSTER, Request, Roster, STATUS,
     STDERR, STDIN, STDOUT, Status,
@@ -95,7 +95,9 @@ pub struct Session {
     answers: Receiver,
     roster: Option<Receiver>,
     events: Events,
-    /// Output and picture runs that have ended are over for good once this is set.
+    /// There are no more lines.
+    finishing: bool,
+    /// And everything is over.
     finished: bool,
     over: bool,
     requested: u64,
@@ -141,6 +143,7 @@ impl Session {
                 .transpose()?,
             events: connection.events(),
             connection,
+            finishing: false,
             finished: false,
             over: false,
             requested: 0,
@@ -175,12 +178,25 @@ impl Session {
         Ok(self.console.handle_sent(Instant::now()))
     }
 
-    /// Tells the kernel that there are no more lines: it finishes what it was given, and ends its output.
+    /// Tells the kernel that there are no more lines in this session. Once everything that it was given is
+    /// over, [`Said::Finished`] comes.
     ///
     /// # Errors
     ///
     /// [`Unsent::Stopped`] or [`Unsent::Over`].
     pub fn finish(&mut self) -> Result<(), Unsent> {
+        self.stdin.finish()?;
+        self.finishing = true;
+        Ok(())
+    }
+
+    /// Tells a program that waits for input that there is none: what Ctrl-D does on a terminal. More lines may
+    /// follow. If no program waits, the kernel takes it as the end of the session.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsent::Stopped`] or [`Unsent::Over`].
+    pub fn end_of_input(&mut self) -> Result<(), Unsent> {
         Ok(self.stdin.finish()?)
     }
 
@@ -238,6 +254,7 @@ impl Session {
             .or_else(|| self.try_answer())
             .or_else(|| self.try_roster())
             .or_else(|| self.try_output())
+            .or_else(|| self.try_end())
     }
 
     /// Returns what the kernel has said next, and waits for it no longer than `timeout`. `None` if nothing
@@ -361,6 +378,16 @@ impl Session {
                 Ok(_) | Err(_) => continue,
             });
         }
+    }
+
+    /// A program may have read the end of the input: then the kernel does not see it, and waits for more.
+    fn try_end(&mut self) -> Option<Said> {
+        let idle = self.console.activity() == Activity::Idle && self.console.is_over(self.console.sent());
+        if self.over || self.finished || !self.finishing || !idle {
+            return None;
+        }
+        self.finished = true;
+        Some(Said::Finished)
     }
 
     fn understand(&mut self, message: Message) -> Said {
