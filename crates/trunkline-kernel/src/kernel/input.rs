@@ -18,8 +18,18 @@ pub(super) struct Input {
     /// The beginning of a line whose end has not come, and its first message.
     part: Vec<u8>,
     part_first: u64,
-    /// The line is too long: what comes before its end is dropped.
-    skipping: bool,
+    skip: Skip,
+}
+
+/// What becomes of the line that has begun.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+enum Skip {
+    #[default]
+    No,
+    /// It is too long: what comes before its end is dropped, and told.
+    TooLong,
+    /// Its beginning was dropped, and so is the rest: half a line must not run.
+    Dropped,
 }
 
 #[derive(Debug)]
@@ -90,7 +100,7 @@ impl Input {
 
     /// The messages of a line whose end has not come.
     pub(super) fn part(&self) -> Option<Span> {
-        let any = !self.part.is_empty() || self.skipping;
+        let any = !self.part.is_empty() || self.skip == Skip::TooLong;
         any.then_some(Span { first: self.part_first, last: self.read })
     }
 
@@ -104,13 +114,14 @@ impl Input {
                         // Where the console has finished, the last line needs no newline.
                         let finished = matches!(self.queue.front(), Some(Item::Break(Break::Finished)));
                         let line = std::mem::take(&mut self.part);
-                        if std::mem::take(&mut self.skipping) {
+                        if std::mem::take(&mut self.skip) == Skip::TooLong {
                             return Next::TooLong(span);
                         }
                         if finished {
                             return Next::Line(span, line);
                         }
                     }
+                    self.skip = Skip::No;
                     let Some(Item::Break(found)) = self.queue.pop_front() else { return Next::Nothing };
                     if let Break::Gap { messages } = found {
                         self.read = self.read.saturating_add(messages);
@@ -120,16 +131,16 @@ impl Input {
                 Some(Item::Message { number, bytes }) => {
                     let number = *number;
                     self.read = number;
-                    if self.part.is_empty() && !self.skipping {
+                    if self.part.is_empty() && self.skip == Skip::No {
                         self.part_first = number;
                     }
                     let end = bytes.iter().position(|byte| *byte == b'\n');
                     let taken = end.map_or(bytes.len(), |end| end + 1);
-                    if self.part.len() + taken > LONGEST_LINE + 1 {
-                        self.skipping = true;
+                    if self.skip == Skip::No && self.part.len() + taken > LONGEST_LINE + 1 {
+                        self.skip = Skip::TooLong;
                         self.part = Vec::new();
                     }
-                    if !self.skipping {
+                    if self.skip == Skip::No {
                         self.part.extend_from_slice(&bytes[..taken]);
                     }
                     bytes.advance(taken);
@@ -139,8 +150,11 @@ impl Input {
                     if end.is_some() {
                         let span = Span { first: self.part_first, last: number };
                         let line = std::mem::take(&mut self.part);
-                        let too_long = std::mem::take(&mut self.skipping);
-                        return if too_long { Next::TooLong(span) } else { Next::Line(span, line) };
+                        match std::mem::take(&mut self.skip) {
+                            Skip::No => return Next::Line(span, line),
+                            Skip::TooLong => return Next::TooLong(span),
+                            Skip::Dropped => {}
+                        }
                     }
                 }
             }
@@ -164,10 +178,12 @@ impl Input {
         }
     }
 
-    /// Drops the beginning of a line.
+    /// Drops the line that has begun, also the part that has not come.
     pub(super) fn drop_part(&mut self) {
-        self.part = Vec::new();
-        self.skipping = false;
+        if self.part().is_some() {
+            self.part = Vec::new();
+            self.skip = Skip::Dropped;
+        }
     }
 }
 
@@ -210,6 +226,18 @@ mod tests {
         input.push(Bytes::from_static(b"whole\n"));
         assert_eq!(input.next(), Next::Break(Break::Gap { messages: 3 }));
         assert_eq!((input.read(), input.next()), (5, line(6, 6, "whole\n")));
+    }
+
+    #[test]
+    fn the_rest_of_a_line_whose_beginning_was_dropped_is_no_line() {
+        let mut input = input(&["remove(everything "]);
+        assert_eq!(input.next(), Next::Nothing);
+        input.drop_part();
+        assert_eq!(input.part(), None);
+        for piece in ["but(", "this))\nnext\n"] {
+            input.push(Bytes::from_static(piece.as_bytes()));
+        }
+        assert_eq!(input.next(), line(3, 3, "next\n"));
     }
 
     #[test]

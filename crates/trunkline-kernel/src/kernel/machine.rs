@@ -169,6 +169,11 @@ impl Machine {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn read(&self) -> u64 {
+        self.input.read()
+    }
+
     pub(super) fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
@@ -554,6 +559,9 @@ impl Machine {
         let Some(stop) = running.stop else { return };
         self.actions.push_back(Action::Released);
         let rest = self.input.drop_rest_of(running.span.last);
+        if self.input.part().is_some_and(|part| running.span.contains(part.last)) {
+            self.input.drop_part();
+        }
         if matches!(self.console, Console::Gone(_)) {
             return;
         }
@@ -608,6 +616,10 @@ impl Machine {
         match self.input.next() {
             Next::Nothing => {
                 let span = self.input.part()?;
+                // What has come of the answer belongs to the statement.
+                if let Stage::Running(running) = &mut self.stage {
+                    running.span.last = span.last;
+                }
                 if !self.is_remembered(span) {
                     return None;
                 }

@@ -14,6 +14,8 @@ mod service;
 mod settings;
 mod shared;
 mod stdio;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::fmt;
