@@ -333,7 +333,8 @@ impl Sender {
     /// Tells the peer, at this place among the messages, that so many messages and bytes were left out. Its
     /// [`recv`](crate::Receiver::recv) returns [`RecvError::Gap`](crate::RecvError::Gap).
     ///
-    /// It costs no credit and never waits. Neighbouring gaps are added up.
+    /// It costs no credit and never waits, and keeps its place among what other channels of the same priority
+    /// send later, as a message does. Neighbouring gaps may be added up.
     ///
     /// ```
     /// # use trunkline::{ChannelId, Config, Connection, Key, RecvError};
@@ -356,7 +357,8 @@ impl Sender {
     /// connection is over.
     pub fn gap(&self, messages: u64, bytes: u64) -> Result<(), Disconnect> {
         self.check_fork()?;
-        Ok(self.handle.shared.send.gap(self.place, self.generation, messages, bytes)?)
+        let shared = &self.handle.shared;
+        Ok(shared.send.gap(self.place, self.generation, messages, bytes, &shared.pool)?)
     }
 
     /// Takes back what was sent in this run and is not on its way, for a program that was interrupted:
@@ -390,7 +392,8 @@ impl Sender {
     /// If the peer stopped receiving, or the connection is over.
     pub fn discard_queued(&self) -> Result<u64, Disconnect> {
         self.check_fork()?;
-        Ok(self.handle.shared.send.discard(self.place, self.generation)?)
+        let shared = &self.handle.shared;
+        Ok(shared.send.discard(self.place, self.generation, &shared.pool)?)
     }
 
     /// Ends this run of the channel: the peer reads what was sent, and then the end. What is sent after it

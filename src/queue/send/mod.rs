@@ -362,12 +362,13 @@ impl SendQueue {
     }
 
     /// Takes back what a sender's run has sent and is not on its way; how many messages that was.
-    pub(crate) fn discard(&self, place: usize, generation: u32) -> Result<u64, Unsent> {
+    pub(crate) fn discard(&self, place: usize, generation: u32, mut pool: &Pool) -> Result<u64, Unsent> {
         let mut state = self.state.lock();
         if let Some(cause) = &state.ended {
             return Err(Unsent::Ended(cause.clone()));
         }
         let messages = state.outbound.discard(place, generation)?.messages;
+        state.outbound.keep_place(place, &mut pool);
         self.after_end(state, place, messages > 0);
         Ok(messages)
     }
@@ -381,12 +382,20 @@ impl SendQueue {
         wakes.run();
     }
 
-    pub(crate) fn gap(&self, place: usize, generation: u32, messages: u64, bytes: u64) -> Result<(), Unsent> {
+    pub(crate) fn gap(
+        &self,
+        place: usize,
+        generation: u32,
+        messages: u64,
+        bytes: u64,
+        mut pool: &Pool,
+    ) -> Result<(), Unsent> {
         let mut state = self.state.lock();
         if let Some(cause) = &state.ended {
             return Err(Unsent::Ended(cause.clone()));
         }
         state.outbound.gap(place, generation, messages, bytes)?;
+        state.outbound.keep_place(place, &mut pool);
         self.attend(state);
         Ok(())
     }
