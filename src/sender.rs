@@ -391,9 +391,33 @@ impl Sender {
     ///
     /// If the peer stopped receiving, or the connection is over.
     pub fn discard_queued(&self) -> Result<u64, Disconnect> {
+        self.discard_newest(u64::MAX)
+    }
+
+    /// Takes back what was sent in this run and is not on its way, but the newest `most` messages at most: for
+    /// a program that knows how much the part has sent that was interrupted. Otherwise as
+    /// [`discard_queued`](Sender::discard_queued).
+    ///
+    /// ```
+    /// # use trunkline::{ChannelId, Config, Connection, Key};
+    /// # let (here, there) = Connection::pair(Config::new(Key::generate()))?;
+    /// # let channel = ChannelId::new(1);
+    /// let output = here.sender(channel)?;
+    /// output.send("the first part")?;
+    /// output.send("the second")?;
+    /// output.send("part")?;
+    /// assert!(output.discard_newest(2)? <= 2);
+    /// assert_eq!(&*there.receiver(channel)?.recv()?, b"the first part");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`discard_queued`](Sender::discard_queued).
+    pub fn discard_newest(&self, most: u64) -> Result<u64, Disconnect> {
         self.check_fork()?;
         let shared = &self.handle.shared;
-        Ok(shared.send.discard(self.place, self.generation, &shared.pool)?)
+        Ok(shared.send.discard(self.place, self.generation, most, &shared.pool)?)
     }
 
     /// Ends this run of the channel: the peer reads what was sent, and then the end. What is sent after it

@@ -362,12 +362,18 @@ impl SendQueue {
     }
 
     /// Takes back what a sender's run has sent and is not on its way; how many messages that was.
-    pub(crate) fn discard(&self, place: usize, generation: u32, mut pool: &Pool) -> Result<u64, Unsent> {
+    pub(crate) fn discard(
+        &self,
+        place: usize,
+        generation: u32,
+        most: u64,
+        mut pool: &Pool,
+    ) -> Result<u64, Unsent> {
         let mut state = self.state.lock();
         if let Some(cause) = &state.ended {
             return Err(Unsent::Ended(cause.clone()));
         }
-        let messages = state.outbound.discard(place, generation)?.messages;
+        let messages = state.outbound.discard(place, generation, most)?.messages;
         state.outbound.keep_place(place, &mut pool);
         self.after_end(state, place, messages > 0);
         Ok(messages)

@@ -381,6 +381,7 @@ impl Machine {
             Console::Arrived => {
                 self.console = Console::Served;
                 self.stage = Stage::Idle;
+                self.report();
                 return Some(Taken::Arrived);
             }
             Console::Gone(_) => {
@@ -556,7 +557,7 @@ impl Machine {
             return;
         }
         let Stage::Running(running) = std::mem::replace(&mut self.stage, Stage::Idle) else { return };
-        let Some(stop) = running.stop else { return };
+        let Some(stop) = running.stop else { return self.report() };
         self.actions.push_back(Action::Released);
         let rest = self.input.drop_rest_of(running.span.last);
         if self.input.part().is_some_and(|part| running.span.contains(part.last)) {
@@ -570,6 +571,8 @@ impl Machine {
         } else {
             self.say("the statement had ended before the interrupt reached it".to_owned());
         }
+        // Also if the next line is there: so its console knows that each is over.
+        self.report();
     }
 
     // -- Readers -----------------------------------------------------------------------------------------

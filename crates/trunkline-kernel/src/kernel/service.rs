@@ -89,7 +89,7 @@ impl Service {
 
     /// Does what there is to do, then waits for more. Returns `false` at the end.
     fn turn(&mut self) -> bool {
-        if self.shared.with(|state| state.closing) {
+        if self.shared.serving(|state| state.closing) {
             return false;
         }
         self.accept();
@@ -133,12 +133,12 @@ impl Service {
     }
 
     fn begin(&mut self) {
-        if !self.shared.with(|state| state.machine.is_free()) {
+        if !self.shared.serving(|state| state.machine.is_free()) {
             return;
         }
         // The console before has been let go by the loop.
         if let Some(current) = self.current.take() {
-            self.shared.with(|state| state.wire = None);
+            self.shared.serving(|state| state.wire = None);
             drop(current);
         }
         while let Some(connection) = self.waiting.pop_front() {
@@ -151,7 +151,7 @@ impl Service {
             }
         }
         if matches!(self.source, Source::None) {
-            self.shared.with(|state| {
+            self.shared.serving(|state| {
                 state.no_more = true;
                 state.machine.wake();
             });
@@ -170,7 +170,7 @@ impl Service {
             connection,
         };
         self.introspection.serve(&current.connection)?;
-        self.shared.with(|state| {
+        self.shared.serving(|state| {
             state.wire = Some(Arc::new(wire));
             state.machine.handle_arrival();
         });
@@ -190,14 +190,14 @@ impl Service {
         }
         // Commands first: one may be for a line that comes with it.
         if current.interrupts.take() {
-            self.shared.with(|state| state.machine.handle_interrupt(Target::Running, now));
+            self.shared.serving(|state| state.machine.handle_interrupt(Target::Running, now));
         }
         let mut gone = false;
         for _ in 0..TURN {
             match current.control.try_recv() {
                 Ok(message) => match Control::try_from(&*message) {
-                    Ok(control) => self.shared.with(|state| state.machine.handle_control(control, now)),
-                    Err(error) => self.shared.with(|state| state.machine.say(error.to_string())),
+                    Ok(control) => self.shared.serving(|state| state.machine.handle_control(control, now)),
+                    Err(error) => self.shared.serving(|state| state.machine.say(error.to_string())),
                 },
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected(RecvError::ConnectionLost(_))) => {
@@ -209,13 +209,13 @@ impl Service {
             }
         }
         if gone {
-            self.shared.with(|state| state.machine.handle_gone(now));
+            self.shared.serving(|state| state.machine.handle_gone(now));
             return;
         }
-        while self.shared.with(|state| state.machine.wants_input()) {
+        while self.shared.serving(|state| state.machine.wants_input()) {
             let found = match current.stdin.try_recv_any() {
                 Ok(Received::Message(message)) => {
-                    self.shared.with(|state| state.machine.handle_message(message.into_bytes()));
+                    self.shared.serving(|state| state.machine.handle_message(message.into_bytes()));
                     continue;
                 }
                 Ok(Received::Gap { messages, .. }) => Break::Gap { messages },
@@ -224,7 +224,7 @@ impl Service {
                 Err(TryRecvError::Disconnected(RecvError::Finished)) => continue,
                 Err(_) => break,
             };
-            self.shared.with(|state| state.machine.handle_break(found));
+            self.shared.serving(|state| state.machine.handle_break(found));
         }
     }
 
@@ -232,7 +232,7 @@ impl Service {
 
     fn keep_time(&mut self) {
         let now = Instant::now();
-        self.shared.with(|state| state.machine.handle_timeout(now));
+        self.shared.serving(|state| state.machine.handle_timeout(now));
         if self.is_to_give_way().is_some_and(|at| at <= now)
             && let Some(current) = &mut self.current
         {
@@ -251,7 +251,7 @@ impl Service {
     // -- What the machine asks for -----------------------------------------------------------------------
 
     fn answer_calls(&mut self) {
-        for call in self.shared.with(|state| {
+        for call in self.shared.serving(|state| {
             self.shared.flush(state);
             std::mem::take(&mut state.calls)
         }) {
@@ -275,7 +275,7 @@ impl Service {
             tokens.push(listener.ready());
         }
         let mut deadline = self.is_to_give_way();
-        self.shared.with(|state| {
+        self.shared.serving(|state| {
             deadline = [deadline, state.machine.poll_timeout()].into_iter().flatten().min();
             if let Some(current) = &self.current
                 && !state.machine.is_gone()
@@ -308,7 +308,7 @@ impl Service {
     }
 
     fn end(&mut self) {
-        self.shared.with(|state| state.wire = None);
+        self.shared.serving(|state| state.wire = None);
         for connection in self.waiting.drain(..) {
             dismiss(connection, ENDED);
         }

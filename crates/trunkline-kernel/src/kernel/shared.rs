@@ -84,6 +84,15 @@ impl Shared {
         let mut state = self.state.lock();
         let result = change(&mut state);
         self.act(&mut state);
+        self.call_service_for(&state);
+        result
+    }
+
+    /// The same for the service itself, which looks at everything before it sleeps and needs no call.
+    pub(super) fn serving<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.state.lock();
+        let result = change(&mut state);
+        self.act(&mut state);
         result
     }
 
@@ -97,12 +106,14 @@ impl Shared {
         loop {
             let result = change(&mut state);
             self.act(&mut state);
+            self.call_service_for(&state);
             if result.is_some() {
                 return result;
             }
             if !self.sleep(&mut state, deadline) {
                 let last = change(&mut state);
                 self.act(&mut state);
+                self.call_service_for(&state);
                 return last;
             }
         }
@@ -120,7 +131,6 @@ impl Shared {
     }
 
     fn act(&self, state: &mut State) {
-        let calls = state.calls.len();
         while let Some(action) = state.machine.poll_action() {
             match action {
                 Action::Status(status) => state.outbox.push(Note::Status(status)),
@@ -146,7 +156,12 @@ impl Shared {
             }
         }
         self.flush(state);
-        if state.calls.len() > calls || !state.outbox.is_empty() || state.machine.wants_input() {
+    }
+
+    fn call_service_for(&self, state: &State) {
+        // The next console's turn is the service's business, too.
+        let next = state.machine.is_free() && !state.no_more;
+        if !state.calls.is_empty() || !state.outbox.is_empty() || state.machine.wants_input() || next {
             self.call_service();
         }
     }
