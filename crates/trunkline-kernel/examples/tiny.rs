@@ -9,8 +9,9 @@
 //! | `say TEXT` | prints the text and a newline |
 //! | `flood BYTES` | prints so many bytes in one call |
 //! | `count N` | prints the numbers below N, each in a call of its own |
+//! | `picture BYTES` | shows a picture of so many bytes |
 //! | `ask PROMPT` | reads a line, and says it |
-//! | `loop` | runs until it is interrupted |
+//! | `loop TEXT` | prints the text, and runs until it is interrupted |
 //! | `deaf MS` | runs for so long, and reacts to nothing |
 //! | `grow` | takes more and more memory, and reacts to nothing |
 //! | `panic TEXT` | panics |
@@ -25,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use trunkline::{Config, Key, Listener};
 use trunkline_kernel::kernel::{Introspect, Kernel, Next, Run, Settings, Stdio, StdioError};
-use trunkline_kernel::layout::{Operation, Reply};
+use trunkline_kernel::layout::{Operation, Picture, Reply};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -104,11 +105,7 @@ fn run(statement: &str, stdio: &Stdio) -> Result<(), StdioError> {
     match word {
         "" => {}
         "say" => stdio.write_stdout(format!("{rest}\n"))?,
-        "flood" => {
-            let bytes = number();
-            stdio.write_stdout("x".repeat(bytes))?;
-            stdio.write_stdout("\nthe end of the flood\n")?;
-        }
+        "flood" => stdio.write_stdout("x".repeat(number()))?,
         "count" => {
             for number in 0..number() {
                 stdio.write_stdout(format!("{number}\n"))?;
@@ -117,12 +114,17 @@ fn run(statement: &str, stdio: &Stdio) -> Result<(), StdioError> {
                 }
             }
         }
+        "picture" => {
+            let body = vec![7; number()];
+            stdio.show(&Picture::new("image/png", body).text("<a picture>"))?;
+        }
         "ask" => {
             stdio.write_stdout(rest)?;
             let answer = stdio.read_line()?;
             stdio.write_stdout(format!("you said {}\n", answer.trim_end()))?;
         }
         "loop" => {
+            stdio.write_stdout(rest)?;
             while !stdio.stop_requested() {
                 std::thread::yield_now();
             }

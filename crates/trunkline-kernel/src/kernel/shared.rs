@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -11,6 +12,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::machine::{Action, Machine};
 use super::outbox::{Note, Outbox};
 use super::settings::Settings;
+use super::stdio::StdioError;
 use super::wire::{Output, Sent, Wire};
 use crate::layout::Control;
 
@@ -53,6 +55,14 @@ pub(super) enum Call {
 thread_local! {
     /// The kernel whose statement this thread runs, as the address of its [`Shared`]; 0 if none.
     static RUNS: Cell<usize> = const { Cell::new(0) };
+}
+
+impl Wake for Shared {
+    fn wake(self: Arc<Self>) {
+        // Behind the look of the thread that waits, or before it.
+        drop(self.state.lock());
+        self.changed.notify_all();
+    }
 }
 
 impl Shared {
@@ -205,6 +215,22 @@ impl Shared {
                 over.then_some(())
             });
         }
+    }
+
+    /// Waits until all of a message has gone to the library's queue; not through an interrupt of this thread.
+    pub(super) fn wait_for_room(
+        self: &Arc<Self>,
+        sender: &trunkline::Sender,
+        main: bool,
+    ) -> Result<(), StdioError> {
+        let waker = Waker::from(Arc::clone(self));
+        let room = self.wait(None, |_| {
+            if main && self.stopping() {
+                return Some(Err(StdioError::Interrupted));
+            }
+            sender.poll_ready(&mut Context::from_waker(&waker)).is_ready().then_some(Ok(()))
+        });
+        room.unwrap_or(Ok(()))
     }
 
     /// The kernel's own notes wait for room.

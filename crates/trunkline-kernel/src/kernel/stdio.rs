@@ -9,11 +9,8 @@ use trunkline::ChannelId;
 
 use super::machine::NoLine;
 use super::shared::Shared;
-use super::wire::{Output, Sent, Wire};
-use crate::layout::{DISPLAY, Picture, STDERR, STDOUT};
-
-/// A long text goes in pieces of so many bytes, so that what is left of it can be stopped.
-const PIECE: usize = 64 * 1024;
+use super::wire::{Output, PIECE, Sent};
+use crate::layout::{Picture, STDERR, STDOUT};
 
 /// Standard input, output and error of the console that a kernel serves. Clones are the same, and any thread
 /// may use them. While no console is served, output is dropped and readers wait for the next.
@@ -107,7 +104,7 @@ impl Stdio {
 
     /// Writes to standard output. It waits while the console does not take it.
     ///
-    /// A text goes in messages of at most 64 KiB; a shorter one is one message. If the statement is
+    /// A text of up to 4 KiB is one message; a longer one may be several, of 64 KiB at most. If the statement is
     /// interrupted, what has not been sent is left out, and the console is told how much that was.
     ///
     /// # Errors
@@ -153,7 +150,20 @@ impl Stdio {
         if message.len() > limit as usize {
             return Err(StdioError::TooLarge { limit });
         }
-        self.send(&wire, DISPLAY, &[message])
+        let main = self.0.is_running_here();
+        loop {
+            if main && self.0.stopping() {
+                return Err(self.cut(&wire.display, 1, message.len()));
+            }
+            let sender = wire.display.sender();
+            match wire.display.send_whole(&sender, message.clone()) {
+                // What waits of it would be overtaken by a status.
+                Sent::Yes(_) => return self.0.wait_for_room(&sender, main),
+                Sent::Interrupted | Sent::Full => {}
+                Sent::Unwanted => return Ok(()),
+                Sent::Lost => return lost(main),
+            }
+        }
     }
 
     /// Returns `true`, once for each interrupt, if the statement that this thread runs is to stop. The
@@ -183,48 +193,35 @@ impl Stdio {
         self.0.catch_up();
         let Some(wire) = self.0.wire() else { return Ok(()) };
         let output = if channel == STDOUT { &wire.stdout } else { &wire.stderr };
-        let piece = PIECE.min(output.sender().max_message().max(1) as usize);
-        if text.len() <= piece {
-            return self.send(&wire, channel, &[Bytes::copy_from_slice(text)]);
-        }
-        let text = Bytes::copy_from_slice(text);
-        let pieces: Vec<Bytes> =
-            (0..text.len()).step_by(piece).map(|at| text.slice(at..text.len().min(at + piece))).collect();
-        self.send(&wire, channel, &pieces)
-    }
-
-    fn send(&self, wire: &Wire, channel: ChannelId, pieces: &[Bytes]) -> Result<(), StdioError> {
-        let output = match channel {
-            STDOUT => &wire.stdout,
-            STDERR => &wire.stderr,
-            _ => &wire.display,
-        };
         let main = self.0.is_running_here();
-        for (at, piece) in pieces.iter().enumerate() {
-            loop {
-                if main && self.0.stopping() {
-                    return Err(self.cut(output, &pieces[at..]));
-                }
-                match output.send(piece) {
-                    Sent::Yes => break,
-                    // For this statement, or in vain.
-                    Sent::Interrupted | Sent::Full => {}
-                    Sent::Unwanted => return Ok(()),
-                    Sent::Lost => return if main { Err(StdioError::Gone) } else { Ok(()) },
-                }
+        let mut rest = Bytes::copy_from_slice(text);
+        while !rest.is_empty() {
+            if main && self.0.stopping() {
+                return Err(self.cut(output, rest.len().div_ceil(PIECE), rest.len()));
+            }
+            match output.send(&rest) {
+                Sent::Yes(sent) => drop(rest.split_to(sent)),
+                // For this statement, or in vain.
+                Sent::Interrupted | Sent::Full => {}
+                Sent::Unwanted => return Ok(()),
+                Sent::Lost => return lost(main),
             }
         }
         Ok(())
     }
 
     /// Tells the console what was left out.
-    fn cut(&self, output: &Output, rest: &[Bytes]) -> StdioError {
-        let bytes = rest.iter().map(|piece| piece.len() as u64).sum();
+    fn cut(&self, output: &Output, messages: usize, bytes: usize) -> StdioError {
         // It fails only if there is no console to be told.
-        drop(output.sender().gap(rest.len() as u64, bytes));
+        drop(output.sender().gap(messages as u64, bytes as u64));
         self.0.with(|state| state.machine.note_cut());
         StdioError::Interrupted
     }
+}
+
+/// There is no console any more: for the statement that is an error.
+fn lost(main: bool) -> Result<(), StdioError> {
+    if main { Err(StdioError::Gone) } else { Ok(()) }
 }
 
 impl std::fmt::Debug for Stdio {

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::input::Break;
 use super::machine::{Action, Machine, NoLine, Taken};
 use crate::console::{Activity, Console};
 use crate::layout::{Control, Status, Target};
@@ -171,10 +170,10 @@ impl World {
                     self.interrupt(Some(control));
                 }
             }
-            Op::Stdin(count) => (0..*count).for_each(|_| drop(self.deliver_stdin())),
-            Op::Control => drop(self.deliver_control()),
-            Op::Status(count) => (0..*count).for_each(|_| drop(self.deliver_status())),
-            Op::Step(count) => (0..*count).for_each(|_| drop(self.step())),
+            Op::Stdin(count) => (0..*count).for_each(|_| _ = self.deliver_stdin()),
+            Op::Control => _ = self.deliver_control(),
+            Op::Status(count) => (0..*count).for_each(|_| _ = self.deliver_status()),
+            Op::Step(count) => (0..*count).for_each(|_| _ = self.step()),
             Op::Time(ms) => {
                 self.now += Duration::from_millis(u64::from(*ms));
                 self.machine.handle_timeout(self.now);

@@ -11,6 +11,13 @@ use trunkline::{
 
 use crate::layout::{DISPLAY, STATUS, STDERR, STDOUT};
 
+/// What a frame costs beyond its bytes (protocol, section 3).
+const COST: usize = 32;
+/// The longest message that is accepted whole or not at all, with the windows that are usual.
+const WHOLE: usize = 4096;
+/// A long text goes in pieces of so many bytes at most, so that what is left of it can be stopped.
+pub(super) const PIECE: usize = 64 * 1024;
+
 /// The channels on which a kernel speaks to one console.
 #[derive(Debug)]
 pub(super) struct Wire {
@@ -26,6 +33,8 @@ pub(super) struct Wire {
 pub(super) struct Output {
     sender: Mutex<Arc<Sender>>,
     interrupter: Interrupter,
+    /// A message of up to so many bytes is accepted whole or not at all.
+    whole: usize,
     /// How many messages of the statement were sent.
     sent: AtomicU64,
 }
@@ -33,7 +42,8 @@ pub(super) struct Output {
 /// What became of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Sent {
-    Yes,
+    /// So many bytes were sent.
+    Yes(usize),
     /// There is no room now.
     Full,
     /// A wait for room was ended.
@@ -93,7 +103,10 @@ impl Wire {
 impl Output {
     fn new(connection: &Connection, channel: ChannelId) -> Result<Self, ChannelError> {
         let sender = connection.sender(channel)?;
+        // The library keeps a quarter of the window in hand for the beginning of a message.
+        let whole = (sender.credit() as usize / 4).saturating_sub(COST).clamp(1, WHOLE);
         Ok(Self {
+            whole,
             interrupter: sender.interrupter(),
             sender: Mutex::new(Arc::new(sender)),
             sent: AtomicU64::new(0),
@@ -118,15 +131,28 @@ impl Output {
         // In this order: one that waits sends nothing after it was ended.
         self.interrupter.interrupt();
         let sent = self.sent.swap(0, Ordering::Relaxed);
-        sent > 0 && self.sender().discard_queued().is_ok_and(|messages| messages > 0)
+        sent > 0 && self.sender().discard_newest(sent).is_ok_and(|messages| messages > 0)
     }
 
-    pub(super) fn send(&self, bytes: &Bytes) -> Sent {
+    /// Sends a beginning of a text, as long as there is room for, and waits for some.
+    ///
+    /// What is sent has all the room that it needs. Of a message with less the rest would wait, and what other
+    /// channels send later would come before it: a status, which says that the output is there.
+    pub(super) fn send(&self, text: &Bytes) -> Sent {
         let sender = self.sender();
-        match sender.send_bytes(bytes.clone()) {
+        let room = (sender.credit() as usize).saturating_sub(COST);
+        // A message in several frames costs more: on a slow link a frame has 4 KiB, or less.
+        let piece = (room - room / 16).min(PIECE).max(self.whole).min(text.len());
+        self.send_whole(&sender, text.slice(..piece))
+    }
+
+    /// Sends a message that cannot go in pieces.
+    pub(super) fn send_whole(&self, sender: &Sender, message: Bytes) -> Sent {
+        let len = message.len();
+        match sender.send_bytes(message) {
             Ok(()) => {
                 self.sent.fetch_add(1, Ordering::Relaxed);
-                Sent::Yes
+                Sent::Yes(len)
             }
             Err(SendError::Interrupted { .. }) => Sent::Interrupted,
             Err(SendError::Disconnected { cause: Disconnect::ConnectionLost(_), .. }) => Sent::Lost,
@@ -137,7 +163,7 @@ impl Output {
 
     pub(super) fn try_send(&self, text: &[u8]) -> Sent {
         match self.sender().try_send(text) {
-            Ok(()) => Sent::Yes,
+            Ok(()) => Sent::Yes(text.len()),
             Err(TrySendError::Full { .. }) => Sent::Full,
             Err(TrySendError::Disconnected { cause: Disconnect::ConnectionLost(_), .. }) => Sent::Lost,
             Err(_) => Sent::Unwanted,

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+#[cfg(unix)]
+pub mod dam;
 #[path = "../../examples/tiny.rs"]
 pub mod tiny;
 
@@ -24,6 +26,8 @@ pub struct Console {
     pub statuses: Vec<String>,
     pub answers: Vec<Answer>,
     pub nonsense: Vec<String>,
+    /// How many bytes each had.
+    pub pictures: Vec<usize>,
     /// What was left out of standard output: messages and bytes.
     pub cut: (u64, u64),
     pub finished: bool,
@@ -39,6 +43,7 @@ impl Console {
             statuses: Vec::new(),
             answers: Vec::new(),
             nonsense: Vec::new(),
+            pictures: Vec::new(),
             cut: (0, 0),
             finished: false,
             over: false,
@@ -78,6 +83,7 @@ impl Console {
             }
             Said::Status(status) => self.statuses.push(status.to_string()),
             Said::Answer(answer) => self.answers.push(answer),
+            Said::Picture(picture) => self.pictures.push(picture.body.len()),
             Said::Nonsense(text) => self.nonsense.push(text),
             Said::Finished => self.finished = true,
             Said::Over(_) => self.over = true,
@@ -133,11 +139,20 @@ pub struct Listening {
 
 impl Listening {
     pub fn new(settings: Settings, set: impl FnOnce(Config) -> Config) -> Self {
+        Self::with(settings, set, tiny::interpret)
+    }
+
+    /// A kernel of another language.
+    pub fn with(
+        settings: Settings,
+        set: impl FnOnce(Config) -> Config,
+        interpret: impl FnOnce(Kernel) + Send + 'static,
+    ) -> Self {
         let key = Key::generate();
         let listener = Listener::bind("127.0.0.1:0", set(Config::new(key.clone()))).unwrap();
         let address = listener.local_addr();
         let kernel = Kernel::serve(listener, settings).unwrap();
-        std::thread::spawn(move || tiny::interpret(kernel));
+        std::thread::spawn(move || interpret(kernel));
         Self { address, key }
     }
 
@@ -146,6 +161,10 @@ impl Listening {
     }
 
     pub fn console_at(&self, address: std::net::SocketAddr) -> Console {
-        Console::new(Connection::connect(address, Config::new(self.key.clone())).unwrap())
+        self.console_with(address, |config| config)
+    }
+
+    pub fn console_with(&self, address: std::net::SocketAddr, set: impl FnOnce(Config) -> Config) -> Console {
+        Console::new(Connection::connect(address, set(Config::new(self.key.clone()))).unwrap())
     }
 }
