@@ -21,6 +21,8 @@ use crate::layout::{Answer, INTROSPECTION, Operation, Reply, Request};
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How many questions are answered at a time.
 const WORKERS: usize = 4;
+/// How many more wait for a thread.
+const MOST_QUEUED: usize = 256;
 /// How many answers wait for a console that does not read them, for each of its channels.
 const MOST_UNREAD: usize = 16;
 /// The code with which such a channel is reset.
@@ -55,6 +57,7 @@ impl Introspection {
             outlet,
             results,
             asked: BTreeMap::new(),
+            queued: VecDeque::new(),
             next: 0,
             answers: BTreeMap::new(),
         };
@@ -78,6 +81,8 @@ struct Conversations {
     results: Inbox<(u64, Answer)>,
     /// What is being answered, by a number of this side's.
     asked: BTreeMap<u64, Asked>,
+    /// Of these, what no thread has begun.
+    queued: VecDeque<(u64, Job)>,
     next: u64,
     answers: BTreeMap<ChannelId, Answers>,
 }
@@ -106,6 +111,7 @@ impl Conversations {
             }
         }
         self.give_up(Instant::now());
+        self.run_queued();
         self.send_all();
         match self.requests.try_recv_any() {
             Ok(Received::Message(message)) => self.ask(message.channel(), &message),
@@ -125,15 +131,32 @@ impl Conversations {
         let (id, number) = (request.id, self.next);
         self.next += 1;
         let (introspect, outlet) = (Arc::clone(&self.introspect), self.outlet.clone());
+        let pool = self.pool.clone();
         let job = Job(Box::new(move || {
+            let answer = answer(&*introspect, id, &request.operation);
+            // Before the answer, which wakes what waits for a thread.
+            pool.done();
             // A console that is gone needs no answer.
-            drop(outlet.send((number, answer(&*introspect, id, &request.operation))));
+            drop(outlet.send((number, answer)));
         }));
-        if self.pool.run(job) {
+        if self.queued.len() < MOST_QUEUED {
             self.asked.insert(number, Asked { channel, id, until: Instant::now() + PATIENCE });
+            self.queued.push_back((number, job));
         } else {
-            let why = format!("the kernel is still at {WORKERS} other questions; ask again");
+            let why = format!("{MOST_QUEUED} other questions wait for an answer; ask again");
             self.answer(channel, &Answer::error(Some(id), why));
+        }
+    }
+
+    /// Gives the threads what they have time for.
+    fn run_queued(&mut self) {
+        while let Some((number, job)) = self.queued.pop_front() {
+            // One that was given up needs no thread any more.
+            if self.asked.contains_key(&number)
+                && let Err(job) = self.pool.run(job)
+            {
+                return self.queued.push_front((number, job));
+            }
         }
     }
 
@@ -245,27 +268,30 @@ impl Default for Pool {
 }
 
 impl Pool {
-    /// Runs a job on a thread of the pool. Returns `false` if all of them are busy.
-    fn run(&self, job: Job) -> bool {
+    /// Runs a job on a thread of the pool, or returns it if all of them are busy.
+    fn run(&self, job: Job) -> Result<(), Job> {
         let busy = self.busy.fetch_add(1, Ordering::SeqCst);
         if busy >= WORKERS || (busy >= self.threads.load(Ordering::SeqCst) && !self.grow()) {
-            self.busy.fetch_sub(1, Ordering::SeqCst);
-            return false;
+            self.done();
+            return Err(job);
         }
         // There is room for as many jobs as there are threads.
-        if self.jobs.try_send(job).is_err() {
-            self.busy.fetch_sub(1, Ordering::SeqCst);
-            return false;
-        }
-        true
+        self.jobs.try_send(job).map_err(|refused| {
+            self.done();
+            refused.into_inner()
+        })
+    }
+
+    /// A job is over.
+    fn done(&self) {
+        self.busy.fetch_sub(1, Ordering::SeqCst);
     }
 
     fn grow(&self) -> bool {
-        let (queue, busy) = (self.queue.clone(), Arc::clone(&self.busy));
+        let queue = self.queue.clone();
         let work = move || {
             for Job(job) in queue {
                 job();
-                busy.fetch_sub(1, Ordering::SeqCst);
             }
         };
         let started = thread::Builder::new().name("trunkline-answers".to_owned()).spawn(work).is_ok();
