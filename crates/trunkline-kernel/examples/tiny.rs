@@ -20,15 +20,27 @@
 
 use std::error::Error;
 use std::hint::black_box;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use trunkline::{Config, Key, Listener};
 use trunkline_kernel::kernel::{Introspect, Kernel, Next, Run, Settings, Stdio, StdioError};
 use trunkline_kernel::layout::{Operation, Picture, Reply};
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // A standard error that is not read is no reason to panic.
+            drop(writeln!(io::stderr(), "tiny: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let kernel = match &arguments[..] {
         // Started by its console.
@@ -42,11 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let (grace, memory) = (limits.next().transpose()?, limits.next().transpose()?);
             let config = Config::new(Key::from_file(key_file)?).resume_grace(Duration::from_secs(1));
             let listener = Listener::bind(address, config)?;
-            // A standard output that is not read is no reason to end.
-            drop(io::Write::write_fmt(
-                &mut io::stdout(),
-                format_args!("listening on {}\n", listener.local_addr()),
-            ));
+            drop(writeln!(io::stdout(), "listening on {}", listener.local_addr()));
             Kernel::serve(listener, settings(grace, memory))?
         }
         _ => return Err("usage: tiny [ADDRESS KEY-FILE [GRACE-MS [BYTES]]]".into()),

@@ -391,6 +391,8 @@ impl Machine {
                 self.actions.push_back(Action::Wake);
                 return Some(Taken::Gone);
             }
+            // It has dropped what it was to drop, if that was the last thing.
+            Console::Served if self.drop.is_none() => self.report(),
             Console::Served => {}
         }
         if std::mem::take(&mut self.exit) {
@@ -406,7 +408,6 @@ impl Machine {
                 if dropped == Dropped::Interrupted {
                     self.say_interrupted();
                 }
-                self.report();
                 return Some(Taken::Drop);
             }
             // A thread that reads goes before the loop.

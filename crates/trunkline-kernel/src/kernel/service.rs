@@ -147,6 +147,8 @@ impl Service {
                     self.current = Some(current);
                     return;
                 }
+                // It has left while it waited.
+                Err(ChannelError::ConnectionLost(_)) => {}
                 Err(error) => (self.shared.settings.log)(&format!("a console cannot be served: {error}")),
             }
         }
