@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::bounded;
 
 use crate::access::Access;
+use crate::address::Address;
 use crate::config::Config;
 use crate::connection::{Connection, io_thread, stopped};
 use crate::error::{AcceptError, BindError, ConfigError};
@@ -16,7 +17,9 @@ use crate::io::IoThread;
 use crate::io::accepted::Accepted;
 use crate::io::command::{Command, Listen};
 use crate::io::place::Place;
-use crate::io::socket::Socket;
+use crate::io::socket::{Acceptor, Socket};
+#[cfg(unix)]
+use crate::io::socket_file::SocketFile;
 use crate::key::Key;
 use crate::listener_events::ListenerEvents;
 use crate::queue::accept::{AcceptQueue, NotAccepted};
@@ -53,6 +56,7 @@ use crate::queue::waiters::{Owner, always};
 pub struct Listener {
     accepted: Arc<AcceptQueue<Accepted>>,
     events: Arc<queue::ListenerEvents>,
+    address: Address,
     local_addr: SocketAddr,
     place: Place,
     /// Keeps an I/O thread of the caller's own alive.
@@ -80,13 +84,64 @@ impl Listener {
         // they only come later.
         let _ = socket2::SockRef::from(&socket).listen(4096);
         socket.set_nonblocking(true)?;
-        let socket = mio::net::TcpListener::from_std(socket);
+        let local_addr = socket.local_addr()?;
+        let socket = Acceptor::Tcp(mio::net::TcpListener::from_std(socket));
+        Self::with(socket, local_addr, config, thread)
+    }
+
+    /// Listens on a Unix socket at a path, for clients of this user (and root) on this machine.
+    ///
+    /// The file has mode 0600 from the moment it exists. Beside it is a lock file, `PATH.lock`, which tells a
+    /// listener that lives from a file that a dead one has left behind; only the latter is taken over. Both
+    /// files are removed when the listener is. If another program removes the socket's file, it is made again
+    /// within a few seconds. Processes of other users are hung up on before a byte is read.
+    ///
+    /// ```
+    /// # #[cfg(unix)] {
+    /// use trunkline::{ChannelId, Config, Connection, Key, Listener};
+    ///
+    /// # let folder = std::env::temp_dir().join(format!("trunkline-unix-{}", std::process::id()));
+    /// # std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&folder)?;
+    /// let path = folder.join("kernel.sock");
+    /// let key = Key::generate();
+    /// let listener = Listener::bind_unix(&path, Config::new(key.clone()))?;
+    /// let client = Connection::connect_unix(&path, Config::new(key))?;
+    /// client.sender(ChannelId::new(1))?.send("hello")?;
+    /// assert_eq!(&*listener.accept()?.receiver(ChannelId::new(1))?.recv()?, b"hello");
+    /// # drop((client, listener));
+    /// # std::fs::remove_dir(&folder)?;
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`BindError::SocketFile`] if another user could come between the clients and this listener, if another
+    /// process listens there, or if the system refuses the files; its text says what to do.
+    /// [`BindError::Config`] if a setting cannot work.
+    #[cfg(unix)]
+    pub fn bind_unix(path: impl AsRef<std::path::Path>, config: Config) -> Result<Self, BindError> {
+        config.check()?;
+        let thread = io_thread(&config)?;
+        let (socket, file) = SocketFile::bind(path.as_ref())?;
+        let socket = Acceptor::Unix { socket: mio::net::UnixListener::from_std(socket), file };
+        Self::with(socket, SocketAddr::from(([0; 4], 0)), config, thread)
+    }
+
+    fn with(
+        socket: Acceptor,
+        local_addr: SocketAddr,
+        config: Config,
+        thread: IoThread,
+    ) -> Result<Self, BindError> {
         let accepted = AcceptQueue::new(config.options.backlog);
         let events = Arc::new(queue::ListenerEvents::new(Door::default()));
         let (reply, answer) = bounded(1);
         let Config { keys, options, .. } = config;
+        let address = socket.address()?;
         let listen = Listen {
             socket,
+            address: address.clone(),
             keys,
             options,
             accepted: Arc::clone(&accepted),
@@ -95,8 +150,8 @@ impl Listener {
         };
         thread.core().push(Command::Listen(Box::new(listen)));
         thread.core().schedule.call();
-        let (local_addr, place) = answer.recv().map_err(|_| stopped())??;
-        Ok(Self { accepted, events, local_addr, place, thread })
+        let place = answer.recv().map_err(|_| stopped())??;
+        Ok(Self { accepted, events, address, local_addr, place, thread })
     }
 
     pub(crate) fn adopt_socket(
@@ -219,7 +274,15 @@ impl Listener {
         ListenerEvents::new(&self.events, self.thread.core())
     }
 
-    /// Returns the address that it listens on, with the port that the system chose.
+    /// Returns where clients find it: a socket address, with the port that the system chose, or the path of
+    /// a Unix socket. [`Connection::connect`] takes it.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Returns the address that it listens on, with the port that the system chose. A Unix socket has none:
+    /// then it is `0.0.0.0:0`, and [`address`](Listener::address) returns the path.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
@@ -280,6 +343,6 @@ impl Drop for Listener {
 
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listener").field("local_addr", &self.local_addr).finish_non_exhaustive()
+        f.debug_struct("Listener").field("address", &self.address).finish_non_exhaustive()
     }
 }

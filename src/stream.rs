@@ -62,6 +62,15 @@ impl Stream {
         }
     }
 
+    /// See [`Socket::check_user`].
+    fn check_user(&self) -> Result<(), HandshakeError> {
+        match &self.0 {
+            Kind::Tcp(_) => Ok(()),
+            #[cfg(unix)]
+            Kind::Unix(stream) => crate::io::peer::check_user(stream),
+        }
+    }
+
     fn into_socket(self) -> io::Result<Socket> {
         on!(&self.0, stream => {
             stream.set_read_timeout(None)?;
@@ -180,6 +189,7 @@ impl Connection {
         config.check()?;
         let thread = io_thread(&config)?;
         let mut stream = stream.into();
+        stream.check_user()?;
         let peer_addr = stream.peer_addr();
         let terms = crate::io::conn::terms(&config.options);
         let Welcome { granted, rtt, early } = stream.shake_hands(&config, terms)?;
@@ -187,7 +197,14 @@ impl Connection {
             // It would wait for a client that cannot come back.
             return Err(HandshakeError::Malformed.into());
         }
-        let socket = NewSocket { socket: stream.into_socket()?, peer_addr, rtt, ahead: Vec::new(), early };
+        let socket = NewSocket {
+            socket: stream.into_socket()?,
+            peer_addr,
+            rtt,
+            ahead: Vec::new(),
+            early,
+            process: None,
+        };
         let (reply, answer) = bounded(1);
         let join = Join { socket, granted, options: config.options, reply };
         thread.core().push(Command::Join(Box::new(join)));
@@ -223,6 +240,7 @@ impl Listener {
     /// usable.
     pub fn adopt(&self, stream: impl Into<Stream>) -> io::Result<()> {
         let stream = stream.into();
+        stream.check_user().map_err(|error| io::Error::new(io::ErrorKind::PermissionDenied, error))?;
         let peer_addr = stream.peer_addr();
         let socket = stream.into_socket()?;
         self.adopt_socket(socket, peer_addr).map_err(Into::into)

@@ -8,6 +8,7 @@ use super::env::{Env, Reasons, random};
 use super::link::NewSocket;
 use super::place::Place;
 use super::socket::Socket;
+use crate::address::Target;
 use crate::error::HandshakeError;
 use crate::key::Key;
 use crate::proto::handshake::client::{ClientHandshake, Step as Handshake};
@@ -33,7 +34,8 @@ pub(crate) enum Failure {
 
 pub(crate) struct ClientSide {
     socket: Socket,
-    address: SocketAddr,
+    /// The address of a TCP socket.
+    address: Option<SocketAddr>,
     /// The attempt that it is a part of.
     pub(crate) dial: Place,
     key: Key,
@@ -51,14 +53,19 @@ pub(crate) struct ClientSide {
 impl ClientSide {
     /// Begins to connect; not waited for beyond `deadline`.
     pub(crate) fn connect(
-        address: SocketAddr,
+        target: &Target,
         dial: Place,
         key: Key,
         timeout: Duration,
         deadline: Instant,
         now: Instant,
     ) -> io::Result<Self> {
-        let socket = Socket::tcp(mio::net::TcpStream::connect(address)?);
+        let socket = Socket::connect(target)?;
+        let address = match target {
+            Target::Tcp(address) => Some(*address),
+            #[cfg(unix)]
+            Target::Unix(_) => None,
+        };
         Ok(Self {
             socket,
             address,
@@ -106,6 +113,9 @@ impl ClientSide {
                 // It leaves no trace at the port, on which a listener may want to listen.
                 self.socket.reset();
                 return Err(io::ErrorKind::ConnectionRefused.into());
+            }
+            if let Err(error) = self.socket.check_user() {
+                return Ok(Step::Failed(broken(error)));
             }
             let (handshake, hello) = ClientHandshake::new(&self.key, random()?);
             self.talk = Some(handshake);
@@ -161,7 +171,8 @@ impl ClientSide {
     /// The socket, for a connection that goes on with it.
     pub(crate) fn into_socket(self) -> NewSocket {
         let Self { socket, address, rtt, out, early, .. } = self;
-        NewSocket { socket, peer_addr: Some(address), rtt, ahead: out, early }
+        let process = socket.peer_process();
+        NewSocket { socket, peer_addr: address, rtt, ahead: out, early, process }
     }
 }
 

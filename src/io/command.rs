@@ -11,7 +11,7 @@ use super::accepted::Accepted;
 use super::link::NewSocket;
 use super::place::Place;
 use super::shared::Shared;
-use super::socket::Socket;
+use super::socket::{Acceptor, Socket};
 use crate::access::Access;
 use crate::address::Address;
 use crate::error::ConnectError;
@@ -83,10 +83,12 @@ pub(crate) struct Join {
 }
 
 pub(crate) struct Listen {
-    pub(crate) socket: mio::net::TcpListener,
+    pub(crate) socket: Acceptor,
+    /// Where clients find it.
+    pub(crate) address: Address,
     pub(crate) keys: Vec<(Key, Access)>,
     pub(crate) options: Options,
     pub(crate) accepted: Arc<AcceptQueue<Accepted>>,
     pub(crate) events: Arc<ListenerEvents>,
-    pub(crate) reply: Sender<io::Result<(SocketAddr, Place)>>,
+    pub(crate) reply: Sender<io::Result<Place>>,
 }

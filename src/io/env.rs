@@ -29,8 +29,7 @@ pub(crate) struct Reasons {
 }
 
 impl Reasons {
-    pub(crate) const CALLED: Self =
-        Self { called: true, due: false, ready: Ready { readable: false, writable: false, hung_up: false } };
+    pub(crate) const CALLED: Self = Self { called: true, due: false, ready: Ready::NONE };
     pub(crate) const DUE: Self = Self { called: false, due: true, ..Self::CALLED };
 
     pub(crate) fn ready(ready: Ready) -> Self {

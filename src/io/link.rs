@@ -5,8 +5,14 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use mio::Registry;
+
 use super::pace::Pace;
+#[cfg(unix)]
+use super::peer::Watch;
+use super::place::Place;
 use super::socket::Socket;
+use crate::peer_process::PeerProcess;
 use crate::proto::replay::Replay;
 use crate::proto::segment::Spare;
 
@@ -22,6 +28,20 @@ pub(crate) struct NewSocket {
     pub(crate) ahead: Vec<u8>,
     /// What came behind the handshake.
     pub(crate) early: Vec<u8>,
+    /// The process at the other end of a Unix socket.
+    pub(crate) process: Option<PeerProcess>,
+}
+
+impl NewSocket {
+    /// Registers a socket that was not registered before.
+    pub(crate) fn register(&mut self, registry: &Registry, place: Place) -> io::Result<()> {
+        self.socket.register(registry, place.token())
+    }
+
+    /// Moves it from its handshake's place to its connection's.
+    pub(crate) fn reregister(&mut self, registry: &Registry, place: Place) -> io::Result<()> {
+        self.socket.reregister(registry, place.token())
+    }
 }
 
 /// What happened to a socket, as the system tells it.
@@ -31,18 +51,26 @@ pub(crate) struct Ready {
     pub(crate) writable: bool,
     /// The peer's side of the socket has ended, or will.
     pub(crate) hung_up: bool,
+    /// The peer's process has ended, whatever still holds its side of the socket.
+    pub(crate) peer_died: bool,
 }
 
 impl Ready {
     pub(crate) fn of(event: &mio::event::Event) -> Self {
         let hung_up = event.is_read_closed() || event.is_error();
-        Self { readable: event.is_readable() || hung_up, writable: event.is_writable(), hung_up }
+        let readable = event.is_readable() || hung_up;
+        Self { readable, writable: event.is_writable(), hung_up, peer_died: false }
     }
+
+    pub(crate) const NONE: Self = Self { readable: false, writable: false, hung_up: false, peer_died: false };
+    pub(crate) const PEER_DIED: Self =
+        Self { readable: true, writable: false, hung_up: false, peer_died: true };
 
     pub(crate) fn add(&mut self, more: Self) {
         self.readable |= more.readable;
         self.writable |= more.writable;
         self.hung_up |= more.hung_up;
+        self.peer_died |= more.peer_died;
     }
 }
 
@@ -67,7 +95,6 @@ pub(crate) enum Wrote {
 
 pub(crate) struct Link {
     socket: Socket,
-    pub(crate) peer_addr: Option<SocketAddr>,
     ahead: Vec<u8>,
     /// What was read and not handled yet: others had their turn.
     pub(crate) unhandled: Vec<u8>,
@@ -75,6 +102,10 @@ pub(crate) struct Link {
     readable: bool,
     writable: bool,
     hung_up: bool,
+    /// What the socket has is all that will ever come.
+    peer_died: bool,
+    #[cfg(unix)]
+    watch: Option<Watch>,
     pub(crate) pace: Pace,
     /// What the kernel was last told that it may keep unsent.
     unsent: u32,
@@ -84,31 +115,41 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn new(new: NewSocket) -> Self {
-        let NewSocket { socket, peer_addr, rtt, ahead, early } = new;
+        let NewSocket { socket, rtt, ahead, early, process, .. } = new;
         let pace = Pace::new(rtt);
         let unsent = pace.unsent();
         socket.limit_unsent(unsent);
         Self {
             socket,
-            peer_addr,
             ahead,
             unhandled: early,
             readable: true,
             writable: true,
             hung_up: false,
+            peer_died: false,
+            #[cfg(unix)]
+            watch: process.as_ref().and_then(|process| Watch::new(process).ok()),
             pace,
             unsent,
             finished: false,
         }
     }
 
-    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
-        self.socket.local_addr()
+    /// Has the end of the peer's process told, where the system does that. Without it, the end of the socket
+    /// tells, a little later if a child of the process holds it.
+    pub(crate) fn watch_peer(&self, registry: &Registry, place: Place) {
+        #[cfg(unix)]
+        if let Some(watch) = &self.watch {
+            let _ = watch.register(registry, place);
+        }
+        #[cfg(not(unix))]
+        let _ = (registry, place);
     }
 
     /// The system tells of the socket. `true`: it takes bytes again after it was full.
     pub(crate) fn handle_ready(&mut self, ready: Ready) -> bool {
         self.hung_up |= ready.hung_up;
+        self.peer_died |= ready.peer_died;
         self.readable |= ready.readable;
         let progress = ready.writable && !self.writable;
         self.writable |= ready.writable;
@@ -140,7 +181,7 @@ impl Link {
         read: impl FnOnce(&mut Socket) -> io::Result<usize>,
     ) -> io::Result<Read> {
         if !self.readable {
-            return Ok(Read::Nothing);
+            return Ok(self.nothing());
         }
         match read(&mut self.socket) {
             Ok(0) => {
@@ -158,10 +199,15 @@ impl Link {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.readable = false;
-                Ok(Read::Nothing)
+                Ok(self.nothing())
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// The socket is empty: for now, or for good.
+    fn nothing(&mut self) -> Read {
+        if std::mem::take(&mut self.peer_died) { Read::End } else { Read::Nothing }
     }
 
     /// One write of as much of the stream as one call takes.

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 
@@ -13,11 +13,15 @@ use super::env::{Env, random};
 use super::keyring::{Credential, Keyring};
 use super::place::Place;
 use super::sessions::{Found, Sessions};
-use super::socket::Socket;
+use super::socket::{Acceptor, Socket};
 use super::strangers::Strangers;
 use super::trace::ListenTrace;
 use crate::access::Access;
+use crate::address::Address;
+use crate::error::HandshakeError;
 use crate::key::Key;
+#[cfg(unix)]
+use crate::listener_event::ListenerEvent;
 use crate::options::Options;
 use crate::proto::handshake::server::Proved;
 use crate::proto::handshake::{Grace, Granted, Rights, SessionId, Status};
@@ -30,7 +34,11 @@ const ROUND: usize = 64;
 const RETRY: Duration = Duration::from_millis(100);
 
 pub(crate) struct Listen {
-    socket: mio::net::TcpListener,
+    socket: Acceptor,
+    /// Where clients find it.
+    pub(crate) address: Address,
+    /// When to look whether the file of a Unix socket is still there.
+    look: Option<Instant>,
     pub(crate) options: Options,
     pub(crate) accepted: Arc<AcceptQueue<Accepted>>,
     /// Read by the handshakes; no other lock is taken while it is held.
@@ -43,9 +51,15 @@ pub(crate) struct Listen {
     pub(crate) trace: ListenTrace,
 }
 
+/// How often it is looked whether the file of a Unix socket is still there: programs that clean up temporary
+/// directories remove it.
+const LOOK: Duration = Duration::from_secs(3);
+
 /// What a pass over a listener came to.
 pub(crate) struct Arrivals {
-    pub(crate) sockets: Vec<(Socket, SocketAddr)>,
+    pub(crate) sockets: Vec<(Socket, Option<SocketAddr>)>,
+    /// Why processes that came to a Unix socket were hung up on.
+    pub(crate) foreign: Vec<HandshakeError>,
     /// There may be more.
     pub(crate) more: bool,
     /// The system has no room for another, for this reason: a stranger has to leave.
@@ -68,7 +82,8 @@ pub(crate) enum Verdict {
 
 impl Listen {
     pub(crate) fn new(
-        socket: mio::net::TcpListener,
+        socket: Acceptor,
+        address: Address,
         keys: Vec<(Key, Access)>,
         options: Options,
         accepted: Arc<AcceptQueue<Accepted>>,
@@ -76,6 +91,8 @@ impl Listen {
     ) -> Self {
         Self {
             socket,
+            address,
+            look: None,
             strangers: Strangers::new(options.pending_handshakes.min(room_for_strangers())),
             options,
             accepted,
@@ -88,19 +105,47 @@ impl Listen {
     }
 
     pub(crate) fn register(&mut self, env: &Env, place: Place) -> io::Result<()> {
-        mio::event::Source::register(&mut self.socket, &env.registry, place.token(), mio::Interest::READABLE)
-    }
-
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        self.socket.register(&env.registry, place.token())
     }
 
     /// Takes what has come.
     pub(crate) fn serve(&mut self, place: Place, env: &mut Env) -> Arrivals {
-        let mut arrivals = Arrivals { sockets: Vec::new(), more: false, full: None };
-        while arrivals.sockets.len() < ROUND {
+        let arrivals = self.accept(place, env);
+        #[cfg(unix)]
+        if !arrivals.more && matches!(self.socket, Acceptor::Unix { .. }) {
+            self.keep_file(place, env);
+        }
+        arrivals
+    }
+
+    /// Looks now and then whether the file of a Unix socket is still there, and makes it again. To be called
+    /// when all that came to the old one was taken.
+    #[cfg(unix)]
+    fn keep_file(&mut self, place: Place, env: &mut Env) {
+        if self.look.is_some_and(|at| at <= env.now)
+            && let Acceptor::Unix { socket, file } = &mut self.socket
+            && !file.is_in_place()
+        {
+            let again = file.bind_again().map_err(io::Error::from).and_then(|listener| {
+                *socket = mio::net::UnixListener::from_std(listener);
+                mio::event::Source::register(socket, &env.registry, place.token(), mio::Interest::READABLE)
+            });
+            self.trace.file_gone(again.is_ok());
+            self.events.tell(&ListenerEvent::FileRemoved { again: again.is_ok() });
+        }
+        let look = self.look.filter(|at| *at > env.now).unwrap_or(env.now + LOOK);
+        self.look = Some(look);
+        env.timers.set_earlier(place, look);
+    }
+
+    fn accept(&mut self, place: Place, env: &mut Env) -> Arrivals {
+        let mut arrivals = Arrivals { sockets: Vec::new(), foreign: Vec::new(), more: false, full: None };
+        for _ in 0..ROUND {
             match self.socket.accept() {
-                Ok((stream, peer)) => arrivals.sockets.push((Socket::tcp(stream), peer)),
+                Ok((socket, peer)) => match socket.check_user() {
+                    Ok(()) => arrivals.sockets.push((socket, peer)),
+                    Err(error) => arrivals.foreign.push(error),
+                },
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return arrivals,
                 // One that hung up before it was taken says nothing about the next.
                 Err(error)

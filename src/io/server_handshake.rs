@@ -188,6 +188,7 @@ impl ServerSide {
     pub(crate) fn accept(self, accept: &[u8]) -> NewSocket {
         let Self { socket, peer, rtt, mut out, early, .. } = self;
         out.extend(accept);
-        NewSocket { socket, peer_addr: peer, rtt, ahead: out, early }
+        let process = socket.peer_process();
+        NewSocket { socket, peer_addr: peer, rtt, ahead: out, early, process }
     }
 }

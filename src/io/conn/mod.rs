@@ -136,6 +136,13 @@ impl Conn {
         }
     }
 
+    /// Has the end of the peer's process told.
+    pub(crate) fn watch_peer(&self, registry: &mio::Registry) {
+        if let Attachment::Attached(link) = &self.attachment {
+            link.watch_peer(registry, self.place);
+        }
+    }
+
     /// On a listener's side.
     pub(crate) fn with_origin(self, origin: Origin) -> Self {
         let mut conn = self;

@@ -23,7 +23,7 @@ use super::dial::Dial;
 use super::env::{Env, Reasons};
 use super::link::Ready;
 use super::listen::Listen;
-use super::place::{Place, Slots, WAKER};
+use super::place::{Place, Slots, WAKER, is_second};
 use super::server_handshake::ServerSide;
 use super::spin::{SPIN, Spin};
 use crate::queue::until::RunsLoop;
@@ -195,8 +195,10 @@ impl Driver {
     fn mark_ready(&mut self) {
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         for event in &events {
-            if event.token() != WAKER {
-                self.mark(Place::of_token(event.token()), Reasons::ready(Ready::of(event)));
+            let token = event.token();
+            if token != WAKER {
+                let ready = if is_second(token) { Ready::PEER_DIED } else { Ready::of(event) };
+                self.mark(Place::of_token(token), Reasons::ready(ready));
             }
         }
         self.events = events;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Driver, Source};
+use crate::address::Target;
 use crate::error::{CloseCode, ConnectError, HandshakeError};
 use crate::io::client_handshake::{ClientSide, Failure, Step as ClientStep};
 use crate::io::command::Command;
@@ -35,7 +36,10 @@ impl Driver {
             Source::Listen(listen) => {
                 let arrivals = listen.serve(place, &mut self.env);
                 for (socket, peer) in arrivals.sockets {
-                    self.stranger_comes(place, socket, Some(peer));
+                    self.stranger_comes(place, socket, peer);
+                }
+                for error in arrivals.foreign {
+                    self.turned_away(place, error, None);
                 }
                 if arrivals.full.is_some()
                     && let Some(spared) = self.listen(place).and_then(|listen| listen.strangers.spare())
@@ -254,7 +258,7 @@ impl Driver {
                 let origin = Origin { listener: owner, tenant: proved.credential.admit() };
                 let mut registered = Ok(());
                 let conn = self.insert(|place, env| {
-                    registered = new.socket.reregister(&env.registry, place.token());
+                    registered = new.reregister(&env.registry, place);
                     let guest = Guest { origin, asked: proved.asked.terms, granted, seat };
                     let conn = guest.conn(new, &options, place, env);
                     Source::Conn(Box::new(conn))
@@ -348,7 +352,7 @@ impl Driver {
             listen.sessions.back(conn);
         }
         // One that cannot be registered is lost at once, and the client comes again.
-        let registered = new.socket.reregister(&self.env.registry, conn.token()).is_ok();
+        let registered = new.reregister(&self.env.registry, conn).is_ok();
         if registered {
             self.guarded(conn, |conn, env| conn.resume(new, proved.asked.offset, env));
         }
@@ -436,7 +440,7 @@ impl Driver {
                 let mut made = None;
                 let mut registered = Ok(());
                 let conn = self.insert(|place, env| {
-                    registered = new.socket.reregister(&env.registry, place.token());
+                    registered = new.reregister(&env.registry, place);
                     let conn = establish::client(new, home, granted, place, env);
                     made = Some(conn.shared());
                     Source::Conn(Box::new(conn))
@@ -454,7 +458,7 @@ impl Driver {
                 self.mark(conn, Reasons::CALLED);
             }
             Goal::Conn(place) => {
-                let registered = new.socket.reregister(&self.env.registry, place.token());
+                let registered = new.reregister(&self.env.registry, place);
                 let env = &mut self.env;
                 let Some(Source::Conn(conn)) = self.slots.get_mut(place).map(|slot| &mut slot.source) else {
                     return;
@@ -492,16 +496,16 @@ impl Driver {
                     self.obey(Command::Resolved(place, Err(error)));
                 }
             }
-            DialStep::Try { address, deadline } => self.try_address(place, address, deadline),
+            DialStep::Try { target, deadline } => self.try_target(place, &target, deadline),
             DialStep::Failed(refusal) => self.dial_failed(place, refusal),
         }
     }
 
-    fn try_address(&mut self, dial_place: Place, address: SocketAddr, deadline: Instant) {
+    fn try_target(&mut self, dial_place: Place, target: &Target, deadline: Instant) {
         let now = self.env.now;
         let Some(dial) = self.dial(dial_place) else { return };
         let (key, timeout) = (dial.home.key.clone(), dial.home.options.handshake_timeout);
-        let begun = ClientSide::connect(address, dial_place, key, timeout, deadline, now);
+        let begun = ClientSide::connect(target, dial_place, key, timeout, deadline, now);
         let begun = begun.and_then(|client| {
             let mut registered = Ok(());
             let place = self.insert(|place, env| {
