@@ -1,12 +1,13 @@
 //! A connection to a kernel, with a console that is told everything that passes.
 
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver as Token, Select, never};
 use trunkline::{
-    ChannelError, ChannelId, CloseCode, Connection, ConnectionError, Disconnect, Event, EventError, Events,
-    Message, Priority, Received, Receiver, RecvError, SendTimeoutError, Sender, TryRecvError, TrySendError,
+    ChannelError, ChannelId, CloseCode, Connection, ConnectionError, Disconnect, Event, Events, Message,
+    Priority, Received, Receiver, RecvError, SendTimeoutError, Sender, TryRecvError, TrySendError,
 };
 
 use super::state::{Activity, Console};
@@ -246,14 +247,33 @@ impl Session {
 
     /// Returns what the kernel has said next, if it is there. Never waits.
     pub fn try_next(&mut self) -> Option<Said> {
+        self.look(&mut Look::Once)
+    }
+
+    /// Returns what the kernel has said next, or has the waker woken when something may have come: for a caller
+    /// that waits for other things too, by `poll(2)` or in an executor. `Ready(None)` once everything is over.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Said>> {
+        match self.look(&mut Look::AndWake(cx)) {
+            Some(said) => Poll::Ready(Some(said)),
+            None if self.over => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Returns `Ready` if [`try_send`](Session::try_send) may find room, or has the waker woken when it may.
+    pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.stdin.poll_ready(cx)
+    }
+
+    fn look(&mut self, look: &mut Look<'_, '_>) -> Option<Said> {
         if self.over {
             return None;
         }
         // What the link does is told at once; answers are urgent; the rest is in order.
-        self.try_event()
-            .or_else(|| self.try_answer())
-            .or_else(|| self.try_roster())
-            .or_else(|| self.try_output())
+        self.try_event(look)
+            .or_else(|| self.try_answer(look))
+            .or_else(|| self.try_roster(look))
+            .or_else(|| self.try_output(look))
             .or_else(|| self.try_end())
     }
 
@@ -312,13 +332,14 @@ impl Session {
         self.connection.close(CloseCode::NORMAL, "").is_ok()
     }
 
-    fn try_event(&mut self) -> Option<Said> {
+    fn try_event(&mut self, look: &mut Look<'_, '_>) -> Option<Said> {
         loop {
-            let event = match self.events.try_recv() {
-                Ok(event) => event,
-                // Why the connection is over, the output tells behind the rest of it.
-                Err(EventError::Empty | EventError::Over | _) => return None,
-            };
+            let event =
+                match look.at(|cx| self.events.poll_recv(cx), || self.events.try_recv().ok().map(Ok))? {
+                    Ok(event) => event,
+                    // Why the connection is over, the output tells behind the rest of it.
+                    Err(_) => return None,
+                };
             let now = Instant::now();
             return Some(match event {
                 Event::Suspended { cause } => {
@@ -339,14 +360,13 @@ impl Session {
         }
     }
 
-    fn try_answer(&mut self) -> Option<Said> {
-        // Its end is of no interest: a kernel may end a run after each answer.
-        let message = self.answers.try_recv().ok()?;
+    fn try_answer(&mut self, look: &mut Look<'_, '_>) -> Option<Said> {
+        let message = received(&self.answers, look)?;
         Some(Answer::try_from(&*message).map_or_else(|why| Said::Nonsense(why.to_string()), Said::Answer))
     }
 
-    fn try_roster(&mut self) -> Option<Said> {
-        let message = self.roster.as_ref()?.try_recv().ok()?;
+    fn try_roster(&mut self, look: &mut Look<'_, '_>) -> Option<Said> {
+        let message = received(self.roster.as_ref()?, look)?;
         Some(match Roster::try_from(&*message) {
             Ok(roster) => {
                 self.console.handle_roster(&roster, Instant::now());
@@ -356,24 +376,32 @@ impl Session {
         })
     }
 
-    fn try_output(&mut self) -> Option<Said> {
+    fn try_output(&mut self, look: &mut Look<'_, '_>) -> Option<Said> {
         loop {
-            return Some(match self.output.try_recv_any() {
+            let output = &self.output;
+            let received = look.at(
+                |cx| output.poll_recv_any(cx),
+                || match output.try_recv_any() {
+                    Ok(received) => Some(Ok(received)),
+                    Err(TryRecvError::Disconnected(end)) => Some(Err(end)),
+                    Err(_) => None,
+                },
+            )?;
+            return Some(match received {
                 Ok(Received::Message(message)) => self.understand(message),
                 Ok(Received::Gap { channel, messages, bytes }) => Said::Cut { channel, messages, bytes },
                 Ok(Received::Reset { channel, code: Sender::PANICKED }) => {
                     Said::Nonsense(format!("the kernel panicked while it sent on channel {channel}"))
                 }
-                Err(TryRecvError::Disconnected(RecvError::Finished)) if !self.finished => {
+                Err(RecvError::Finished) if !self.finished => {
                     self.finished = true;
                     Said::Finished
                 }
-                Err(TryRecvError::Disconnected(RecvError::ConnectionLost(cause))) => {
+                Err(RecvError::ConnectionLost(cause)) => {
                     self.over = true;
                     self.console.handle_over(Instant::now());
                     Said::Over(cause)
                 }
-                Err(TryRecvError::Empty) => return None,
                 // The end of one channel of several.
                 Ok(_) | Err(_) => continue,
             });
@@ -405,6 +433,46 @@ impl Session {
             _ => Ok(Said::Output(message)),
         };
         understood.unwrap_or_else(Said::Nonsense)
+    }
+}
+
+/// How to look for what came.
+enum Look<'a, 'b> {
+    /// It is there or it is not.
+    Once,
+    /// If it is not there, a waker is woken when it may be.
+    AndWake(&'a mut Context<'b>),
+}
+
+impl Look<'_, '_> {
+    fn at<T>(
+        &mut self,
+        poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+        once: impl FnOnce() -> Option<T>,
+    ) -> Option<T> {
+        match self {
+            Self::Once => once(),
+            Self::AndWake(cx) => match poll(cx) {
+                Poll::Ready(it) => Some(it),
+                Poll::Pending => None,
+            },
+        }
+    }
+}
+
+/// The next message. The end of a run is of no interest, since another run may follow.
+fn received(from: &Receiver, look: &mut Look<'_, '_>) -> Option<Message> {
+    loop {
+        let once = || match from.try_recv() {
+            Ok(message) => Some(Ok(message)),
+            Err(TryRecvError::Disconnected(end)) => Some(Err(end)),
+            Err(_) => None,
+        };
+        match look.at(|cx| from.poll_recv(cx), once)? {
+            Ok(message) => return Some(message),
+            Err(RecvError::ConnectionLost(_)) => return None,
+            Err(_) => {}
+        }
     }
 }
 
