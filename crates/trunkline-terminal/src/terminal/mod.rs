@@ -160,7 +160,11 @@ impl Terminal<'_> {
             if something {
                 self.read_keys()?;
             }
-            self.send(&mut context)?;
+            self.send()?;
+            // Woken when there is room for what is left.
+            if !self.queue.is_empty() && self.session.poll_ready(&mut context).is_ready() {
+                waker.wake_by_ref();
+            }
             self.listen(&mut context)?;
             self.paint();
             self.flush()?;
@@ -293,6 +297,8 @@ impl Terminal<'_> {
                 self.queued += text.len() + 1;
                 self.queue.push_back((Bytes::from(text + "\n"), line.to_owned()));
                 self.quiet = Some(Instant::now() + QUICK);
+                // At once, so that an interrupt that comes next knows the line.
+                self.send()?;
             }
             command => {
                 self.editor.history.add(line, None);
@@ -380,7 +386,7 @@ impl Terminal<'_> {
 
     // -- The kernel ----------------------------------------------------------------------------------------
 
-    fn send(&mut self, context: &mut Context<'_>) -> Result<(), Ending> {
+    fn send(&mut self) -> Result<(), Ending> {
         while let Some((message, line)) = self.queue.pop_front() {
             match self.session.try_send(message.clone()) {
                 Ok(number) => {
@@ -389,10 +395,6 @@ impl Terminal<'_> {
                 }
                 Err(Unsent::Full) => {
                     self.queue.push_front((message, line));
-                    // Try again at once if there is room by now.
-                    if self.session.poll_ready(context).is_ready() {
-                        context.waker().wake_by_ref();
-                    }
                     return Ok(());
                 }
                 Err(Unsent::Over(_)) => {
