@@ -92,6 +92,7 @@ pub fn interpret(mut kernel: Kernel) {
                     && error != StdioError::Interrupted
                 {
                     drop(stdio.write_stderr(format!("error: {error}\n")));
+                    kernel.fail();
                 }
             }
             Next::Drop | Next::Arrived | Next::Gone => block.clear(),

@@ -183,6 +183,8 @@ fn a_kernel_that_dies_has_shown_everything_and_its_end_is_known() {
     let (child, mut console) = child();
     console.send("count 20000");
     console.send("say the last words");
+    // What a process that crashes has not given to the system is lost with it.
+    console.until_over(2);
     console.send("die");
     console.until("the end", |console| console.over);
     let numbers: String = (0..20_000).map(|number| format!("{number}\n")).collect();

@@ -229,6 +229,7 @@ fn a_statement_that_panics_is_told_and_the_kernel_lives() {
     let number = console.send("panic all is lost");
     console.until_over(number);
     assert_eq!(console.stderr, "the interpreter panicked: all is lost\n");
+    assert_eq!(console.statuses, ["idle 0", "busy 1", "failed 1", "idle 1"]);
     works(&mut console);
 }
 

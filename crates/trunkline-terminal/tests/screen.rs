@@ -301,7 +301,8 @@ fn a_terminal_that_shows_no_pictures_gets_the_text_and_a_file() {
             text.contains("<Figure 1> [") && text.contains(".svg]after> ")
         });
         let saved = std::fs::read_dir(place.folder.path()).unwrap();
-        let svg = saved.filter_map(|it| it.ok()).find(|it| it.path().extension().is_some_and(|it| it == "svg"));
+        let svg =
+            saved.filter_map(|it| it.ok()).find(|it| it.path().extension().is_some_and(|it| it == "svg"));
         assert_eq!(std::fs::read(svg.unwrap().path()).unwrap(), b"<svg/>");
         // The answer of the terminal, or none, is no key.
         terminal.press("x\r");

@@ -163,6 +163,8 @@ impl Console {
                 console.read = read;
             }
             console.kernel = match status {
+                // No state, and all that it says is how many were read.
+                Status::Failed(_) => console.kernel,
                 Status::Idle(_) => Kernel::Idle,
                 Status::Incomplete(_) => Kernel::Incomplete,
                 Status::Busy(_) => Kernel::Busy,
@@ -171,7 +173,7 @@ impl Console {
                 Status::Hung(_) => Kernel::Hung,
                 Status::Exited(_) | Status::Killed(_) => Kernel::Over,
             };
-            if console.kernel == Kernel::Idle {
+            if matches!(status, Status::Idle(_)) {
                 console.over = console.over.max(console.read());
             }
         });

@@ -497,6 +497,9 @@ impl Machine {
     }
 
     fn spoil(&mut self, why: Dropped) {
+        if why == Dropped::Spoiled {
+            self.fail();
+        }
         if matches!(self.stage, Stage::Incomplete(_)) {
             self.drop = Some(why);
         }
@@ -543,6 +546,13 @@ impl Machine {
             self.actions.push_back(Action::Released);
         }
         first
+    }
+
+    /// The statement that the loop has, or has just had, has failed.
+    pub(super) fn fail(&mut self) {
+        if self.console == Console::Served {
+            self.actions.push_back(Action::Status(Status::Failed(self.input.read())));
+        }
     }
 
     /// Some output of the statement was left out.

@@ -228,6 +228,12 @@ impl Kernel {
         self.shared.with(|state| state.machine.incomplete());
     }
 
+    /// What the loop has, a line that is no statement or one that has run, has failed: a console whose caller
+    /// asks is told. A statement that panics has failed without this, and so has a line that is not UTF-8.
+    pub fn fail(&mut self) {
+        self.shared.with(|state| state.machine.fail());
+    }
+
     /// Runs a statement on this thread: the line that [`next`](Kernel::next) returned, with what it
     /// continues.
     ///
@@ -252,7 +258,10 @@ impl Kernel {
             Ok(done) => Run::Done(done),
             Err(panic) => {
                 let text = panic_text(&*panic).to_owned();
-                self.shared.with(|state| state.machine.say(format!("the interpreter panicked: {text}")));
+                self.shared.with(|state| {
+                    state.machine.say(format!("the interpreter panicked: {text}"));
+                    state.machine.fail();
+                });
                 Run::Panicked(text)
             }
         }

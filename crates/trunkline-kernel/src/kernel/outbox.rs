@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use crate::layout::Status;
 
-/// How many texts wait. A console that takes nothing can ask for many.
-const MOST_TEXTS: usize = 256;
+/// How many texts and other events wait. A console that takes nothing can ask for many.
+const MOST_EVENTS: usize = 256;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Note {
@@ -13,21 +13,29 @@ pub(super) enum Note {
     Say(String),
 }
 
+impl Note {
+    /// It says what is, not what has happened.
+    fn is_state(&self) -> bool {
+        matches!(self, Self::Status(status) if !matches!(status, Status::Failed(_)))
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     notes: VecDeque<Note>,
-    texts: usize,
+    events: usize,
 }
 
 impl Outbox {
     pub(super) fn push(&mut self, note: Note) {
-        match (&note, self.notes.back_mut()) {
+        match self.notes.back_mut() {
             // Only the newest state matters to a console that has not seen the one before.
-            (Note::Status(status), Some(Note::Status(last))) => *last = status.clone(),
-            (Note::Say(_), _) if self.texts >= MOST_TEXTS => {}
-            (note, _) => {
-                self.texts += usize::from(matches!(note, Note::Say(_)));
-                self.notes.push_back(note.clone());
+            Some(last) if last.is_state() && note.is_state() => *last = note,
+            _ if note.is_state() => self.notes.push_back(note),
+            _ if self.events >= MOST_EVENTS => {}
+            _ => {
+                self.events += 1;
+                self.notes.push_back(note);
             }
         }
     }
@@ -37,8 +45,8 @@ impl Outbox {
     }
 
     pub(super) fn pop(&mut self) {
-        if let Some(Note::Say(_)) = self.notes.pop_front() {
-            self.texts -= 1;
+        if self.notes.pop_front().is_some_and(|note| !note.is_state()) {
+            self.events -= 1;
         }
     }
 
@@ -60,15 +68,16 @@ mod tests {
         let mut outbox = Outbox::default();
         for number in 0..10_000 {
             outbox.push(Note::Say("what?".to_owned()));
+            outbox.push(Note::Status(Status::Failed(number)));
             outbox.push(Note::Status(Status::Busy(number)));
             outbox.push(Note::Status(Status::Idle(number)));
         }
-        assert!(outbox.notes.len() <= 2 * MOST_TEXTS);
+        assert!(outbox.notes.len() <= 2 * MOST_EVENTS);
         // The newest state is there, and it is the last.
         assert_eq!(outbox.notes.back(), Some(&Note::Status(Status::Idle(9_999))));
         while outbox.front().is_some() {
             outbox.pop();
         }
-        assert_eq!((outbox.texts, outbox.is_empty()), (0, true));
+        assert_eq!((outbox.events, outbox.is_empty()), (0, true));
     }
 }

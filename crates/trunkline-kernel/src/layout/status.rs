@@ -32,6 +32,9 @@ pub enum Status {
     Interrupting(u64),
     /// `hung SECONDS`: the statement did not react to an interrupt for so long.
     Hung(u64),
+    /// `failed N`: the statement that has just ended has failed. It is no state: what the kernel does, the next
+    /// status says. For a console whose caller asks whether a statement has failed.
+    Failed(u64),
     /// `exited CODE`: the kernel's process has ended. The last status.
     Exited(i32),
     /// `killed SIGNAL`: a signal has ended the kernel's process. The last status.
@@ -41,7 +44,7 @@ pub enum Status {
 /// A message on the status channel is not a status.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
-    "{0} is not a status; there are `idle N`, `incomplete N`, `busy N`, `waiting N`, `interrupting N`, `hung SECONDS`, `exited CODE` and `killed SIGNAL`"
+    "{0} is not a status; there are `idle N`, `incomplete N`, `busy N`, `waiting N`, `interrupting N`, `hung SECONDS`, `failed N`, `exited CODE` and `killed SIGNAL`"
 )]
 pub struct StatusError(String);
 
@@ -54,7 +57,8 @@ impl Status {
             | Self::Incomplete(read)
             | Self::Busy(read)
             | Self::Waiting(read)
-            | Self::Interrupting(read) => Some(*read),
+            | Self::Interrupting(read)
+            | Self::Failed(read) => Some(*read),
             Self::Hung(_) | Self::Exited(_) | Self::Killed(_) => None,
         }
     }
@@ -75,6 +79,7 @@ impl fmt::Display for Status {
             Self::Waiting(read) => write!(f, "waiting {read}"),
             Self::Interrupting(read) => write!(f, "interrupting {read}"),
             Self::Hung(seconds) => write!(f, "hung {seconds}"),
+            Self::Failed(read) => write!(f, "failed {read}"),
             Self::Exited(code) => write!(f, "exited {code}"),
             Self::Killed(signal) => write!(f, "killed {signal}"),
         }
@@ -107,6 +112,7 @@ fn parse(text: &str) -> Option<Status> {
         "waiting" => Status::Waiting(number(rest)?),
         "interrupting" => Status::Interrupting(number(rest)?),
         "hung" => Status::Hung(number(rest)?),
+        "failed" => Status::Failed(number(rest)?),
         "exited" => Status::Exited(code(rest)?),
         "killed" => Status::Killed(rest.parse().ok()?),
         _ => return None,

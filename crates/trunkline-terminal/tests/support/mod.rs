@@ -47,7 +47,9 @@ impl Place {
         assert!(program.exists(), "{} is missing: cargo build --examples", program.display());
         let mut command = Command::new(program);
         command.arg(self.address.to_string()).arg(self.key_file()).args(options);
-        for variable in ["TERM", "TERM_PROGRAM", "KITTY_WINDOW_ID", "LC_TERMINAL", "TMUX", "STY", "INSIDE_EMACS"] {
+        for variable in
+            ["TERM", "TERM_PROGRAM", "KITTY_WINDOW_ID", "LC_TERMINAL", "TMUX", "STY", "INSIDE_EMACS"]
+        {
             command.env_remove(variable);
         }
         command

@@ -111,7 +111,8 @@ impl Terminal {
     }
 
     pub fn resize(&self, columns: u16, rows: u16) {
-        tcsetwinsize(&self.keys, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        tcsetwinsize(&self.keys, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 })
+            .unwrap();
         let (rows, columns) = (NonZeroU16::new(rows).unwrap(), NonZeroU16::new(columns).unwrap());
         self.seen.state.lock().emulator.screen_mut().set_size(rows, columns);
         // Without a controlling terminal there is no signal of the system's own.
