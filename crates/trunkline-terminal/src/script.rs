@@ -27,6 +27,8 @@ const MOST_STEPS: usize = 128;
 /// How long a question waits for the lines before it. A line that takes longer is one that is asked about while
 /// it runs.
 const SETTLE: Duration = Duration::from_secs(1);
+/// A line that found no room is tried again so much later, if nothing says when there is.
+const RETRY: Duration = Duration::from_millis(10);
 /// Output that was not taken; while there is more, the kernel is not asked for more.
 const ROOM: usize = 64 * 1024;
 
@@ -64,6 +66,10 @@ struct Script<'a> {
     steps: VecDeque<Step>,
     /// Since when the first step waits.
     since: Instant,
+    /// There is more of what the kernel says, which had no room.
+    more: bool,
+    /// When a line is tried again that found no room.
+    retry: Option<Instant>,
     /// No more lines come.
     ended: bool,
     finished: bool,
@@ -99,6 +105,8 @@ pub(crate) fn run(session: &mut Session, options: &Options, prompts: bool) -> io
         count: 0,
         steps: VecDeque::new(),
         since: Instant::now(),
+        more: true,
+        retry: None,
         ended: false,
         finished: false,
         questions: Questions::default(),
@@ -205,6 +213,13 @@ impl Script<'_> {
         match self.source.read(&mut buffer) {
             Ok(Read::Bytes(read)) => self.lines.feed(&buffer[..read]),
             Ok(Read::Nothing) => {}
+            // On a terminal it is the end for the program that waits, and more may come.
+            Ok(Read::End) if self.is_person() && self.session.console().activity() == Activity::Waiting => {
+                self.prompted = None;
+                if let Err(error) = self.session.end_of_input() {
+                    self.say(&error.to_string());
+                }
+            }
             Ok(Read::End) => self.ended = true,
             Err(error) => return Err(Ending::Unusable(unreadable(&error))),
         }
@@ -295,9 +310,9 @@ impl Script<'_> {
                 match self.session.try_send(message.clone()) {
                     Ok(_) => Ok(None),
                     Err(Unsent::Full) => {
-                        if self.session.poll_ready(context).is_ready() {
-                            context.waker().wake_by_ref();
-                        }
+                        // There is room for a short line, but not for this one; otherwise the bell rings.
+                        let cramped = self.session.poll_ready(context).is_ready();
+                        self.retry = cramped.then(|| Instant::now() + RETRY);
                         Ok(Some(Step::Send { message, begins }))
                     }
                     Err(Unsent::TooLarge { limit }) => self.divide(message, limit, begins),
@@ -414,15 +429,24 @@ impl Script<'_> {
 
     // -- The kernel ------------------------------------------------------------------------------------------
 
+    /// Takes what the kernel says, as long as there is room for it.
     fn listen(&mut self, context: &mut Context<'_>) -> Result<(), Ending> {
-        while self.stdout.len() < ROOM && self.stderr.len() < ROOM {
+        while self.may_show() {
             match self.session.poll_next(context) {
                 Poll::Ready(Some(said)) => self.hear(said)?,
-                Poll::Ready(None) | Poll::Pending => return Ok(()),
+                Poll::Ready(None) | Poll::Pending => {
+                    self.more = false;
+                    return Ok(());
+                }
             }
         }
-        // Room comes when it is written.
+        // No bell rings for what is there already.
+        self.more = true;
         Ok(())
+    }
+
+    fn may_show(&self) -> bool {
+        self.stdout.len() < ROOM && self.stderr.len() < ROOM
     }
 
     fn hear(&mut self, said: Said) -> Result<(), Ending> {
@@ -492,6 +516,7 @@ impl Script<'_> {
             Status::Hung(seconds) => {
                 self.say(&format!("the statement has not reacted to the interrupt for {seconds} s"));
             }
+            Status::Failed(_) => self.failed = true,
             Status::Exited(code) => {
                 return Err(Ending::Lost(format!("the kernel has ended with exit code {code}")));
             }

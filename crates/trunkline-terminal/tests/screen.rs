@@ -78,8 +78,12 @@ fn output_comes_above_the_line_that_is_typed() {
     // A line that is written again, as a progress bar does.
     kernel.print("\rTWO");
     terminal.expect("one\nTWO, and red\n* typed");
+    kernel.print("\r");
+    kernel.complain("");
     kernel.status("idle 1");
     terminal.expect("one\nTWO, and red\n> typed");
+    kernel.print("\x1b[Kthree");
+    terminal.expect("one\nthree\n> typed");
     // To the bottom of the screen and beyond it.
     let lines: String = (0..100).map(|n| format!("\nline {n}")).collect();
     kernel.print(lines);
@@ -182,13 +186,7 @@ fn an_interrupt_of_a_flood_gives_a_prompt_soon_and_says_what_is_not_shown() {
     run(&mut terminal, &kernel, 1);
     // The terminal takes nothing, as over a link that is full.
     terminal.stop(true);
-    let line = [&[b'y'; 1023][..], b"\n"].concat();
-    let mut sent = 0;
-    // What is on its way when the key is pressed; the window is not yet full.
-    for _ in 0..900 {
-        kernel.print(&line);
-        sent += line.len();
-    }
+    let sent = kernel.flood(&[&[b'y'; 1023][..], b"\n"].concat());
     terminal.press(CTRL_C);
     assert_eq!(kernel.command(), "interrupt 1");
     kernel.complain("interrupted\n");
@@ -203,7 +201,7 @@ fn an_interrupt_of_a_flood_gives_a_prompt_soon_and_says_what_is_not_shown() {
     terminal.expect("> ");
     assert!(terminal.count() < sent / 2, "{} of {sent} bytes", terminal.count());
     // Output of the next statement is shown whole.
-    run(&mut terminal, &kernel, 3 - 1 + 1);
+    run(&mut terminal, &kernel, 3);
     kernel.print("all of it\n");
     kernel.status("idle 3");
     terminal.expect("all of it\n> ");

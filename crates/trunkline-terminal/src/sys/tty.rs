@@ -9,8 +9,8 @@ use std::thread::{self, ThreadId};
 use parking_lot::Mutex;
 use rustix::fs::{OFlags, fstat, open};
 use rustix::termios::{
-    InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, Winsize, tcgetattr, tcgetwinsize,
-    tcsetattr, ttyname,
+    InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Termios, Winsize, tcgetattr,
+    tcgetwinsize, tcsetattr, ttyname,
 };
 
 /// How the terminal is to behave.
@@ -64,6 +64,8 @@ impl Tty {
                     | InputModes::IXON;
                 changed.local_modes -=
                     LocalModes::ECHO | LocalModes::ICANON | LocalModes::IEXTEN | LocalModes::ISIG;
+                // A newline goes to the beginning of the next row, whatever was before.
+                changed.output_modes |= OutputModes::OPOST | OutputModes::ONLCR;
                 changed.special_codes[SpecialCodeIndex::VMIN] = 1;
                 changed.special_codes[SpecialCodeIndex::VTIME] = 0;
             }

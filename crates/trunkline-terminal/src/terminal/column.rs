@@ -16,13 +16,22 @@ pub(super) struct Column {
     at: usize,
     /// The end of the line, as text.
     tail: String,
+    /// Something stands in the row, maybe behind the cursor.
+    used: bool,
     /// The program has chosen a colour or the like.
     styled: bool,
 }
 
 impl Column {
     pub(super) fn new(columns: usize) -> Self {
-        Self { escapes: Escapes::of_screen(), columns, at: 0, tail: String::new(), styled: false }
+        Self {
+            escapes: Escapes::of_screen(),
+            columns,
+            at: 0,
+            tail: String::new(),
+            used: false,
+            styled: false,
+        }
     }
 
     pub(super) fn at(&self) -> usize {
@@ -31,6 +40,11 @@ impl Column {
 
     pub(super) fn tail(&self) -> &str {
         &self.tail
+    }
+
+    /// Returns `true` if the program has begun a line.
+    pub(super) fn is_used(&self) -> bool {
+        self.used || self.at > 0
     }
 
     pub(super) fn is_styled(&self) -> bool {
@@ -47,6 +61,7 @@ impl Column {
         self.escapes.reset();
         self.at = 0;
         self.tail.clear();
+        self.used = false;
     }
 
     /// The row is full, and the line goes on in the next.
@@ -96,6 +111,7 @@ impl Column {
             Token::Control(b'\n' | 0x0B | 0x0C) => {
                 self.at = 0;
                 self.tail.clear();
+                self.used = false;
             }
             Token::Control(b'\r') => {
                 self.at = 0;
@@ -130,6 +146,7 @@ impl Column {
                 self.at = column.saturating_sub(1).min(right);
                 self.tail.clear();
             }
+            b'K' | b'J' if self.at == 0 || text == "2" => self.used = false,
             b'E' | b'F' => {
                 self.at = 0;
                 self.tail.clear();
@@ -142,14 +159,18 @@ impl Column {
         match c.width().unwrap_or(0) {
             0 => {}
             1 => self.advance(1),
-            wide if self.at + wide > self.columns => self.at = wide.min(self.columns),
-            wide => self.at += wide,
+            wide => {
+                let begin = if self.at + wide > self.columns { 0 } else { self.at };
+                self.at = (begin + wide).min(self.columns);
+                self.used = true;
+            }
         }
         self.tail.push(c);
         self.trim();
     }
 
     fn advance(&mut self, count: usize) {
+        self.used = true;
         let columns = self.columns.max(1);
         let at = self.at + count;
         self.at = if at <= columns { at } else { (at - 1) % columns + 1 };

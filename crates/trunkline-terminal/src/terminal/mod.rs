@@ -47,6 +47,8 @@ const ABILITIES: Duration = Duration::from_secs(1);
 const STDERR_ROOM: usize = 64 * 1024;
 /// So many names are listed at Tab.
 const LISTED: usize = 100;
+/// A line that found no room is tried again so much later, if nothing says when there is.
+const RETRY: Duration = Duration::from_millis(10);
 /// How long the last output may take if the terminal takes nothing.
 const LAST: Duration = Duration::from_secs(2);
 
@@ -71,6 +73,10 @@ struct Terminal<'a> {
     pictures: Pictures,
     /// No prompt is drawn until then: the kernel may be done at once.
     quiet: Option<Instant>,
+    /// There is more of what the kernel says, which had no room.
+    more: bool,
+    /// When a line is tried again that found no room.
+    retry: Option<Instant>,
     /// What the kernel said last: whether a statement runs, and how many lines it had read.
     last: (bool, u64),
     /// Output that was not shown since the interrupt, in bytes.
@@ -124,6 +130,8 @@ pub(crate) fn run(session: &mut Session, options: &Options) -> io::Result<Ending
             files: Files::new(options.pictures.clone()),
         },
         quiet: Some(Instant::now() + QUICK),
+        more: true,
+        retry: None,
         last: (false, 0),
         skipped: None,
         link_lost: false,
@@ -141,7 +149,7 @@ pub(crate) fn run(session: &mut Session, options: &Options) -> io::Result<Ending
 impl Terminal<'_> {
     fn run(&mut self) -> Ending {
         if !self.options.banner.is_empty() {
-            self.screen.note(&self.options.banner);
+            self.say(&self.options.banner);
         }
         let ending = match self.work() {
             Ok(never) => match never {},
@@ -161,10 +169,9 @@ impl Terminal<'_> {
                 self.read_keys()?;
             }
             self.send()?;
-            // Woken when there is room for what is left.
-            if !self.queue.is_empty() && self.session.poll_ready(&mut context).is_ready() {
-                waker.wake_by_ref();
-            }
+            // There is room for a short line, but not for this one; otherwise the bell rings when there is.
+            let cramped = !self.queue.is_empty() && self.session.poll_ready(&mut context).is_ready();
+            self.retry = cramped.then(|| Instant::now() + RETRY);
             self.listen(&mut context)?;
             self.paint();
             self.flush()?;
@@ -176,12 +183,14 @@ impl Terminal<'_> {
         let now = Instant::now();
         let deadlines = [
             self.quiet,
+            self.retry,
             self.screen.deadline().filter(|at| *at > now),
             self.questions.deadline(),
             self.told_of_turn,
             self.pictures.asked.as_ref().map(|(asked, _)| *asked + ABILITIES),
         ];
-        let deadline = deadlines.into_iter().flatten().min();
+        let at_once = (self.more && self.may_show()).then_some(now);
+        let deadline = deadlines.into_iter().chain([at_once]).flatten().min();
         if deadline.is_some_and(|deadline| deadline <= now) {
             self.expire(now);
         }
@@ -205,11 +214,11 @@ impl Terminal<'_> {
         if self.told_of_turn.is_some_and(|at| at <= now) {
             self.told_of_turn = None;
             if self.session.console().activity() == Activity::Unserved {
-                self.screen.note("[waiting for the kernel, which serves another console]");
+                self.say("[waiting for the kernel, which serves another console]");
             }
         }
         for _ in 0..self.questions.expire(now) {
-            self.screen.note(NO_ANSWER);
+            self.say(NO_ANSWER);
         }
         if self.pictures.asked.as_ref().is_some_and(|(asked, _)| *asked + ABILITIES <= now) {
             self.abilities(false);
@@ -289,7 +298,7 @@ impl Terminal<'_> {
     fn accept(&mut self, line: &str, view: &View) -> Result<(), Ending> {
         self.screen.commit(view);
         if self.leaving {
-            self.screen.note("[the input has ended; this line is not sent]");
+            self.say("[the input has ended; this line is not sent]");
             return Ok(());
         }
         match meta::parse(line) {
@@ -314,7 +323,7 @@ impl Terminal<'_> {
             Meta::Interrupt => self.interrupt()?,
             Meta::Status => {
                 let link = if self.link_lost { ", as far as is known: the link is lost" } else { "" };
-                self.screen.note(&format!("{}{link}", self.session.console().activity().describe()));
+                self.say(&format!("{}{link}", self.session.console().activity().describe()));
             }
             Meta::Complete(code) => {
                 let cursor = code.chars().count();
@@ -324,7 +333,7 @@ impl Terminal<'_> {
                 let cursor = code.chars().count();
                 self.ask(Operation::Inspect { code, cursor });
             }
-            Meta::Line(line) | Meta::Unknown(line) => self.screen.note(&meta::unknown(&line)),
+            Meta::Line(line) | Meta::Unknown(line) => self.say(&meta::unknown(&line)),
         }
         Ok(())
     }
@@ -333,9 +342,9 @@ impl Terminal<'_> {
         match self.session.request(operation) {
             Ok(id) => self.questions.ask(id, Purpose::Command),
             Err(Unsent::NotNow) if self.link_lost => {
-                self.screen.note("[the link is lost; ask again when it is back]");
+                self.say("[the link is lost; ask again when it is back]");
             }
-            Err(error) => self.screen.note(&format!("[{error}]")),
+            Err(error) => self.say(&format!("[{error}]")),
         }
     }
 
@@ -355,7 +364,7 @@ impl Terminal<'_> {
 
     fn interrupt(&mut self) -> Result<(), Ending> {
         if self.link_lost {
-            self.screen.note("[the link is lost; the interrupt waits for it like all else, Ctrl-D leaves]");
+            self.say("[the link is lost; the interrupt waits for it like all else, Ctrl-D leaves]");
         }
         match self.session.interrupt() {
             Ok(true) => {
@@ -363,9 +372,9 @@ impl Terminal<'_> {
                 self.skipped.get_or_insert(0);
             }
             Ok(false) => {}
-            Err(Unsent::Full) => self.screen.note("[the kernel takes no commands]"),
+            Err(Unsent::Full) => self.say("[the kernel takes no commands]"),
             Err(Unsent::Over(cause)) => return Err(lost(&cause)),
-            Err(error) => self.screen.note(&format!("[{error}]")),
+            Err(error) => self.say(&format!("[{error}]")),
         }
         Ok(())
     }
@@ -379,6 +388,18 @@ impl Terminal<'_> {
             return Err(Ending::Lost(
                 "left while the link was lost; the kernel may not have read the last lines".to_owned(),
             ));
+        }
+        if self.session.console().activity() == Activity::Waiting && self.queue.is_empty() {
+            // The program that waits is told that there is no more, and the session goes on.
+            let view = self.view();
+            self.screen.commit(&view);
+            return match self.session.end_of_input() {
+                Ok(()) | Err(Unsent::Over(_)) => Ok(()),
+                Err(error) => {
+                    self.say(&format!("[{error}]"));
+                    Ok(())
+                }
+            };
         }
         self.leaving = true;
         Ok(())
@@ -404,7 +425,7 @@ impl Terminal<'_> {
                 }
                 Err(error) => {
                     self.queued -= message.len();
-                    self.screen.note(&format!("[this line was not sent: {error}]"));
+                    self.say(&format!("[this line was not sent: {error}]"));
                 }
             }
         }
@@ -419,20 +440,31 @@ impl Terminal<'_> {
         Ok(())
     }
 
+    /// Says something of the console's own.
+    fn say(&mut self, text: &str) {
+        self.screen.note(text, self.session.console().activity() == Activity::Waiting);
+    }
+
     /// Takes what the kernel says, as long as there is room for it.
     fn listen(&mut self, context: &mut Context<'_>) -> Result<(), Ending> {
-        loop {
-            let may_show = self.pictures.asked.is_none()
-                && (self.screen.has_room() || self.skipped.is_some())
-                && self.stderr.as_ref().is_none_or(|sink| sink.len() < STDERR_ROOM);
-            if !may_show {
-                return Ok(());
-            }
+        while self.may_show() {
             match self.session.poll_next(context) {
                 Poll::Ready(Some(said)) => self.hear(said)?,
-                Poll::Ready(None) | Poll::Pending => return Ok(()),
+                Poll::Ready(None) | Poll::Pending => {
+                    self.more = false;
+                    return Ok(());
+                }
             }
         }
+        // No bell rings for what is there already.
+        self.more = true;
+        Ok(())
+    }
+
+    fn may_show(&self) -> bool {
+        self.pictures.asked.is_none()
+            && (self.screen.has_room() || self.skipped.is_some() && self.screen.sink().len() < STDERR_ROOM)
+            && self.stderr.as_ref().is_none_or(|sink| sink.len() < STDERR_ROOM)
     }
 
     fn hear(&mut self, said: Said) -> Result<(), Ending> {
@@ -447,23 +479,24 @@ impl Terminal<'_> {
                 }
             }
             Said::Cut { messages, bytes, .. } => {
-                self.screen.note(&format!("[output was cut here: {messages} messages, {bytes} bytes]"));
+                let what = format!("[output was cut here: {messages} messages, {bytes} bytes]");
+                self.screen.note(&what, false);
             }
             Said::Picture(picture) => self.picture(picture),
             Said::Status(status) => self.status(&status)?,
             Said::Answer(answer) => self.answer(answer),
-            Said::Nonsense(what) => self.screen.note(&format!("[{what}]")),
-            Said::Deaf => self.screen.note("[the kernel reads no more lines]"),
+            Said::Nonsense(what) => self.say(&format!("[{what}]")),
+            Said::Deaf => self.say("[the kernel reads no more lines]"),
             Said::LinkLost(_) => {
                 self.link_lost = true;
                 if self.leaving {
-                    self.screen.note("[link lost, trying]");
+                    self.say("[link lost, trying]");
                 }
             }
             Said::LinkBack(_) => {
                 self.link_lost = false;
                 if self.leaving {
-                    self.screen.note("[the link is back]");
+                    self.say("[the link is back]");
                 }
             }
             Said::Finished => return Err(self.finished()),
@@ -490,7 +523,7 @@ impl Terminal<'_> {
 
     fn tell_skipped(&mut self) {
         if let Some(bytes) = self.skipped.take().filter(|bytes| *bytes > 0) {
-            self.screen.note(&format!("[interrupted: {bytes} bytes of output are not shown]"));
+            self.say(&format!("[interrupted: {bytes} bytes of output are not shown]"));
         }
     }
 
@@ -522,9 +555,9 @@ impl Terminal<'_> {
         }
         match status {
             Status::Hung(seconds) => {
-                self.screen
-                    .note(&format!("[the statement has not reacted to the interrupt for {seconds} s]"));
+                self.say(&format!("[the statement has not reacted to the interrupt for {seconds} s]"));
             }
+            Status::Failed(_) => self.failed = true,
             Status::Exited(code) => {
                 return Err(Ending::Lost(format!("the kernel has ended with exit code {code}")));
             }
@@ -546,7 +579,7 @@ impl Terminal<'_> {
             }
             (Some(Purpose::Command), reply) => {
                 let (Ok(text) | Err(text)) = questions::words(reply);
-                self.screen.note(&text);
+                self.say(&text);
             }
             (None, _) => {}
         }
@@ -572,7 +605,7 @@ impl Terminal<'_> {
         if matches.len() > LISTED {
             list += &format!("  … and {} more", matches.len() - LISTED);
         }
-        self.screen.note(&list);
+        self.say(&list);
     }
 
     fn picture(&mut self, picture: Picture) {
@@ -586,7 +619,7 @@ impl Terminal<'_> {
                 Some(bytes) => self.screen.picture(&bytes),
                 None => {
                     if let Some(line) = self.pictures.files.save(&picture) {
-                        self.screen.note(&line);
+                        self.say(&line);
                     }
                 }
             },

@@ -34,6 +34,8 @@ struct Drawn {
     layout: Layout,
     /// In which column of its first row the line begins.
     start: usize,
+    /// The line stands in the row below that of the output.
+    below: bool,
 }
 
 impl Screen {
@@ -64,7 +66,7 @@ impl Screen {
 
     /// Returns `true` if the program has begun a line.
     pub(super) fn has_begun_line(&self) -> bool {
-        self.column.at() > 0 || !self.column.tail().is_empty()
+        self.column.is_used()
     }
 
     /// Returns when a line that was not drawn may be.
@@ -101,15 +103,18 @@ impl Screen {
         }
     }
 
-    /// Says something of the console's own, in lines of its own. A prompt of the program stands behind it again.
-    pub(super) fn note(&mut self, text: &str) {
+    /// Says something of the console's own, in lines of its own. If the program waits at a prompt, that stands
+    /// behind it again.
+    pub(super) fn note(&mut self, text: &str, at_prompt: bool) {
         self.lift();
         let tail = self.begin_line();
         for line in text.lines() {
             self.sink.push(shown(line).as_bytes());
-            self.sink.push(b"\r\n");
+            self.sink.push(b"\n");
         }
-        self.output(tail.as_bytes());
+        if at_prompt {
+            self.output(tail.as_bytes());
+        }
     }
 
     /// Writes a picture, in the terminal's own words.
@@ -117,7 +122,7 @@ impl Screen {
         self.lift();
         self.begin_line();
         self.sink.push(bytes);
-        self.sink.push(b"\r\n");
+        self.sink.push(b"\n");
     }
 
     /// Asks the terminal what it can.
@@ -138,7 +143,7 @@ impl Screen {
         self.plain();
         self.sink.push(shown(&view.prompt).as_bytes());
         self.sink.push(shown(&view.text).as_bytes());
-        self.sink.push(b"\r\n");
+        self.sink.push(b"\n");
         self.column.begin_row();
     }
 
@@ -174,12 +179,12 @@ impl Screen {
     fn draw(&mut self, view: &View) {
         if self.column.at() == self.columns {
             // Where the cursor is at a full row differs between terminals.
-            self.sink.push(b"\r\n");
+            self.sink.push(b"\n");
             self.column.wrap();
         }
         let at = self.column.at();
         let mut start = if view.inline { at } else { 0 };
-        let mut below = !view.inline && at > 0;
+        let mut below = !view.inline && self.column.is_used();
         let most = self.rows.saturating_sub(1 + usize::from(below)).max(1);
         let mut layout = lay_out(view, start, self.columns, most);
         if layout.cut && start > 0 {
@@ -189,16 +194,17 @@ impl Screen {
         }
         let down = layout.rows.len() - 1 + usize::from(below);
         if down > 0 {
-            // The screen scrolls now, so that the place that is saved stays true.
-            self.sink.push("\x1bD".repeat(down).as_bytes());
+            // The screen scrolls now, so that the place that is saved stays true. A vertical tab goes one row down
+            // and keeps the column; the system makes a new line of a newline.
+            self.sink.push(&vec![0x0B; down]);
             self.sink.push(format!("\x1b[{down}A").as_bytes());
         }
         self.sink.push(b"\x1b7");
         self.plain_here();
         if below {
-            self.sink.push(b"\r\n");
+            self.sink.push(b"\n");
         }
-        self.sink.push(layout.rows.join("\r\n").as_bytes());
+        self.sink.push(layout.rows.join("\n").as_bytes());
         let up = layout.rows.len() - 1 - layout.cursor_row;
         if up > 0 {
             self.sink.push(format!("\x1b[{up}A").as_bytes());
@@ -219,13 +225,16 @@ impl Screen {
                 self.sink.push(format!("\x1b[{}C", layout.cursor_column).as_bytes());
             }
         }
-        self.drawn = Some(Drawn { view: view.clone(), layout, start });
+        self.drawn = Some(Drawn { view: view.clone(), layout, start, below });
     }
 
     /// Takes the line away, and goes back to where the output ended.
     fn lift(&mut self) {
-        if self.drawn.take().is_some() {
-            self.sink.push(b"\x1b8\x1b[J");
+        match self.drawn.take() {
+            // What stands behind the cursor in the row of the output stays, as behind a progress bar.
+            Some(drawn) if drawn.below => self.sink.push(b"\x1b8\n\x1b[J\x1b8"),
+            Some(_) => self.sink.push(b"\x1b8\x1b[J"),
+            None => {}
         }
     }
 
@@ -238,8 +247,8 @@ impl Screen {
         }
         self.plain();
         let tail = self.column.tail().to_owned();
-        if self.column.at() > 0 {
-            self.sink.push(b"\r\n");
+        if self.column.is_used() {
+            self.sink.push(b"\n");
         }
         self.column.begin_row();
         tail
@@ -289,9 +298,9 @@ impl Screen {
             if down > 0 {
                 self.sink.push(format!("\x1b[{down}B").as_bytes());
             }
-            self.sink.push(b"\r\n");
-        } else if self.column.at() > 0 {
-            self.sink.push(b"\r\n");
+            self.sink.push(b"\n");
+        } else if self.column.is_used() {
+            self.sink.push(b"\n");
         }
         self.plain();
     }

@@ -15,7 +15,7 @@ use trunkline::{Config, Connection, Key, Listener, Priority, Receiver, Sender};
 use trunkline_kernel::layout::{CONTROL, DISPLAY, INTROSPECTION, STATUS, STDERR, STDIN, STDOUT};
 
 /// Longer than anything here takes; only a failure waits for it.
-pub const LONG: Duration = Duration::from_secs(60);
+pub const LONG: Duration = Duration::from_secs(15);
 
 /// A place where a kernel listens.
 pub struct Place {
@@ -101,6 +101,15 @@ impl Kernel {
         self.stdout.send(text).unwrap();
     }
 
+    /// Prints until the console takes no more; returns how many bytes.
+    pub fn flood(&self, line: &[u8]) -> usize {
+        let mut sent = 0;
+        while self.stdout.send_timeout(line, Duration::from_millis(300)).is_ok() {
+            sent += line.len();
+        }
+        sent
+    }
+
     pub fn complain(&self, text: &str) {
         self.stderr.send(text).unwrap();
     }
@@ -179,6 +188,8 @@ impl Kernel {
     /// Says that output was left out here.
     pub fn gap(&self, messages: u64, bytes: u64) {
         self.stdout.gap(messages, bytes).unwrap();
+        // A gap is told with what follows on its channel.
+        self.print("");
     }
 }
 
