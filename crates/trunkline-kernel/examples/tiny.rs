@@ -21,13 +21,12 @@
 use std::error::Error;
 use std::hint::black_box;
 use std::io::{self, Write};
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use trunkline::{Config, Key, Listener};
 use trunkline_kernel::kernel::{Introspect, Kernel, Next, Run, Settings, Stdio, StdioError};
 use trunkline_kernel::layout::{Operation, Picture, Reply};
+use trunkline_kernel::listen;
 
 fn main() -> ExitCode {
     match serve() {
@@ -46,14 +45,10 @@ fn serve() -> Result<(), Box<dyn Error>> {
         // Started by its console.
         [] => Kernel::serve_parent(settings(None, None))?,
         [address, key_file, limits @ ..] => {
-            if !Path::new(key_file).exists() {
-                Key::generate().write_new_file(key_file)?;
-            }
             // For a test of its limits: how long an orphan may run on, and how much memory there is.
             let mut limits = limits.iter().map(|limit| limit.parse());
             let (grace, memory) = (limits.next().transpose()?, limits.next().transpose()?);
-            let config = Config::new(Key::from_file(key_file)?).resume_grace(Duration::from_secs(1));
-            let listener = Listener::bind(address, config)?;
+            let listener = listen(address, key_file, |config| config.resume_grace(Duration::from_secs(1)))?;
             drop(writeln!(io::stdout(), "listening on {}", listener.local_addr()));
             Kernel::serve(listener, settings(grace, memory))?
         }

@@ -1,8 +1,10 @@
-//! The loop of a remote interpreter.
-
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 pub mod console;
 pub mod kernel;
 pub mod layout;
+mod place;
+
+pub use place::{PlaceError, connect, listen};

@@ -204,8 +204,12 @@ impl Conversations {
         });
     }
 
-    /// The console has ended a conversation. The answers end when all are given.
+    /// A conversation on a channel that a hub has lent is over. The answers end when all are given.
     fn end(&mut self, channel: ChannelId) {
+        if channel == INTROSPECTION {
+            // It is the console's own, and its next question may come at any time.
+            return;
+        }
         match self.answers.get_mut(&channel) {
             Some(answers) => answers.ending = true,
             // A hub waits for the end of a conversation in which nothing was answered, too.
