@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rhai::{
-    AST, Dynamic, Engine, EvalAltResult, NativeCallContext, OptimizationLevel, ParseError, Position, Scope,
-};
+use rhai::{AST, Dynamic, Engine, EvalAltResult, NativeCallContext, OptimizationLevel, Position, Scope};
 use trunkline_kernel::kernel::{Kernel, Next, Run, Stdio, StdioError};
 
 use crate::Failure;
@@ -40,7 +38,7 @@ pub fn serve(start: impl FnOnce(Names) -> Result<Kernel, Failure>) -> Result<(),
                 continue;
             }
             Parsed::Wrong(error) => {
-                complain(syntax_error(&error));
+                complain(format!("syntax error{}: {}", place(error.position()), error.err_type()));
                 kernel.fail();
                 continue;
             }
@@ -119,10 +117,6 @@ fn failed(context: &NativeCallContext<'_>, why: &str) -> Box<EvalAltResult> {
     EvalAltResult::ErrorRuntime(why.into(), context.call_position()).into()
 }
 
-fn syntax_error(error: &ParseError) -> String {
-    format!("syntax error{}: {}", place(error.position()), error.err_type())
-}
-
 /// What went wrong and where, and then the calls that led there.
 fn runtime_error(error: EvalAltResult) -> String {
     let mut calls = String::new();
@@ -138,9 +132,6 @@ fn runtime_error(error: EvalAltResult) -> String {
 
 /// Counted in the statement: it is what the person has just written.
 fn place(position: Position) -> String {
-    match (position.line(), position.position()) {
-        (Some(line), Some(column)) => format!(" at line {line}, column {column}"),
-        (Some(line), None) => format!(" at line {line}, column 1"),
-        _ => String::new(),
-    }
+    let column = position.position().unwrap_or(1);
+    position.line().map_or_else(String::new, |line| format!(" at line {line}, column {column}"))
 }

@@ -1,18 +1,16 @@
 //! What questions are answered from: the names as of the last statement.
 //!
-//! The interpreter's own values belong to its thread, so it writes their names and the beginning
-//! of each value down here whenever a statement is done.
+//! The interpreter's own values belong to its thread, which writes down their names here, and the beginnings.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rhai::{AST, Dynamic, Scope};
+use rhai::{AST, Scope};
 use trunkline_kernel::kernel::Introspect;
-use trunkline_kernel::layout::{Operation, Reply, Variable};
+use trunkline_kernel::layout::{Operation, Reply, Variable, beginning};
 
-/// How much of a value is kept.
+/// How much of a value is kept, in characters.
 const SHOWN: usize = 500;
 
 /// What is there without anybody having defined it, and what `inspect` says of it.
@@ -52,7 +50,8 @@ impl Names {
         // The newest come first; they hide older ones of the same name.
         for (name, constant, value) in scope.iter_raw() {
             if !known.names.contains_key(name) {
-                let (kind, text) = (short_type(value), shown(value));
+                let (kind, text) = (value.type_name(), beginning(format_args!("{value:?}"), SHOWN));
+                let kind = kind.rsplit("::").next().unwrap_or(kind);
                 let keyword = if constant { "const" } else { "let" };
                 known.names.insert(name.to_owned(), format!("{keyword} {name}: {kind} = {text}"));
                 known.variables.push(Variable::new(name, kind, "", &text));
@@ -93,54 +92,20 @@ impl Names {
 
 impl Introspect for Names {
     fn answer(&self, operation: &Operation) -> Result<Reply, String> {
-        let in_name = |c: &char| c.is_alphanumeric() || *c == '_';
+        let name = operation.name_at_cursor(|c| c.is_alphanumeric() || c == '_');
         Ok(match operation {
-            Operation::Complete { code, cursor } => {
-                let before: Vec<char> = code.chars().take(*cursor).collect();
-                let start = before.iter().rposition(|c| !in_name(c)).map_or(0, |at| at + 1);
-                let matches = self.complete(&before[start..].iter().collect::<String>());
-                Reply::Complete { matches, start, end: before.len() }
+            Operation::Complete { cursor, .. } => {
+                Reply::Complete { matches: self.complete(&name.before), start: name.start, end: *cursor }
             }
-            Operation::Inspect { code, cursor } => {
-                let all: Vec<char> = code.chars().collect();
-                let (before, after) = all.split_at((*cursor).min(all.len()));
-                let start = before.iter().rposition(|c| !in_name(c)).map_or(0, |at| at + 1);
-                let name = before[start..].iter().chain(after.iter().take_while(|c| in_name(c)));
-                Reply::Inspect { text: self.inspect(&name.collect::<String>()) }
-            }
+            Operation::Inspect { .. } => Reply::Inspect { text: self.inspect(&name.whole) },
             Operation::Variables => Reply::Variables { variables: self.0.lock().variables.clone() },
             Operation::Info => Reply::Info {
                 language: "rhai".to_owned(),
                 version: "1".to_owned(),
-                banner: String::new(),
+                banner: "Rhai".to_owned(),
                 pid: std::process::id(),
             },
             other => return Err(format!("Rhai has no answer to {other:?}")),
         })
-    }
-}
-
-/// The beginning of a value, as it is written in a program.
-fn shown(value: &Dynamic) -> String {
-    let mut text = String::new();
-    if write!(Limited(&mut text), "{value:?}").is_err() {
-        text.push('…');
-    }
-    text
-}
-
-fn short_type(value: &Dynamic) -> &str {
-    let name = value.type_name();
-    name.rsplit("::").next().unwrap_or(name)
-}
-
-/// Fails when enough is written, so that a value of a million items costs no more than the first.
-struct Limited<'a>(&'a mut String);
-
-impl Write for Limited<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = SHOWN - self.0.len();
-        self.0.push_str(&text[..text.floor_char_boundary(room)]);
-        if text.len() > room { Err(fmt::Error) } else { Ok(()) }
     }
 }

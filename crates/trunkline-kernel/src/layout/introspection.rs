@@ -1,5 +1,7 @@
 //! Questions about the program, and the answers.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// The longest request, in bytes.
@@ -176,6 +178,74 @@ impl Variable {
         };
         Self { name: name.into(), kind: kind.into(), size: size.into(), text }
     }
+}
+
+/// The name at the cursor of a question; see [`Operation::name_at_cursor`].
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Name {
+    /// Where in the code it begins, in characters.
+    pub start: usize,
+    /// The part before the cursor.
+    pub before: String,
+    /// All of it.
+    pub whole: String,
+}
+
+impl Operation {
+    /// Returns the name at the cursor: the characters around it of which `belongs` says that they belong to a
+    /// name. Without a cursor, the name is empty. A cursor behind the end of the code is at its end.
+    ///
+    /// ```
+    /// use trunkline_kernel::layout::Operation;
+    ///
+    /// let question = Operation::Inspect { code: "print(counter)".to_owned(), cursor: 8 };
+    /// let name = question.name_at_cursor(char::is_alphanumeric);
+    /// assert_eq!((name.start, name.before.as_str(), name.whole.as_str()), (6, "co", "counter"));
+    /// ```
+    #[must_use]
+    pub fn name_at_cursor(&self, belongs: impl Fn(char) -> bool) -> Name {
+        let (Self::Complete { code, cursor } | Self::Inspect { code, cursor }) = self else {
+            return Name::default();
+        };
+        let at = code.char_indices().nth(*cursor).map_or(code.len(), |(at, _)| at);
+        let (left, right) = code.split_at(at);
+        let before = &left[left.trim_end_matches(&belongs).len()..];
+        let after = &right[..right.len() - right.trim_start_matches(&belongs).len()];
+        let start = left.chars().count() - before.chars().count();
+        Name { start, before: before.to_owned(), whole: format!("{before}{after}") }
+    }
+}
+
+/// Returns the beginning of a text that is formatted, `most` characters at most, with `…` if that is not all. What
+/// comes behind is not formatted, so a value of a million items costs no more than the first ones.
+///
+/// ```
+/// use trunkline_kernel::layout::beginning;
+///
+/// let large = vec![7; 1_000_000];
+/// assert_eq!(beginning(format_args!("{large:?}"), 8), "[7, 7, 7…");
+/// ```
+#[must_use]
+pub fn beginning(text: fmt::Arguments<'_>, most: usize) -> String {
+    /// Fails when enough is written.
+    struct Limited {
+        text: String,
+        left: usize,
+    }
+    impl fmt::Write for Limited {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            for c in text.chars() {
+                self.left = self.left.checked_sub(1).ok_or(fmt::Error)?;
+                self.text.push(c);
+            }
+            Ok(())
+        }
+    }
+    let mut limited = Limited { text: String::new(), left: most };
+    if fmt::Write::write_fmt(&mut limited, text).is_err() {
+        limited.text.push('…');
+    }
+    limited.text
 }
 
 /// The part of a request that tells the others apart.

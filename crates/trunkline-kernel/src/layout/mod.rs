@@ -32,8 +32,8 @@ use trunkline::ChannelId;
 pub use control::{Control, ControlError, Target};
 pub use display::{MAX_HEADER, Picture, PictureError};
 pub use introspection::{
-    Answer, AnswerError, Frame, MAX_ANSWER, MAX_REQUEST, MAX_TEXT, Operation, Reply, Request, RequestError,
-    Thread, Variable,
+    Answer, AnswerError, Frame, MAX_ANSWER, MAX_REQUEST, MAX_TEXT, Name, Operation, Reply, Request,
+    RequestError, Thread, Variable, beginning,
 };
 pub use roster::{Client, Line, Lost, Roster, RosterError};
 pub use status::{Status, StatusError};
