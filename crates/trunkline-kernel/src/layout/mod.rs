@@ -25,6 +25,8 @@ mod display;
 mod introspection;
 mod roster;
 mod status;
+#[cfg(test)]
+mod tests;
 mod word;
 
 use trunkline::ChannelId;
