@@ -9,6 +9,8 @@ mod child;
 mod numbers;
 mod session;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use child::{Child, ChildError};
 pub use session::{Ready, Said, Session, Unsent};

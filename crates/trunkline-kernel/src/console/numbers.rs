@@ -11,7 +11,15 @@ pub(super) enum Numbers {
     /// The console is alone with the kernel: they are the same.
     Same,
     /// A hub passes on the messages of several consoles.
-    Hub(Vec<Line>),
+    Hub(Vec<Stretch>),
+}
+
+/// Messages of the console that the hub has passed on one behind the other.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stretch {
+    begin: Line,
+    /// The last of them, once the console has lost the input.
+    last: Option<u64>,
 }
 
 impl Numbers {
@@ -24,44 +32,57 @@ impl Numbers {
             Self::Hub(stretches) => stretches,
         };
         // Both grow, or the hub is out of its mind.
-        if stretches.last().is_some_and(|last| line.own <= last.own || line.input <= last.input) {
+        if stretches
+            .last()
+            .is_some_and(|Stretch { begin, .. }| line.own <= begin.own || line.input <= begin.input)
+        {
             return;
         }
         if stretches.len() == STRETCHES {
             stretches.remove(0);
         }
-        stretches.push(line);
+        stretches.push(Stretch { begin: line, last: None });
     }
 
-    /// How many of the console's messages the kernel has read when it has read so many, of `sent` messages.
+    /// The console has lost the input, after its message `last`.
+    pub(super) fn lose(&mut self, last: u64) {
+        if let Self::Hub(stretches) = self
+            && let Some(stretch) = stretches.last_mut()
+        {
+            stretch.last.get_or_insert(last);
+        }
+    }
+
+    /// How many of the console's messages the kernel has read when it has read so many, and the console had sent
+    /// `sent` when it heard of that.
     pub(super) fn own(&self, read: u64, sent: u64) -> u64 {
         match self {
             Self::Same => read.min(sent),
             Self::Hub(stretches) => {
-                let Some(at) = stretches.iter().rposition(|line| line.input <= read) else { return 0 };
-                let line = stretches[at];
-                let passed = line.own.saturating_add(read - line.input);
-                // A stretch ends where the next begins.
-                let end = stretches.get(at + 1).map_or(sent, |next| next.own.saturating_sub(1));
-                passed.min(end).min(sent)
+                stretches.iter().rposition(|stretch| stretch.begin.input <= read).map_or(0, |at| {
+                    let begin = stretches[at].begin;
+                    begin.own.saturating_add(read - begin.input).min(last(stretches, at, sent))
+                })
             }
         }
     }
 
-    /// The console's number of the kernel's message, if it is one of the console's own.
+    /// The console's number of the kernel's message, if it is one of the console's own; with `sent` as above.
     pub(super) fn own_of(&self, input: u64, sent: u64) -> Option<u64> {
-        let own = match self {
-            Self::Same => input,
+        match self {
+            Self::Same => (1..=sent).contains(&input).then_some(input),
             Self::Hub(stretches) => {
-                let at = stretches.iter().rposition(|line| line.input <= input)?;
-                let line = stretches[at];
-                let own = line.own.saturating_add(input - line.input);
-                if stretches.get(at + 1).is_some_and(|next| own >= next.own) {
-                    return None;
-                }
-                own
+                let at = stretches.iter().rposition(|stretch| stretch.begin.input <= input)?;
+                let begin = stretches[at].begin;
+                let own = begin.own.saturating_add(input - begin.input);
+                (own <= last(stretches, at, sent)).then_some(own)
             }
-        };
-        (1..=sent).contains(&own).then_some(own)
+        }
     }
+}
+
+/// The last message of a stretch: the console has lost the input after it, or another stretch begins behind it.
+fn last(stretches: &[Stretch], at: usize, sent: u64) -> u64 {
+    let next = stretches.get(at + 1).map_or(sent, |next| next.begin.own.saturating_sub(1));
+    stretches[at].last.map_or(next, |last| last.min(next)).min(sent)
 }

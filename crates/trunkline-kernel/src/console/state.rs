@@ -1,5 +1,7 @@
 //! What a console knows of its kernel.
 
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::time::Instant;
 
 use super::numbers::Numbers;
@@ -64,6 +66,9 @@ pub struct Nonsense {
     pub why: &'static str,
 }
 
+/// How many stretches of refused messages are remembered.
+const MOST_REFUSED: usize = 64;
+
 /// What a console knows of its kernel: a value without threads, sockets or a clock.
 ///
 /// It is told what was sent to the kernel and what came from it, with the time. In between it answers
@@ -96,11 +101,15 @@ pub struct Console {
     numbers: Numbers,
     /// How many messages were given to the connection in this session.
     sent: u64,
-    /// Messages up to this one will never be read any more, or are over.
+    /// Messages up to this one are over, if they were not refused.
     over: u64,
+    /// Messages that a hub has refused, in order.
+    refused: VecDeque<RangeInclusive<u64>>,
     kernel: Kernel,
     /// The number of messages read, as the kernel said last.
     read: u64,
+    /// How many messages were sent when it first said so: later ones are not among them.
+    sent_then: u64,
     /// Since when [`Console::activity`] is what it is.
     since: Instant,
     /// Since when the link is lost.
@@ -130,8 +139,10 @@ impl Console {
             numbers: Numbers::Same,
             sent: 0,
             over: 0,
+            refused: VecDeque::new(),
             kernel: Kernel::Unserved,
             read: 0,
+            sent_then: 0,
             since: now,
             lost: None,
             reads: false,
@@ -159,8 +170,8 @@ impl Console {
             return Err(Nonsense { status, why });
         }
         self.change(now, |console| {
-            if let Some(read) = status.read() {
-                console.read = read;
+            if let Some(read) = status.read().filter(|read| *read > console.read) {
+                (console.read, console.sent_then) = (read, console.sent);
             }
             console.kernel = match status {
                 // No state, and all that it says is how many were read.
@@ -215,9 +226,23 @@ impl Console {
                 console.numbers.learn(line);
             }
             if let Some(lost) = roster.lost {
+                console.numbers.lose(lost.last_passed);
                 // What was passed on runs; the rest was refused.
-                console.over =
-                    console.over.max(if lost.last_passed < console.sent { console.sent } else { 0 });
+                let first = console
+                    .refused
+                    .back()
+                    .map_or(1, |last| last.end() + 1)
+                    .max(lost.last_passed.saturating_add(1));
+                if first <= console.sent {
+                    if console.refused.len() == MOST_REFUSED {
+                        console.refused.pop_front();
+                    }
+                    console.refused.push_back(first..=console.sent);
+                }
+            }
+            // Which of the console's messages a status was about may be known only now.
+            if console.kernel == Kernel::Idle {
+                console.over = console.over.max(console.read());
             }
         });
     }
@@ -240,7 +265,11 @@ impl Console {
     /// Tells that there is a new session: the kernel was started again, or the console has connected again.
     /// Counts begin at 0. Returns how many of the messages that were sent before are not known to be over.
     pub fn handle_new_session(&mut self, now: Instant) -> u64 {
-        let unfinished = self.sent.saturating_sub(self.over);
+        let refused = self
+            .refused
+            .iter()
+            .map(|range| (range.end() + 1).saturating_sub((*range.start()).max(self.over + 1)));
+        let unfinished = self.sent - self.over - refused.sum::<u64>();
         *self = Self::new(now);
         unfinished
     }
@@ -299,19 +328,30 @@ impl Console {
     /// Returns how many of the console's messages the kernel has read, as it said last.
     #[must_use]
     pub fn read(&self) -> u64 {
-        self.numbers.own(self.read, self.sent)
+        self.numbers.own(self.read, self.sent_then)
     }
 
     /// Returns how many messages were sent that the kernel has not read yet, as far as the console knows.
     #[must_use]
     pub fn unread(&self) -> u64 {
-        self.sent - self.read().max(self.over)
+        let read = self.read();
+        let refused =
+            |range: &RangeInclusive<u64>| (range.end() + 1).saturating_sub((*range.start()).max(read + 1));
+        self.sent - read - self.refused.iter().map(refused).sum::<u64>()
+    }
+
+    /// The first message that the kernel has not read and still may.
+    fn first_unread(&self) -> u64 {
+        let next = self.read() + 1;
+        self.refused
+            .iter()
+            .fold(next, |next, range| if range.contains(&next) { range.end() + 1 } else { next })
     }
 
     /// Returns `true` if message `number` is over: its statement has ended, or it was refused.
     #[must_use]
     pub fn is_over(&self, number: u64) -> bool {
-        number <= self.over
+        number <= self.over || self.refused.iter().any(|range| range.contains(&number))
     }
 
     /// Returns `true` if the kernel has read everything, and waits for more: for a statement, the rest of one,
@@ -350,7 +390,7 @@ impl Console {
                 Some(self.naming(self.read))
             }
             Kernel::Idle | Kernel::Unserved if self.unread() > 0 => {
-                Some(self.interrupt_message(self.sent - self.unread() + 1))
+                Some(self.interrupt_message(self.first_unread()))
             }
             Kernel::Unserved if self.reads => Some(Control::Interrupt(Target::Running)),
             Kernel::Idle | Kernel::Unserved => None,
@@ -368,7 +408,7 @@ impl Console {
 
     /// Names the kernel's message.
     fn naming(&self, input: u64) -> Control {
-        match self.numbers.own_of(input, self.sent) {
+        match self.numbers.own_of(input, self.sent_then) {
             Some(own) => self.interrupt_message(own),
             None => Control::Interrupt(Target::Message(input)),
         }
