@@ -26,7 +26,7 @@ pub fn serve(start: impl FnOnce(Names) -> Result<Kernel, Failure>) -> Result<(),
                 complain("error: the last statement is incomplete".to_owned());
                 continue;
             }
-            Next::Exit | Next::Over => return Ok(()),
+            Next::Exit | Next::Over => return Ok(kernel.end(0)),
             _ => {
                 statement.clear();
                 continue;

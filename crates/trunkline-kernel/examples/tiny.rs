@@ -94,7 +94,8 @@ pub fn interpret(mut kernel: Kernel) {
             Next::Finished if !block.is_empty() => {
                 drop(stdio.write_stderr("error: the last statement is incomplete\n"));
             }
-            Next::Exit | Next::Over => return,
+            Next::Exit => return kernel.end(0),
+            Next::Over => return,
             _ => {}
         }
     }

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use support::{Console, LONG};
 use trunkline::{Config, Connection, Key};
-use trunkline_kernel::console::{Child, ChildError, Session};
-use trunkline_kernel::layout::Status;
+use trunkline_kernel::console::{Child, ChildError, Session, Unsent};
+use trunkline_kernel::layout::{Operation, Status};
 
 /// The kernel of the example, which `cargo test` builds beside the tests.
 fn tiny() -> Command {
@@ -217,6 +217,31 @@ fn a_kernel_that_does_not_react_can_be_killed() {
     child.kill();
 }
 
+/// SIGSTOP: nothing that a console calls waits for it, and what was asked is answered when it goes on.
+#[test]
+fn a_kernel_that_is_stopped_holds_up_no_call_of_its_console() {
+    let (child, mut console) = child();
+    console.send("loop");
+    console.until_status(Status::Busy(1));
+    let pid = rustix::process::Pid::from_raw(child.pid().try_into().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    let began = std::time::Instant::now();
+    let question = Operation::Complete { code: "s".to_owned(), cursor: 1 };
+    let asked = console.session.request(question.clone()).unwrap();
+    for _ in 0..10_000 {
+        match console.session.request(question.clone()) {
+            Ok(_) | Err(Unsent::Full) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    console.interrupt();
+    assert!(console.session.next_timeout(Duration::from_millis(200)).is_none());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    console.until_over(1);
+    console.until("the answer", |console| console.answers.iter().any(|answer| answer.id == Some(asked)));
+}
+
 #[test]
 fn a_kernel_that_does_not_start_is_an_error_that_says_why() {
     let start = |script: &str| {
@@ -278,6 +303,6 @@ fn a_session_of_a_kernel_that_has_ended_says_so_to_everything() {
     while session.next_timeout(LONG).is_some() {}
     assert!(session.try_send("say\n").is_err());
     assert!(session.finish().is_err());
-    assert!(session.request(trunkline_kernel::layout::Operation::Info).is_err());
+    assert!(session.request(Operation::Info).is_err());
     assert!(!session.interrupt().unwrap(), "there is nothing to interrupt");
 }

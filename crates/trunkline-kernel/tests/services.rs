@@ -7,11 +7,11 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use support::{Console, Listening, pair, pair_with, tiny};
-use trunkline::{ChannelId, Priority};
+use trunkline::{Access, ChannelId, Config, Connection, Key, Priority};
 use trunkline_kernel::console::{Activity, Unsent};
 use trunkline_kernel::kernel::{Hooks, Settings};
 use trunkline_kernel::layout::{
-    Answer, CONTROL, Control, INTROSPECTION, Operation, Reply, SignalName, Status, Target,
+    Answer, CONTROL, Control, INTROSPECTION, Operation, Reply, STDOUT, SignalName, Status, Target,
 };
 
 fn complete(code: &str) -> Operation {
@@ -251,4 +251,55 @@ fn a_question_to_a_kernel_that_serves_another_is_refused_at_once() {
     first.session.close();
     second.until_status(Status::Idle(0));
     assert_eq!(ask(&mut second, complete("sa")), matches(&["say"], 2));
+}
+
+/// The frame that needs no channel means "what runs".
+#[test]
+fn an_interrupt_frame_stops_what_runs() {
+    let (mut console, _kernel) = pair();
+    console.until_status(Status::Idle(0));
+    // When nothing runs, it stops nothing.
+    console.session.connection().interrupt().unwrap();
+    console.send("say one");
+    console.until_over(1);
+    console.send("loop");
+    console.until_status(Status::Busy(2));
+    console.session.connection().interrupt().unwrap();
+    console.until_over(2);
+    assert_eq!((console.shown().as_str(), console.stderr.as_str()), ("one\n", "interrupted\n"));
+}
+
+#[test]
+fn exit_ends_the_kernel_and_is_the_last_thing_that_it_says() {
+    for busy in [false, true] {
+        let (mut console, kernel) = pair();
+        console.send("say one");
+        console.until_over(1);
+        if busy {
+            console.send("loop");
+            console.until_status(Status::Busy(2));
+        }
+        console.session.command(&Control::Exit).unwrap();
+        console.until("the end", |console| console.over);
+        assert_eq!(console.statuses.last().unwrap(), "exited 0");
+        assert_eq!(console.stderr, if busy { "interrupted\n" } else { "" });
+        kernel.join().unwrap();
+    }
+}
+
+/// A console that may not use the channels, and a place for notes that panics: the next one is served.
+#[test]
+fn a_panic_in_the_services_of_a_kernel_is_not_its_end() {
+    let guest = Key::generate();
+    let settings = Settings::new().log(|_| panic!("the log panics"));
+    let access = Access::read_only().receive(STDOUT);
+    let kernel = Listening::new(settings, |config| config.with_key(guest.clone(), access));
+    for _ in 0..3 {
+        let connection = Connection::connect(kernel.address, Config::new(guest.clone())).unwrap();
+        assert!(connection.receiver(STDOUT).unwrap().recv().is_err());
+    }
+    let mut console = kernel.console();
+    console.send("say still here");
+    console.until_over(1);
+    assert_eq!(console.shown(), "still here\n");
 }

@@ -171,11 +171,7 @@ impl Session {
     /// [`Unsent::Full`] if there is no room now; [`Unsent::TooLarge`], [`Unsent::Stopped`] or
     /// [`Unsent::Over`] if there will not be. Nothing was sent then.
     pub fn try_send(&mut self, message: impl Into<Bytes>) -> Result<u64, Unsent> {
-        self.stdin.try_send_bytes(message.into()).map_err(|error| match error {
-            TrySendError::Full { .. } => Unsent::Full,
-            TrySendError::TooLarge { limit, .. } => Unsent::TooLarge { limit },
-            TrySendError::Disconnected { cause, .. } => cause.into(),
-        })?;
+        self.stdin.try_send_bytes(message.into())?;
         Ok(self.console.handle_sent(Instant::now()))
     }
 
@@ -227,8 +223,9 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Unsent::NotNow`] while the kernel serves another console or the link is lost, so that a key of a
-    /// person never waits; [`Unsent::TooLarge`] if the request is larger than
+    /// Each at once, so that a key of a person never waits. [`Unsent::NotNow`] while the kernel serves another
+    /// console or the link is lost; [`Unsent::Full`] if it has not taken enough of the requests before;
+    /// [`Unsent::TooLarge`] if the request is larger than
     /// [`MAX_REQUEST`](crate::layout::MAX_REQUEST); otherwise as [`command`](Session::command).
     pub fn request(&mut self, operation: Operation) -> Result<u64, Unsent> {
         if !self.console.may_ask() {
@@ -240,7 +237,7 @@ impl Session {
             #[expect(clippy::cast_possible_truncation, reason = "it is 1 MiB")]
             return Err(Unsent::TooLarge { limit: crate::layout::MAX_REQUEST as u32 });
         }
-        urgent(&self.requests, &message)?;
+        self.requests.try_send(&message)?;
         self.requested = request.id;
         Ok(request.id)
     }
@@ -483,6 +480,16 @@ fn urgent(sender: &Sender, message: &[u8]) -> Result<(), Unsent> {
         SendTimeoutError::TooLarge { limit, .. } => Unsent::TooLarge { limit },
         SendTimeoutError::Disconnected { cause, .. } => cause.into(),
     })
+}
+
+impl<T> From<TrySendError<T>> for Unsent {
+    fn from(error: TrySendError<T>) -> Self {
+        match error {
+            TrySendError::Full { .. } => Self::Full,
+            TrySendError::TooLarge { limit, .. } => Self::TooLarge { limit },
+            TrySendError::Disconnected { cause, .. } => cause.into(),
+        }
+    }
 }
 
 impl From<Disconnect> for Unsent {

@@ -548,6 +548,14 @@ impl Machine {
         first
     }
 
+    /// The kernel ends.
+    pub(super) fn exited(&mut self, code: i32) {
+        self.end_statement();
+        if self.console == Console::Served {
+            self.actions.push_back(Action::Status(Status::Exited(code)));
+        }
+    }
+
     /// The statement that the loop has, or has just had, has failed.
     pub(super) fn fail(&mut self) {
         if self.console == Console::Served {

@@ -228,6 +228,15 @@ impl Kernel {
         self.shared.with(|state| state.machine.incomplete());
     }
 
+    /// Ends the kernel: the console gets everything that was written, the status `exited CODE`, and the end of
+    /// the connection. For [`Next::Exit`], and for a program that asks to end. It waits while the console takes
+    /// nothing.
+    pub fn end(self, code: i32) {
+        self.shared.with(|state| state.machine.exited(code));
+        self.shared.catch_up();
+        // The rest is done where it is dropped.
+    }
+
     /// What the loop has, a line that is no statement or one that has run, has failed: a console whose caller
     /// asks is told. A statement that panics has failed without this, and so has a line that is not UTF-8.
     pub fn fail(&mut self) {
