@@ -41,6 +41,8 @@ enum Kind {
     Endless,
     /// It reads a line.
     Read,
+    /// It starts a thread that reads a line, and ends.
+    Thread,
     /// It does not react to an interrupt, and ends by itself.
     Deaf,
     /// It needs the lines up to an [`Kind::End`].
@@ -50,10 +52,11 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [(Kind, &str); 7] = [
+    const ALL: [(Kind, &str); 8] = [
         (Kind::Quick, "quick"),
         (Kind::Endless, "endless"),
         (Kind::Read, "read"),
+        (Kind::Thread, "thread"),
         (Kind::Deaf, "deaf"),
         (Kind::Begin, "begin"),
         (Kind::End, "end"),
@@ -109,6 +112,9 @@ struct World {
     lines: Vec<BTreeSet<u64>>,
     doing: Doing,
     block: BTreeSet<u64>,
+    /// Threads of the program that read, and the messages of what they have read.
+    threads: Vec<u64>,
+    read: BTreeSet<u64>,
     ended: Vec<Ended>,
     said: Vec<String>,
     /// The interpreter was told to stop, and has not done it.
@@ -132,6 +138,8 @@ impl World {
             lines: Vec::new(),
             doing: Doing::Nothing,
             block: BTreeSet::new(),
+            threads: Vec::new(),
+            read: BTreeSet::new(),
             ended: Vec::new(),
             said: Vec::new(),
             stop: false,
@@ -253,12 +261,38 @@ impl World {
 
     /// The interpreter does one thing. Returns `false` if it can do nothing.
     fn step(&mut self) -> bool {
-        let moved = match std::mem::replace(&mut self.doing, Doing::Nothing) {
-            Doing::Nothing => self.next(),
-            Doing::Statement { kind, messages, steps, reader } => self.go_on(kind, messages, steps, reader),
-        };
+        let threads = self.step_threads();
+        self.act();
+        let moved = threads
+            | match std::mem::replace(&mut self.doing, Doing::Nothing) {
+                Doing::Nothing => self.next(),
+                Doing::Statement { kind, messages, steps, reader } => {
+                    self.go_on(kind, messages, steps, reader)
+                }
+            };
         self.act();
         moved
+    }
+
+    fn step_threads(&mut self) -> bool {
+        let before = self.threads.len();
+        for id in std::mem::take(&mut self.threads) {
+            match self.machine.poll_read(id, self.now) {
+                Some(Ok(line)) => {
+                    let line = String::from_utf8_lossy(&line).into_owned();
+                    self.read
+                        .extend(line.trim_end().split(':').skip(1).map(|word| word.parse::<u64>().unwrap()));
+                }
+                Some(Err(NoLine::Interrupted)) => {
+                    // It was meant for what the thread has read, or for what was read when it waited.
+                    assert!(self.named.contains(&self.machine.read()), "{:?} were named", self.named);
+                }
+                Some(Err(NoLine::Gone)) => {}
+                Some(Err(why)) => panic!("{why:?}"),
+                None => self.threads.push(id),
+            }
+        }
+        self.threads.len() < before
     }
 
     fn next(&mut self) -> bool {
@@ -292,6 +326,10 @@ impl World {
     fn go_on(&mut self, kind: Kind, mut messages: BTreeSet<u64>, steps: u32, reader: Option<u64>) -> bool {
         let stopped = match kind {
             Kind::Quick | Kind::End => Some(false),
+            Kind::Thread => {
+                self.threads.push(self.machine.begin_read(false));
+                Some(false)
+            }
             Kind::Deaf => (steps > 2).then_some(false),
             Kind::Read => {
                 let id = reader.unwrap_or_else(|| self.machine.begin_read(true));
@@ -410,11 +448,15 @@ impl World {
                 || !line.is_disjoint(&self.named)
                 || !line.is_disjoint(&stopped)
                 || !line.is_disjoint(&self.block)
+                || !line.is_disjoint(&self.read)
                 || running.is_some_and(|messages| !line.is_disjoint(messages))
                 || (self.open && Some(line) == self.lines.last());
             assert!(excused, "{line:?} was lost; {:?}", self.ended);
         }
         match &self.doing {
+            Doing::Nothing if !self.threads.is_empty() => {
+                assert_eq!((self.console.activity(), self.console.unread()), (Activity::Waiting, 0));
+            }
             Doing::Nothing => {
                 assert_eq!(self.console.unread(), 0);
                 assert!(
@@ -426,6 +468,9 @@ impl World {
             Doing::Statement { kind: Kind::Read, .. } => {
                 assert_eq!((self.console.activity(), self.console.unread()), (Activity::Waiting, 0));
             }
+            Doing::Statement { .. } if !self.threads.is_empty() => {
+                assert_eq!(self.console.activity(), Activity::Waiting);
+            }
             Doing::Statement { .. } => assert_eq!(self.console.activity(), Activity::Busy),
         }
     }
@@ -436,6 +481,7 @@ fn kind() -> impl Strategy<Value = Kind> {
         6 => Just(Kind::Quick),
         4 => Just(Kind::Endless),
         3 => Just(Kind::Read),
+        1 => Just(Kind::Thread),
         1 => Just(Kind::Deaf),
         2 => Just(Kind::Begin),
         2 => Just(Kind::End),
@@ -480,8 +526,8 @@ proptest! {
         world.settle();
         world.check_settled();
         // A person who keeps pressing Ctrl-C gets the kernel back, with one for each statement.
-        for _ in 0..=world.lines.len() {
-            if !matches!(world.doing, Doing::Statement { .. }) {
+        for _ in 0..=2 * world.lines.len() {
+            if matches!(world.doing, Doing::Nothing) && world.threads.is_empty() {
                 break;
             }
             let control = world.console.interrupt();
@@ -490,7 +536,7 @@ proptest! {
             world.settle();
             world.check_settled();
         }
-        prop_assert!(matches!(world.doing, Doing::Nothing), "{:?} goes on", world.doing);
+        prop_assert!(matches!(world.doing, Doing::Nothing) && world.threads.is_empty(), "{:?} goes on", world.doing);
     }
 
     /// What one console leaves behind does not touch the next.

@@ -5,16 +5,19 @@
 //! [`Action`] that [`poll_action`](Machine::poll_action) returns, and calls
 //! [`handle_timeout`](Machine::handle_timeout) at [`poll_timeout`](Machine::poll_timeout).
 
+mod readers;
+mod statements;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::input::{Break, Input, LONGEST_LINE, Next, Span};
+use super::input::{Break, Input, Span};
 use crate::layout::{Control, Status, Target};
 
 /// How many interrupts are remembered for messages that have not been read.
-pub(super) const MOST_REMEMBERED: usize = 1024;
+pub(in crate::kernel) const MOST_REMEMBERED: usize = 1024;
 
 /// How long the interpreter may take to react to an interrupt before the second step.
 const INSIST: Duration = Duration::from_secs(1);
@@ -23,7 +26,7 @@ const HUNG: Duration = Duration::from_secs(2);
 
 /// What the driver has to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Action {
+pub(in crate::kernel) enum Action {
     /// Send a status.
     Status(Status),
     /// Send a text on standard error.
@@ -46,7 +49,7 @@ pub(super) enum Action {
 
 /// What the loop gets.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) enum Taken {
+pub(in crate::kernel) enum Taken {
     Line(Vec<u8>),
     Drop,
     Arrived,
@@ -57,7 +60,7 @@ pub(super) enum Taken {
 
 /// Why a reader has no line.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum NoLine {
+pub(in crate::kernel) enum NoLine {
     Interrupted,
     Finished,
     Gone,
@@ -121,7 +124,7 @@ enum Console {
 }
 
 #[derive(Debug)]
-pub(super) struct Machine {
+pub(in crate::kernel) struct Machine {
     input: Input,
     stage: Stage,
     console: Console,
@@ -150,7 +153,7 @@ enum Dropped {
 
 impl Machine {
     /// Without an orphan's grace, what runs when its console is gone has all the time in the world.
-    pub(super) fn new(orphan_grace: Option<Duration>) -> Self {
+    pub(in crate::kernel) fn new(orphan_grace: Option<Duration>) -> Self {
         Self {
             input: Input::default(),
             stage: Stage::Alone,
@@ -170,23 +173,23 @@ impl Machine {
     }
 
     #[cfg(test)]
-    pub(super) fn read(&self) -> u64 {
+    pub(in crate::kernel) fn read(&self) -> u64 {
         self.input.read()
     }
 
-    pub(super) fn poll_action(&mut self) -> Option<Action> {
+    pub(in crate::kernel) fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
 
     // -- The console -------------------------------------------------------------------------------------
 
     /// Another console may be handed over.
-    pub(super) fn is_free(&self) -> bool {
+    pub(in crate::kernel) fn is_free(&self) -> bool {
         self.console == Console::None
     }
 
     /// A console is there. The machine must be free.
-    pub(super) fn handle_arrival(&mut self) {
+    pub(in crate::kernel) fn handle_arrival(&mut self) {
         debug_assert!(self.is_free(), "one console after the other");
         self.input = Input::default();
         self.remembered.clear();
@@ -200,7 +203,7 @@ impl Machine {
     }
 
     /// The console is gone: what runs has nobody to run for.
-    pub(super) fn handle_gone(&mut self, now: Instant) {
+    pub(in crate::kernel) fn handle_gone(&mut self, now: Instant) {
         if matches!(self.console, Console::None | Console::Gone(_)) {
             return;
         }
@@ -216,31 +219,31 @@ impl Machine {
     }
 
     /// More of the standard input can be taken in.
-    pub(super) fn wants_input(&self) -> bool {
+    pub(in crate::kernel) fn wants_input(&self) -> bool {
         matches!(self.console, Console::Arrived | Console::Served) && self.input.is_used_up()
     }
 
     /// The console is gone, and the loop does not know it yet.
-    pub(super) fn is_gone(&self) -> bool {
+    pub(in crate::kernel) fn is_gone(&self) -> bool {
         matches!(self.console, Console::Gone(_))
     }
 
     /// Something outside has changed that the loop or a reader may wait for.
-    pub(super) fn wake(&mut self) {
+    pub(in crate::kernel) fn wake(&mut self) {
         self.actions.push_back(Action::Wake);
     }
 
-    pub(super) fn handle_message(&mut self, message: Bytes) {
+    pub(in crate::kernel) fn handle_message(&mut self, message: Bytes) {
         self.input.push(message);
         self.actions.push_back(Action::Wake);
     }
 
-    pub(super) fn handle_break(&mut self, found: Break) {
+    pub(in crate::kernel) fn handle_break(&mut self, found: Break) {
         self.input.push_break(found);
         self.actions.push_back(Action::Wake);
     }
 
-    pub(super) fn handle_control(&mut self, control: Control, now: Instant) {
+    pub(in crate::kernel) fn handle_control(&mut self, control: Control, now: Instant) {
         match control {
             Control::Interrupt(target) => self.handle_interrupt(target, now),
             Control::Exit => {
@@ -254,7 +257,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn handle_interrupt(&mut self, target: Target, now: Instant) {
+    pub(in crate::kernel) fn handle_interrupt(&mut self, target: Target, now: Instant) {
         let number = match target {
             Target::Running => return self.interrupt_running(now),
             // Without a hub the console's own count is the kernel's.
@@ -288,6 +291,17 @@ impl Machine {
         } else {
             self.remembered.insert(number);
         }
+    }
+
+    /// Forgets the interrupts for these messages, and those before them. Returns `true` if there were some
+    /// for these.
+    fn is_remembered(&mut self, span: Span) -> bool {
+        let later = match span.last.checked_add(1) {
+            Some(next) => self.remembered.split_off(&next),
+            None => BTreeSet::new(),
+        };
+        let now = std::mem::replace(&mut self.remembered, later);
+        now.range(span.first..).next().is_some()
     }
 
     /// Stops what runs, or drops what has begun, or wakes a thread that reads.
@@ -334,7 +348,7 @@ impl Machine {
 
     // -- Time --------------------------------------------------------------------------------------------
 
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+    pub(in crate::kernel) fn poll_timeout(&self) -> Option<Instant> {
         let Stage::Running(running) = &self.stage else { return None };
         let step = running.stop.as_ref().filter(|stop| !stop.delivered).map(|stop| {
             let step = if stop.insisted { next_hung(stop.hung) } else { INSIST };
@@ -347,7 +361,7 @@ impl Machine {
         [step.flatten(), end].into_iter().flatten().min()
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Instant) {
+    pub(in crate::kernel) fn handle_timeout(&mut self, now: Instant) {
         let gone = match self.console {
             Console::Gone(since) => Some(since),
             _ => None,
@@ -371,314 +385,10 @@ impl Machine {
         }
     }
 
-    // -- The interpreter ---------------------------------------------------------------------------------
-
-    /// The next thing for the loop. What ran is over when it asks.
-    pub(super) fn poll_next(&mut self) -> Option<Taken> {
-        self.end_statement();
-        match self.console {
-            Console::None => return None,
-            Console::Arrived => {
-                self.console = Console::Served;
-                self.stage = Stage::Idle;
-                self.report();
-                return Some(Taken::Arrived);
-            }
-            Console::Gone(_) => {
-                self.console = Console::None;
-                self.stage = Stage::Alone;
-                self.reported = None;
-                self.actions.push_back(Action::Wake);
-                return Some(Taken::Gone);
-            }
-            // It has dropped what it was to drop, if that was the last thing.
-            Console::Served if self.drop.is_none() => self.report(),
-            Console::Served => {}
-        }
-        if std::mem::take(&mut self.exit) {
-            return Some(Taken::Exit);
-        }
-        loop {
-            if let Some(dropped) = self.drop.take() {
-                if let Stage::Incomplete(span) = self.stage {
-                    self.input.drop_rest_of(span.last);
-                    self.input.drop_part();
-                }
-                self.stage = Stage::Idle;
-                if dropped == Dropped::Interrupted {
-                    self.say_interrupted();
-                }
-                return Some(Taken::Drop);
-            }
-            // A thread that reads goes before the loop.
-            if !self.readers.is_empty() || self.finished {
-                self.report();
-                return None;
-            }
-            match self.input.next() {
-                Next::Nothing => {
-                    if self.forget_part() {
-                        continue;
-                    }
-                    self.report();
-                    return None;
-                }
-                Next::Line(span, line) => {
-                    if self.is_remembered(span) {
-                        self.refuse(span.last, Dropped::Interrupted);
-                        continue;
-                    }
-                    if let Err(error) = std::str::from_utf8(&line) {
-                        self.say(format!(
-                            "message {} is not UTF-8 at byte {} of its line, which was not run",
-                            span.last,
-                            error.valid_up_to() + 1
-                        ));
-                        self.refuse(span.last, Dropped::Spoiled);
-                        continue;
-                    }
-                    let first = match self.stage {
-                        Stage::Incomplete(begun) => begun.first,
-                        _ => span.first,
-                    };
-                    let span = Span { first, last: span.last };
-                    self.stage = Stage::Running(Running { span, begun: false, stop: None });
-                    return Some(Taken::Line(line));
-                }
-                Next::TooLong(span) => {
-                    let _ = self.is_remembered(span);
-                    self.say(format!(
-                        "message {} has a line of more than {} MiB, which was not run",
-                        span.last,
-                        LONGEST_LINE >> 20
-                    ));
-                    self.refuse(span.last, Dropped::Spoiled);
-                }
-                Next::Break(Break::Finished) => {
-                    self.finished = true;
-                    return Some(Taken::Finished);
-                }
-                Next::Break(Break::Reset) => {
-                    self.say("the console has abandoned its input; what it had begun was dropped".to_owned());
-                    self.spoil(Dropped::Spoiled);
-                }
-                Next::Break(Break::Gap { messages }) => {
-                    self.say(format!(
-                        "{messages} messages of the input were left out; what had begun was dropped"
-                    ));
-                    self.spoil(Dropped::Spoiled);
-                }
-            }
-        }
-    }
-
-    /// Drops the beginning of a line if one of its messages is to be stopped. Returns `true` if it was.
-    fn forget_part(&mut self) -> bool {
-        match self.input.part() {
-            Some(span) if self.is_remembered(span) => {
-                self.input.drop_part();
-                self.refuse(span.last, Dropped::Interrupted);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// A line is not run, nor what is left of its message, nor what it would continue.
-    fn refuse(&mut self, last: u64, why: Dropped) {
-        if why == Dropped::Interrupted {
-            self.input.drop_rest_of(last);
-            if !matches!(self.stage, Stage::Incomplete(_)) {
-                self.say_interrupted();
-            }
-        }
-        self.spoil(why);
-        self.report();
-    }
-
-    fn spoil(&mut self, why: Dropped) {
-        if why == Dropped::Spoiled {
-            self.fail();
-        }
-        if matches!(self.stage, Stage::Incomplete(_)) {
-            self.drop = Some(why);
-        }
-    }
-
-    /// Forgets the interrupts for these messages, and those before them. Returns `true` if there were some
-    /// for these.
-    fn is_remembered(&mut self, span: Span) -> bool {
-        let later = match span.last.checked_add(1) {
-            Some(next) => self.remembered.split_off(&next),
-            None => BTreeSet::new(),
-        };
-        let now = std::mem::replace(&mut self.remembered, later);
-        now.range(span.first..).next().is_some()
-    }
-
-    /// The statement that the loop has goes on in the next line.
-    pub(super) fn incomplete(&mut self) {
-        let Stage::Running(running) = &self.stage else { return };
-        let (span, stopped) = (running.span, running.stop.is_some());
-        self.stage = Stage::Incomplete(span);
-        if stopped {
-            self.drop = Some(Dropped::Interrupted);
-            self.actions.push_back(Action::Released);
-        } else {
-            self.report();
-        }
-    }
-
-    /// The statement that the loop has begins. Returns `false` if it is to be stopped already.
-    pub(super) fn begin(&mut self) -> bool {
-        let Stage::Running(running) = &mut self.stage else { return true };
-        running.begun = true;
-        let stopped = running.stop.as_mut().map(|stop| stop.delivered = true).is_some();
-        self.report();
-        !stopped
-    }
-
-    /// The interpreter has begun to stop the statement. Returns `true` if it was to.
-    pub(super) fn deliver(&mut self) -> bool {
-        let Stage::Running(Running { stop: Some(stop), .. }) = &mut self.stage else { return false };
-        let first = !std::mem::replace(&mut stop.delivered, true);
-        if first {
-            self.actions.push_back(Action::Released);
-        }
-        first
-    }
-
-    /// The kernel ends.
-    pub(super) fn exited(&mut self, code: i32) {
-        self.end_statement();
-        if self.console == Console::Served {
-            self.actions.push_back(Action::Status(Status::Exited(code)));
-        }
-    }
-
-    /// The statement that the loop has, or has just had, has failed.
-    pub(super) fn fail(&mut self) {
-        if self.console == Console::Served {
-            self.actions.push_back(Action::Status(Status::Failed(self.input.read())));
-        }
-    }
-
-    /// Some output of the statement was left out.
-    pub(super) fn note_cut(&mut self) {
-        if let Stage::Running(Running { stop: Some(stop), .. }) = &mut self.stage {
-            stop.cut = true;
-        }
-    }
-
-    /// What the loop had is over.
-    fn end_statement(&mut self) {
-        if !matches!(self.stage, Stage::Running(_)) {
-            return;
-        }
-        let Stage::Running(running) = std::mem::replace(&mut self.stage, Stage::Idle) else { return };
-        let Some(stop) = running.stop else { return self.report() };
-        self.actions.push_back(Action::Released);
-        let rest = self.input.drop_rest_of(running.span.last);
-        if self.input.part().is_some_and(|part| running.span.contains(part.last)) {
-            self.input.drop_part();
-        }
-        if matches!(self.console, Console::Gone(_)) {
-            return;
-        }
-        if stop.delivered || stop.cut || rest {
-            self.say_interrupted();
-        } else {
-            self.say("the statement had ended before the interrupt reached it".to_owned());
-        }
-        // Also if the next line is there: so its console knows that each is over.
-        self.report();
-    }
-
-    // -- Readers -----------------------------------------------------------------------------------------
-
-    /// A thread reads standard input. `main`: it runs the statement.
-    pub(super) fn begin_read(&mut self, main: bool) -> u64 {
-        self.next_reader += 1;
-        let stopping =
-            matches!(&self.stage, Stage::Running(Running { stop: Some(stop), .. }) if !stop.delivered);
-        self.readers.push_back(Reader {
-            id: self.next_reader,
-            main,
-            fate: (main && stopping).then_some(NoLine::Interrupted),
-        });
-        self.next_reader
-    }
-
-    /// The reader's line, if it is there. After that, or after an error, it reads no more.
-    pub(super) fn poll_read(&mut self, id: u64, now: Instant) -> Option<Result<Vec<u8>, NoLine>> {
-        let at = self.readers.iter().position(|reader| reader.id == id)?;
-        let result = self.try_read(at, now);
-        if result.is_some() {
-            self.readers.remove(at);
-            self.actions.push_back(Action::Wake);
-        }
-        self.report();
-        result
-    }
-
-    fn try_read(&mut self, at: usize, now: Instant) -> Option<Result<Vec<u8>, NoLine>> {
-        let Reader { main, ref fate, .. } = self.readers[at];
-        if let Some(fate) = fate.clone() {
-            if main {
-                self.deliver();
-            }
-            return Some(Err(fate));
-        }
-        if matches!(self.console, Console::Gone(_)) {
-            return Some(Err(NoLine::Gone));
-        }
-        if at > 0 || self.console != Console::Served {
-            return None;
-        }
-        match self.input.next() {
-            Next::Nothing => {
-                let span = self.input.part()?;
-                // What has come of the answer belongs to the statement.
-                if let Stage::Running(running) = &mut self.stage {
-                    running.span.last = span.last;
-                }
-                if !self.is_remembered(span) {
-                    return None;
-                }
-                self.input.drop_part();
-                Some(Err(self.interrupt_read(main, span, now)))
-            }
-            Next::Line(span, line) => {
-                let remembered = self.is_remembered(span);
-                if let Stage::Running(running) = &mut self.stage {
-                    running.span.last = span.last;
-                }
-                if remembered { Some(Err(self.interrupt_read(main, span, now))) } else { Some(Ok(line)) }
-            }
-            Next::TooLong(_) => Some(Err(NoLine::TooLong)),
-            Next::Break(Break::Finished) => Some(Err(NoLine::Finished)),
-            Next::Break(Break::Reset) => Some(Err(NoLine::Broken("the console has abandoned its input"))),
-            Next::Break(Break::Gap { .. }) => Some(Err(NoLine::Broken("some of the input was left out"))),
-        }
-    }
-
-    /// A message that was to be stopped was for this reader.
-    fn interrupt_read(&mut self, main: bool, span: Span, now: Instant) -> NoLine {
-        self.input.drop_rest_of(span.last);
-        if let Stage::Running(running) = &mut self.stage {
-            running.span.last = running.span.last.max(span.last);
-            self.stop(now);
-            if main {
-                self.deliver();
-            }
-        }
-        NoLine::Interrupted
-    }
-
     // -- What is told ------------------------------------------------------------------------------------
 
     /// Tells something on standard error.
-    pub(super) fn say(&mut self, text: String) {
+    pub(in crate::kernel) fn say(&mut self, text: String) {
         self.actions.push_back(Action::Say(text + "\n"));
     }
 
