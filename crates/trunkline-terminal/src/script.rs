@@ -150,7 +150,7 @@ impl Script<'_> {
             self.listen(&mut context)?;
             // What was heard may let the next step go.
             self.step(&mut context)?;
-            self.prompt();
+            self.prompt()?;
             self.flush()?;
             something = self.wait()?;
         }
@@ -168,8 +168,14 @@ impl Script<'_> {
             self.say("waiting for the kernel, which serves another console");
         }
         let question = matches!(self.steps.front(), Some(Step::Command(_))).then(|| self.since + SETTLE);
-        let deadlines =
-            [question.filter(|at| *at > now), turn.filter(|at| *at > now), self.questions.deadline()];
+        let at_once = (self.more && self.may_show()).then_some(now);
+        let deadlines = [
+            at_once,
+            self.retry.take(),
+            question.filter(|at| *at > now),
+            turn.filter(|at| *at > now),
+            self.questions.deadline(),
+        ];
         let reads = !self.ended && self.steps.len() < MOST_STEPS && self.lines.len() <= PIECE;
         let source = reads.then_some(&self.source);
         let sinks = [&self.stdout, &self.stderr];
@@ -553,10 +559,10 @@ impl Script<'_> {
     }
 
     /// For a person: shows that the kernel waits for a line.
-    fn prompt(&mut self) {
+    fn prompt(&mut self) -> Result<(), Ending> {
         let activity = self.session.console().activity();
         if !self.is_person() || self.finished || self.prompted == Some(activity) {
-            return;
+            return Ok(());
         }
         let prompt = match activity {
             Activity::Idle => "> ",
@@ -564,14 +570,16 @@ impl Script<'_> {
             // The program's own prompt stands there already.
             Activity::Waiting if self.begun => "",
             Activity::Waiting => "? ",
-            _ => return,
+            _ => return Ok(()),
         };
+        self.order(false)?;
         if activity != Activity::Waiting && (self.begun || self.prompted.is_some()) {
             self.stdout.push(b"\n");
             self.begun = false;
         }
         self.stdout.push(prompt.as_bytes());
         self.prompted = Some(activity);
+        Ok(())
     }
 
     /// Output begins behind a prompt that nothing was typed at: it gets a line of its own.

@@ -75,7 +75,8 @@ impl Tty {
             Manner::Keys => (PASTE_ON, PASTE_OFF),
             Manner::Lines => (&b""[..], &b""[..]),
         };
-        let tty = Self { fd: terminal.try_clone_to_owned()?, original, changed, begin };
+        // Its own descriptor, so that nothing here blocks while the terminal takes nothing.
+        let tty = Self { fd: reopen(terminal)?, original, changed, begin };
         HOOK.call_once(restore_at_panic);
         *SAVED.lock() = Some(Saved {
             fd: tty.fd.try_clone()?,

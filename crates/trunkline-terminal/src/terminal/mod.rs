@@ -57,6 +57,8 @@ struct Terminal<'a> {
     options: &'a Options,
     tty: Tty,
     signals: Signals,
+    /// Signals that came while the process was stopped.
+    late: Vec<i32>,
     bell: Arc<Bell>,
     source: Source,
     keys: Keys,
@@ -114,6 +116,7 @@ pub(crate) fn run(session: &mut Session, options: &Options) -> io::Result<Ending
         suspend: tty.suspend_key().map(|byte| Key::Ctrl((byte | 0x40).into())),
         tty,
         signals,
+        late: Vec::new(),
         bell: Bell::new()?,
         source: Source::new(tty::reopen(stdin)?),
         keys: Keys::new(),
@@ -228,7 +231,9 @@ impl Terminal<'_> {
     // -- Signals -------------------------------------------------------------------------------------------
 
     fn take_signals(&mut self) -> Result<(), Ending> {
-        for signal in self.signals.pending() {
+        let mut signals = std::mem::take(&mut self.late);
+        signals.extend(self.signals.pending());
+        for signal in signals {
             match signal {
                 SIGINT => self.interrupt()?,
                 SIGWINCH => self.screen.resize(tty::size(rustix::stdio::stdout())),
@@ -246,6 +251,9 @@ impl Terminal<'_> {
         drop(self.screen.flush());
         self.tty.restore();
         stop();
+        // The signal that has stopped it does so once.
+        self.late = self.signals.pending();
+        self.late.retain(|signal| ![SIGTSTP, SIGCONT].contains(signal));
         self.go_on();
     }
 

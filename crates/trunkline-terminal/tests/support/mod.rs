@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod pipes;
+pub mod proxy;
 pub mod terminal;
 
 use std::net::SocketAddr;
@@ -15,7 +16,7 @@ use trunkline::{Config, Connection, Key, Listener, Priority, Receiver, Sender};
 use trunkline_kernel::layout::{CONTROL, DISPLAY, INTROSPECTION, STATUS, STDERR, STDIN, STDOUT};
 
 /// Longer than anything here takes; only a failure waits for it.
-pub const LONG: Duration = Duration::from_secs(15);
+pub const LONG: Duration = Duration::from_secs(60);
 
 /// A place where a kernel listens.
 pub struct Place {
@@ -124,6 +125,24 @@ impl Kernel {
         let line = self.stdin.recv_timeout(LONG).expect("a line of the console");
         let line = String::from_utf8(line.to_vec()).unwrap();
         line.strip_suffix('\n').map(str::to_owned).unwrap_or(line)
+    }
+
+    /// Reads a piece of a line; returns it without a newline, and whether it ends the line.
+    #[track_caller]
+    pub fn piece(&self) -> (Vec<u8>, bool) {
+        let mut piece = self.stdin.recv_timeout(LONG).expect("a piece of a line").to_vec();
+        let ends = piece.last() == Some(&b'\n');
+        piece.truncate(piece.len() - usize::from(ends));
+        (piece, ends)
+    }
+
+    /// The console has said that no more input comes for the program that reads.
+    #[track_caller]
+    pub fn end_of_run(&self) {
+        match self.stdin.recv_timeout(LONG) {
+            Err(trunkline::RecvTimeoutError::Disconnected(trunkline::RecvError::Finished)) => {}
+            other => panic!("not the end of the input: {other:?}"),
+        }
     }
 
     /// Reads lines, and runs each with nothing to show: `busy N`, `idle N`.

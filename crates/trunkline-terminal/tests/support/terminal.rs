@@ -39,6 +39,8 @@ struct State {
     counts: bool,
     /// What is answered to the question for the terminal's abilities.
     abilities: Option<&'static str>,
+    /// The reader is to end.
+    closed: bool,
     over: bool,
 }
 
@@ -72,6 +74,7 @@ impl Terminal {
                 stopped: false,
                 counts: false,
                 abilities: None,
+                closed: false,
                 over: false,
             }),
             changed: Condvar::new(),
@@ -94,6 +97,18 @@ impl Terminal {
     pub fn stop(&self, stop: bool) {
         self.seen.state.lock().stopped = stop;
         self.seen.changed.notify_all();
+    }
+
+    /// The terminal goes away.
+    pub fn hang_up(&mut self) {
+        self.seen.state.lock().closed = true;
+        // Something has to come, so that the reader sees it.
+        self.press("x");
+        let mut state = self.seen.state.lock();
+        while !state.over {
+            self.seen.changed.wait(&mut state);
+        }
+        self.keys = File::open("/dev/null").unwrap();
     }
 
     /// What comes is only counted from now on.
@@ -150,6 +165,14 @@ impl Terminal {
     #[track_caller]
     pub fn expect_anywhere(&self, text: &str) {
         self.wait(&format!("not shown: {text:?}"), |screen| screen.contains(text));
+    }
+
+    /// Waits until this is shown in the rows of the screen, also behind the cursor.
+    #[track_caller]
+    pub fn expect_in_rows(&self, text: &str) {
+        self.wait_state(&format!("not shown: {text:?}"), |state| {
+            state.emulator.screen().contents().contains(text)
+        });
     }
 
     /// Waits for something among the bytes that came.
@@ -226,6 +249,9 @@ impl Seen {
             // It fails when the program has ended, and no side is open any more.
             let Ok(read @ 1..) = output.read(&mut buffer) else { break };
             let mut state = self.state.lock();
+            if state.closed {
+                break;
+            }
             state.count += read;
             if !state.counts {
                 state.bytes.extend_from_slice(&buffer[..read]);
@@ -239,6 +265,7 @@ impl Seen {
             drop(state);
             self.changed.notify_all();
         }
+        drop(output);
         self.state.lock().over = true;
         self.changed.notify_all();
     }
