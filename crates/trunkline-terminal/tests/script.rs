@@ -261,12 +261,15 @@ fn a_line_of_128_mb_of_output_takes_little_memory() {
     drop(command);
     let kernel = place.kernel();
     kernel.status("idle 0");
+    child.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
+    kernel.line();
+    kernel.status("busy 1");
     let counter = thread::spawn(move || std::io::copy(&mut { reader }, &mut std::io::sink()).unwrap());
     let piece = vec![b'x'; 64 * 1024];
     for _ in 0..2048 {
         kernel.print(&piece);
     }
-    kernel.status("idle 0");
+    kernel.status("idle 1");
     let most = most_memory(child.id());
     drop(child.stdin.take());
     kernel.finish();
