@@ -33,7 +33,7 @@ pub fn configure(config: Config) -> Config {
 /// Is the console of a kernel, until one of the two ends. It blocks the thread that calls it.
 ///
 /// Lines come from the standard input; the kernel's output goes to the standard output, its errors to the
-/// standard error, pictures and all else as the [module documentation](crate) says. Whatever happens, the
+/// standard error, pictures and all else as the [crate's documentation](crate) says. Whatever happens, the
 /// terminal is as it was before when this returns, or when the process ends by a signal or a panic of this
 /// thread. The connection is closed when this returns.
 ///
@@ -88,3 +88,8 @@ fn auto() -> Mode {
         std::env::var("TERM").map_or(true, |term| ["", "dumb", "cons25", "emacs"].contains(&term.as_str()));
     if prints { Mode::Plain } else { Mode::Terminal }
 }
+
+/// The README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

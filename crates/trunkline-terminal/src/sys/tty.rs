@@ -198,3 +198,68 @@ pub(crate) fn stop() {
 pub(crate) fn stop_alone() {
     let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGTSTP);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{File, OpenOptions};
+    use std::io::Read as _;
+
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+    use super::*;
+
+    /// The tests change what all share: the place for the terminal that a panic restores.
+    static ONE: Mutex<()> = Mutex::new(());
+
+    fn terminal() -> (File, File) {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let path = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+        (File::from(master), OpenOptions::new().read(true).write(true).open(path).unwrap())
+    }
+
+    fn is_raw(terminal: &File) -> bool {
+        !tcgetattr(terminal).unwrap().local_modes.contains(LocalModes::ECHO)
+    }
+
+    #[test]
+    fn a_panic_restores_the_terminal_before_its_message_and_one_of_another_thread_does_not() {
+        let _one = ONE.lock();
+        let (mut master, slave) = terminal();
+        let watched = slave.try_clone().unwrap();
+        let (told, hears) = std::sync::mpsc::channel();
+        let before = panic::take_hook();
+        // It stands around the crate's hook or inside of it, as the tests run.
+        panic::set_hook(Box::new(move |panic| {
+            before(panic);
+            let _ = told.send(is_raw(&watched));
+        }));
+        let tty = slave.try_clone().unwrap();
+        let console = thread::spawn(move || {
+            let _tty = Tty::enter(tty.as_fd(), Manner::Keys).unwrap();
+            assert!(thread::spawn(|| panic!("of another thread")).join().is_err());
+            assert!(is_raw(&tty));
+            panic!("of the console");
+        });
+        assert!(console.join().is_err());
+        let seen: Vec<bool> = hears.try_iter().collect();
+        assert_eq!((seen, is_raw(&slave)), (vec![true, false], false));
+        let mut said = [0; 16];
+        master.read_exact(&mut said).unwrap();
+        assert_eq!(&said, b"\x1b[?2004h\x1b[?2004l");
+    }
+
+    #[test]
+    fn a_terminal_that_takes_nothing_blocks_neither_the_beginning_nor_the_end() {
+        let _one = ONE.lock();
+        let (_master, slave) = terminal();
+        let own = reopen(slave.as_fd()).unwrap();
+        // Its buffers are full.
+        while rustix::io::write(&own, &[b'x'; 4096]).is_ok() {}
+        let tty = Tty::enter(slave.as_fd(), Manner::Keys).unwrap();
+        assert!(is_raw(&slave));
+        drop(tty);
+        assert!(!is_raw(&slave));
+    }
+}
