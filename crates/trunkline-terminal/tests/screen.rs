@@ -105,6 +105,20 @@ fn characters_and_sequences_that_are_cut_between_messages_are_whole() {
         std::thread::yield_now();
     }
     terminal.expect("─漢é!\n> typed");
+    // The rest comes late: the line is drawn in between.
+    let mut shown = "─漢é!".to_owned();
+    for (number, (begin, rest)) in
+        [(&b"\xE2\x94"[..], &b"\x80"[..]), (b"\x1b[3", b"2m"), (b"\x1b", b"[0m")].into_iter().enumerate()
+    {
+        kernel.print(begin);
+        kernel.complain("");
+        terminal.press(number.to_string());
+        terminal.expect(&format!("{shown}\n> typed{}", &"012"[..=number]));
+        kernel.print(rest);
+        kernel.print(".");
+        shown += if number == 0 { "─." } else { "." };
+        terminal.expect(&format!("{shown}\n> typed{}", &"012"[..=number]));
+    }
     assert!(!terminal.screen().contains('\u{FFFD}'));
 }
 
