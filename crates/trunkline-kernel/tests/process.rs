@@ -52,20 +52,25 @@ impl Listening {
         Console::new(Connection::connect(self.address, Config::new(key)).unwrap())
     }
 
-    /// How it ends by itself, in time.
     #[track_caller]
     fn end(mut self) -> ExitStatus {
-        let id = rustix::process::Pid::from_child(&self.process);
-        let (ended, end) = mpsc::channel();
-        std::thread::scope(|scope| {
-            scope.spawn(|| ended.send(self.process.wait().unwrap()).unwrap());
-            let status = end.recv_timeout(LONG);
-            if status.is_err() {
-                rustix::process::kill_process(id, rustix::process::Signal::KILL).unwrap();
-            }
-            status.expect("it ends in time")
-        })
+        end(&mut self.process)
     }
+}
+
+/// How a process ends by itself, in time.
+#[track_caller]
+fn end(process: &mut Process) -> ExitStatus {
+    let id = rustix::process::Pid::from_child(process);
+    let (ended, end) = mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| ended.send(process.wait().unwrap()).unwrap());
+        let status = end.recv_timeout(LONG);
+        if status.is_err() {
+            rustix::process::kill_process(id, rustix::process::Signal::KILL).unwrap();
+        }
+        status.expect("it ends in time")
+    })
 }
 
 impl Drop for Listening {
@@ -86,7 +91,9 @@ fn memory(process: u32) -> u64 {
 #[test]
 fn an_orphan_that_grows_ends_after_its_grace() {
     for statement in ["grow", "deaf 100000000"] {
-        let kernel = Listening::start(&["300"], |_| {});
+        // What the kernel says then has no reader.
+        let (_, nowhere) = std::io::pipe().unwrap();
+        let kernel = Listening::start(&["300"], |command| drop(command.stderr(nowhere)));
         let mut console = kernel.console();
         console.send(statement);
         console.until_status(Status::Busy(1));
@@ -207,6 +214,16 @@ fn a_kernel_of_its_own_ends_with_its_console() {
 }
 
 #[test]
+fn a_kernel_is_killed_with_the_handle_of_its_process() {
+    let (child, mut console) = child();
+    console.send("deaf 1000000000");
+    console.until_status(Status::Busy(1));
+    let exited = child.exited();
+    drop(child);
+    assert_eq!(exited.recv_timeout(LONG).unwrap().unwrap().signal(), Some(9));
+}
+
+#[test]
 fn a_kernel_that_does_not_react_can_be_killed() {
     let (child, mut console) = child();
     console.send("deaf 1000000000");
@@ -276,7 +293,7 @@ fn a_kernel_whose_console_never_connects_ends() {
     BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert!(line.starts_with("listening on "), "{line}");
     drop(stdin);
-    assert_eq!(process.wait().unwrap().code(), Some(3));
+    assert_eq!(end(&mut process).code(), Some(3));
 }
 
 #[test]
@@ -290,7 +307,7 @@ fn a_kernel_that_gets_no_key_says_so() {
     let mut says = String::new();
     process.stderr.take().unwrap().read_to_string(&mut says).unwrap();
     assert!(says.contains("is not a key"), "{says}");
-    assert!(!process.wait().unwrap().success());
+    assert!(!end(&mut process).success());
 }
 
 /// The handles of a session do not keep a kernel that has ended.
