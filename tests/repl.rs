@@ -267,6 +267,19 @@ fn a_kernel_ends_with_its_console() {
     assert_eq!(process.end().stderr, "");
 }
 
+/// Its console dies while it is in a call of the interpreter that wants 32 GB and reacts to nothing.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_kernel_has_no_more_memory_than_it_may() {
+    let mut kernel = Kernel::with(&["--memory", "300"]);
+    let mut console = kernel.console();
+    console.write("print(\"up\"); let all = []; all.pad(2000000000, 0);\n");
+    assert_eq!(console.line(), "up\n");
+    drop(console);
+    let status = kernel.process.child.wait().unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(6), "{status}");
+}
+
 #[test]
 fn a_kernel_on_its_own_keeps_its_variables_from_console_to_console() {
     let kernel = Kernel::start();

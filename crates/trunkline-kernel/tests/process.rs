@@ -93,7 +93,9 @@ fn an_orphan_that_grows_ends_after_its_grace() {
     for statement in ["grow", "deaf 100000000"] {
         // What the kernel says then has no reader.
         let (_, nowhere) = std::io::pipe().unwrap();
-        let kernel = Listening::start(&["300"], |command| drop(command.stderr(nowhere)));
+        let kernel = Listening::start(&["300"], |command| {
+            command.stderr(nowhere);
+        });
         let mut console = kernel.console();
         console.send(statement);
         console.until_status(Status::Busy(1));
