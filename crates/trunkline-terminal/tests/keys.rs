@@ -218,3 +218,15 @@ fn more_lines_than_the_kernel_takes_wait_and_none_is_lost() {
     }
     typist.join().unwrap();
 }
+
+/// Its cost must not grow with the square of its length.
+#[test]
+fn a_line_of_a_megabyte_is_pasted_whole() {
+    let (_place, mut terminal, kernel) = start();
+    terminal.only_count(true);
+    let line = "word ".repeat(200_000);
+    for (begin, end) in [("\x1b[200~", "\x1b[201~"), ("", "")] {
+        terminal.press(format!("{begin}{line}{end}\r"));
+        assert!(kernel.line() == line);
+    }
+}

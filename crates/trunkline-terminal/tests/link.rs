@@ -67,7 +67,24 @@ fn a_kernel_that_dies_while_a_line_is_typed_ends_the_console() {
     kernel.connection.flush().unwrap();
     kernel.connection.abandon();
     assert_eq!(terminal.end(), 3);
-    terminal.expect_anywhere("last words\nconsole: the kernel is gone");
+    // What was typed can still be read.
+    terminal.expect_anywhere("last words\n* half a l\nconsole: the kernel is gone");
+}
+
+#[test]
+fn why_it_ends_is_told_at_the_terminal_too_if_standard_error_leads_elsewhere() {
+    let place = Place::new();
+    let file = place.folder.path().join("errors");
+    let mut terminal = Terminal::with(place.console(&["--grace", "0"]), |command| {
+        command.env("TERM", "xterm").stderr(std::fs::File::create(&file).unwrap());
+    });
+    let kernel = place.kernel();
+    kernel.status("idle 0");
+    terminal.expect("> ");
+    kernel.connection.abandon();
+    assert_eq!(terminal.end(), 3);
+    terminal.expect_anywhere("the kernel is gone");
+    assert!(std::fs::read_to_string(file).unwrap().starts_with("console: the kernel is gone"));
 }
 
 #[test]

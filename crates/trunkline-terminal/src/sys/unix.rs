@@ -62,6 +62,11 @@ impl Source {
         Self { fd }
     }
 
+    /// Returns `true` if a read finds something now.
+    pub(crate) fn has_more(&self) -> bool {
+        is_ready(self.fd.as_fd(), PollFlags::IN)
+    }
+
     /// Reads what is there. It may block if [`wait`] did not say that something is there.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Read> {
         match rustix::io::read(&self.fd, buffer) {
@@ -112,7 +117,7 @@ impl Sink {
         while self.written < self.pending.len() {
             let most = if self.patient { PIPE_BUF } else { CHUNK };
             let end = self.pending.len().min(self.written + most);
-            if self.patient && !is_writable(self.fd.as_fd()) {
+            if self.patient && !is_ready(self.fd.as_fd(), PollFlags::OUT) {
                 return Ok(false);
             }
             match rustix::io::write(&self.fd, &self.pending[self.written..end]) {
@@ -130,8 +135,8 @@ impl Sink {
     }
 }
 
-fn is_writable(fd: BorrowedFd<'_>) -> bool {
-    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
+fn is_ready(fd: BorrowedFd<'_>, flags: PollFlags) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(fd, flags)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
 }

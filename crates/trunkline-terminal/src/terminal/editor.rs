@@ -10,6 +10,8 @@ use super::keys::Key;
 pub(super) const MAX_LINE: usize = 1 << 20;
 /// How many changes can be undone.
 const UNDO: usize = 100;
+/// A longer line is not kept for each word, in bytes.
+const UNDO_LINE: usize = 4096;
 /// What an undo may remember in all, in bytes.
 const UNDO_BYTES: usize = 4 << 20;
 
@@ -19,8 +21,8 @@ pub(super) enum Action {
     None,
     /// A line is complete.
     Accept(String),
-    /// Ctrl-C.
-    Interrupt,
+    /// Ctrl-C, and the line that it drops.
+    Interrupt(String),
     /// Ctrl-D where there is no line.
     End,
     /// Ctrl-\.
@@ -97,10 +99,7 @@ impl Editor {
             Key::Char(c) => return self.insert(c),
             Key::Enter => return Action::Accept(self.take()),
             Key::Tab => return Action::Complete,
-            Key::Ctrl('C') => {
-                self.take();
-                return Action::Interrupt;
-            }
+            Key::Ctrl('C') => return Action::Interrupt(self.take()),
             Key::Ctrl('D') if self.line.is_empty() => return Action::End,
             Key::Ctrl('\\') => return Action::Quit,
             Key::Ctrl('L') => return Action::Clear,
@@ -180,8 +179,8 @@ impl Editor {
     }
 
     fn insert(&mut self, c: char) -> Action {
-        // One undo takes back a word.
-        if c.is_whitespace() || self.undo.is_empty() {
+        // One undo takes back a word, or all of a line that is too long to be kept for each.
+        if c.is_whitespace() && self.line.len() < UNDO_LINE || self.undo.is_empty() {
             self.remember();
         }
         let mut buffer = [0; 4];
@@ -240,8 +239,7 @@ impl Editor {
             // A terminal that does not end what it began.
             Key::Ctrl('C') => {
                 self.pasting = false;
-                self.take();
-                return Action::Interrupt;
+                return Action::Interrupt(self.take());
             }
             Key::Enter => return Action::Accept(self.take()),
             Key::Tab => return self.insert_text("\t"),
@@ -388,7 +386,7 @@ mod tests {
     fn keys_behind_ctrl_c_are_kept() {
         let mut editor = Editor::new();
         let (actions, line) = press(&mut editor, "abc\x03def\rghi");
-        assert_eq!(actions, [Action::Interrupt, Action::Accept("def".to_owned())]);
+        assert_eq!(actions, [Action::Interrupt("abc".to_owned()), Action::Accept("def".to_owned())]);
         assert_eq!(line, "ghi");
     }
 

@@ -45,6 +45,8 @@ const QUEUE: usize = 1 << 20;
 const ABILITIES: Duration = Duration::from_secs(1);
 /// Output for a redirected standard error that it has not taken.
 const STDERR_ROOM: usize = 64 * 1024;
+/// How much of a line is looked at on each side of the cursor, in bytes.
+const IN_VIEW: usize = 16 * 1024;
 /// So many names are listed at Tab.
 const LISTED: usize = 100;
 /// A line that found no room is tried again so much later, if nothing says when there is.
@@ -90,6 +92,8 @@ struct Terminal<'a> {
     told_of_turn: Option<Instant>,
     /// The kernel was told that there are no more lines.
     has_finished: bool,
+    /// Nothing is drawn yet, since more keys are there.
+    hurries: bool,
     /// No key is read.
     paused: bool,
 }
@@ -142,6 +146,7 @@ pub(crate) fn run(session: &mut Session, options: &Options) -> io::Result<Ending
         failed: false,
         told_of_turn: Some(Instant::now() + Duration::from_secs(1)),
         has_finished: false,
+        hurries: false,
         paused: false,
         session,
         options,
@@ -158,7 +163,7 @@ impl Terminal<'_> {
             Ok(never) => match never {},
             Err(ending) => ending,
         };
-        self.last_words();
+        self.last_words(&ending);
         ending
     }
 
@@ -276,6 +281,8 @@ impl Terminal<'_> {
             Ok(Read::End) => return Err(Ending::Signal(signal_hook::consts::SIGHUP)),
             Err(error) => return Err(Ending::Unusable(unreadable(&error))),
         };
+        // More is there, as of a paste: it is drawn when all is read.
+        self.hurries = self.source.has_more();
         let mut pressed = Vec::new();
         self.keys.feed(&buffer[..read], |key| pressed.push(key));
         for key in pressed {
@@ -283,13 +290,11 @@ impl Terminal<'_> {
                 self.stop(tty::stop);
                 continue;
             }
-            // The line as it stands when Enter is pressed.
-            let view = self.view();
             match self.editor.press(key) {
                 Action::None => {}
-                Action::Accept(line) => self.accept(&line, &view)?,
-                Action::Interrupt => {
-                    self.screen.commit(&View { text: view.text.clone() + "^C", ..view });
+                Action::Accept(line) => self.accept(&line)?,
+                Action::Interrupt(dropped) => {
+                    self.screen.commit(&View { text: dropped + "^C", ..self.view() });
                     self.interrupt()?;
                 }
                 Action::End => self.end()?,
@@ -303,8 +308,8 @@ impl Terminal<'_> {
         Ok(())
     }
 
-    fn accept(&mut self, line: &str, view: &View) -> Result<(), Ending> {
-        self.screen.commit(view);
+    fn accept(&mut self, line: &str) -> Result<(), Ending> {
+        self.screen.commit(&View { text: line.to_owned(), ..self.view() });
         if self.leaving {
             self.say("[the input has ended; this line is not sent]");
             return Ok(());
@@ -653,16 +658,23 @@ impl Terminal<'_> {
             (None, true) => String::new(),
             (None, false) => prompt(activity).to_owned(),
         };
+        // Of a very long line only what is around the cursor: no screen has more.
+        let (text, cursor) = (self.editor.text(), self.editor.cursor());
+        let begin = text.floor_char_boundary(cursor.saturating_sub(IN_VIEW));
+        let end = text.ceil_char_boundary((cursor + IN_VIEW).min(text.len()));
         View {
             inline: inline && self.editor.search_prompt().is_none(),
             prompt,
-            text: self.editor.text().to_owned(),
-            cursor: self.editor.cursor(),
+            text: text[begin..end].to_owned(),
+            cursor: cursor - begin,
             hint: if self.link_lost { TRYING.to_owned() } else { String::new() },
         }
     }
 
     fn paint(&mut self) {
+        if std::mem::take(&mut self.hurries) {
+            return;
+        }
         let is_quiet = self.quiet.is_some() && self.editor.text().is_empty() && !self.link_lost;
         if is_quiet || self.leaving {
             self.screen.paint(None);
@@ -687,7 +699,15 @@ impl Terminal<'_> {
     }
 
     /// Writes what is left, and leaves the cursor at the beginning of a row.
-    fn last_words(&mut self) {
+    fn last_words(&mut self, ending: &Ending) {
+        if !self.editor.text().is_empty() {
+            // What was typed and not sent can still be read.
+            self.screen.commit(&View { text: self.editor.text().to_owned(), ..self.view() });
+        }
+        if let Some(message) = ending.message().filter(|_| self.stderr.is_some()) {
+            // It is told on standard error too, which leads elsewhere.
+            self.screen.note(message, false);
+        }
         self.screen.end();
         let deadline = Instant::now() + LAST;
         while let Ok(false) = self.screen.flush() {
