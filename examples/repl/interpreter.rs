@@ -26,7 +26,7 @@ pub fn serve(start: impl FnOnce(Names) -> Result<Kernel, Failure>) -> Result<(),
                 complain("error: the last statement is incomplete".to_owned());
                 continue;
             }
-            Next::Exit | Next::Over => return Ok(kernel.end(0)),
+            Next::Exit | Next::Over => break,
             _ => {
                 statement.clear();
                 continue;
@@ -55,16 +55,17 @@ pub fn serve(start: impl FnOnce(Names) -> Result<Kernel, Failure>) -> Result<(),
         });
         // The functions stay, what has run does not.
         functions.clear_statements();
-        match ended {
-            // The kernel says that it was interrupted.
-            Run::Done(Err(error)) if !matches!(error.unwrap_inner(), EvalAltResult::ErrorTerminated(..)) => {
-                complain(runtime_error(*error));
-                kernel.fail();
-            }
-            _ => {}
+        // The kernel says if it was interrupted.
+        if let Run::Done(Err(error)) = ended
+            && !matches!(error.unwrap_inner(), EvalAltResult::ErrorTerminated(..))
+        {
+            complain(runtime_error(*error));
+            kernel.fail();
         }
         names.update(&scope, &functions);
     }
+    kernel.end(0);
+    Ok(())
 }
 
 /// Rhai with what connects it to a console.

@@ -1,6 +1,5 @@
 //! What questions are answered from: the names as of the last statement.
-//!
-//! The interpreter's own values belong to its thread, which writes down their names here, and the beginnings.
+//! The interpreter's own values belong to its thread, which writes down their names and beginnings here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
