@@ -81,8 +81,7 @@ fn standard_input_that_cannot_be_read_is_told() {
         let mut command = place.console(&[]);
         command.stdin(Stdio::from(stdin));
         let console = Pipes::with(command);
-        let kernel = place.kernel();
-        kernel.status("idle 0");
+        let _connection = place.listener.accept_timeout(support::LONG).unwrap();
         let outcome = console.end();
         assert_eq!((outcome.status, outcome.stdout.as_str()), (Some(2), ""));
         assert!(
