@@ -27,7 +27,8 @@ const LARGEST: u32 = 16 << 20;
 /// ```
 #[must_use]
 pub fn configure(config: Config) -> Config {
-    config.linger(LINGER).max_message(LARGEST)
+    // Of messages above the windows, one that is unfinished and 1 MiB that is not read.
+    config.linger(LINGER).max_message(LARGEST).max_assembly(0).max_unread(1 << 20)
 }
 
 /// Is the console of a kernel, until one of the two ends. It blocks the thread that calls it.

@@ -66,6 +66,9 @@ struct Script<'a> {
     steps: VecDeque<Step>,
     /// Since when the first step waits.
     since: Instant,
+    /// What is not shown yet of a message of output, and where it goes.
+    rest: Bytes,
+    rest_is_error: bool,
     /// There is more of what the kernel says, which had no room.
     more: bool,
     /// When a line is tried again that found no room.
@@ -105,6 +108,8 @@ pub(crate) fn run(session: &mut Session, options: &Options, prompts: bool) -> io
         count: 0,
         steps: VecDeque::new(),
         since: Instant::now(),
+        rest: Bytes::new(),
+        rest_is_error: false,
         more: true,
         retry: None,
         ended: false,
@@ -438,6 +443,11 @@ impl Script<'_> {
     /// Takes what the kernel says, as long as there is room for it.
     fn listen(&mut self, context: &mut Context<'_>) -> Result<(), Ending> {
         while self.may_show() {
+            if !self.rest.is_empty() {
+                let piece = self.rest.split_to(self.rest.len().min(ROOM));
+                self.show(&piece)?;
+                continue;
+            }
             match self.session.poll_next(context) {
                 Poll::Ready(Some(said)) => self.hear(said)?,
                 Poll::Ready(None) | Poll::Pending => {
@@ -451,22 +461,28 @@ impl Script<'_> {
         Ok(())
     }
 
+    fn show(&mut self, piece: &[u8]) -> Result<(), Ending> {
+        // What was written to the other stream before comes before.
+        self.order(self.rest_is_error)?;
+        if self.rest_is_error {
+            self.stderr.push(piece);
+        } else {
+            self.unprompt();
+            self.begun = piece.last().map_or(self.begun, |&byte| byte != b'\n');
+            self.stdout.push(piece);
+        }
+        Ok(())
+    }
+
     fn may_show(&self) -> bool {
         self.stdout.len() < ROOM && self.stderr.len() < ROOM
     }
 
     fn hear(&mut self, said: Said) -> Result<(), Ending> {
         match said {
-            Said::Output(message) if message.channel() == STDERR => {
-                // What was written to the other stream before comes before.
-                self.order(true)?;
-                self.stderr.push(&message);
-            }
             Said::Output(message) => {
-                self.order(false)?;
-                self.unprompt();
-                self.begun = message.last().map_or(self.begun, |&byte| byte != b'\n');
-                self.stdout.push(&message);
+                self.rest_is_error = message.channel() == STDERR;
+                self.rest = message.into_bytes();
             }
             Said::Cut { channel, messages, bytes } => {
                 if channel == STDOUT && self.begun {

@@ -193,7 +193,7 @@ fn an_interrupt_before_the_kernel_has_read_the_line_names_it() {
     assert_eq!(kernel.line(), "one");
     kernel.status("busy 1");
     kernel.status("idle 1");
-    terminal.expect("> ");
+    terminal.expect("* ^C\n> ");
     // Nothing runs, and no interrupt is sent.
     terminal.press(format!("x{CTRL_C}two\r"));
     assert_eq!(kernel.line(), "two");

@@ -176,22 +176,25 @@ fn another_size_of_the_terminal_draws_the_line_anew() {
 
 #[test]
 fn a_line_of_128_mb_takes_little_memory() {
-    let (_place, mut terminal, kernel) = start();
-    run(&mut terminal, &kernel, 1);
-    terminal.press("typed");
-    terminal.expect("* typed");
-    terminal.only_count(true);
-    let piece = vec![b'x'; 64 * 1024];
-    for _ in 0..2048 {
-        kernel.print(&piece);
+    // In many messages, and in few: the largest that a console takes.
+    for (size, count, most) in [(64 * 1024, 2048, 32), (16 << 20, 3, 80)] {
+        let (_place, mut terminal, kernel) = start();
+        run(&mut terminal, &kernel, 1);
+        terminal.press("typed");
+        terminal.expect("* typed");
+        terminal.only_count(true);
+        let piece = vec![b'x'; size];
+        for _ in 0..count {
+            kernel.print(&piece);
+        }
+        kernel.status("idle 1");
+        terminal.expect_count(count * size);
+        terminal.only_count(false);
+        terminal.press("!\r");
+        assert_eq!(kernel.line(), "typed!");
+        let used = most_memory(terminal.child.id()) >> 20;
+        assert!(used < most, "{used} MiB in messages of {size} bytes");
     }
-    kernel.status("idle 1");
-    terminal.expect_count(2048 * piece.len());
-    terminal.only_count(false);
-    terminal.press("!\r");
-    assert_eq!(kernel.line(), "typed!");
-    let most = most_memory(terminal.child.id());
-    assert!(most < 64 << 20, "{} MiB", most >> 20);
 }
 
 #[test]

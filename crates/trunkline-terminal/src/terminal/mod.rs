@@ -51,6 +51,8 @@ const IN_VIEW: usize = 16 * 1024;
 const LISTED: usize = 100;
 /// A line that found no room is tried again so much later, if nothing says when there is.
 const RETRY: Duration = Duration::from_millis(10);
+/// Of a message of output so much is shown at a time.
+const PIECE: usize = 16 * 1024;
 /// How long the last output may take if the terminal takes nothing.
 const LAST: Duration = Duration::from_secs(2);
 
@@ -77,6 +79,9 @@ struct Terminal<'a> {
     pictures: Pictures,
     /// No prompt is drawn until then: the kernel may be done at once.
     quiet: Option<Instant>,
+    /// What is not shown yet of a message of output, and where it goes.
+    rest: Bytes,
+    rest_is_error: bool,
     /// There is more of what the kernel says, which had no room.
     more: bool,
     /// When a line is tried again that found no room.
@@ -137,6 +142,8 @@ pub(crate) fn run(session: &mut Session, options: &Options) -> io::Result<Ending
             files: Files::new(options.pictures.clone()),
         },
         quiet: Some(Instant::now() + QUICK),
+        rest: Bytes::new(),
+        rest_is_error: false,
         more: true,
         retry: None,
         last: (false, 0),
@@ -461,6 +468,11 @@ impl Terminal<'_> {
     /// Takes what the kernel says, as long as there is room for it.
     fn listen(&mut self, context: &mut Context<'_>) -> Result<(), Ending> {
         while self.may_show() {
+            if !self.rest.is_empty() {
+                let piece = self.rest.split_to(self.rest.len().min(PIECE));
+                self.show(&piece);
+                continue;
+            }
             match self.session.poll_next(context) {
                 Poll::Ready(Some(said)) => self.hear(said)?,
                 Poll::Ready(None) | Poll::Pending => {
@@ -474,6 +486,16 @@ impl Terminal<'_> {
         Ok(())
     }
 
+    fn show(&mut self, piece: &[u8]) {
+        if self.rest_is_error
+            && let Some(stderr) = &mut self.stderr
+        {
+            stderr.push(piece);
+        } else if self.rest_is_error || !self.skips(piece.len()) {
+            self.screen.output(piece);
+        }
+    }
+
     fn may_show(&self) -> bool {
         self.pictures.asked.is_none()
             && (self.screen.has_room() || self.skipped.is_some() && self.screen.sink().len() < STDERR_ROOM)
@@ -483,13 +505,8 @@ impl Terminal<'_> {
     fn hear(&mut self, said: Said) -> Result<(), Ending> {
         match said {
             Said::Output(message) => {
-                if message.channel() == STDERR
-                    && let Some(stderr) = &mut self.stderr
-                {
-                    stderr.push(&message);
-                } else if message.channel() == STDERR || !self.skips(message.len()) {
-                    self.screen.output(&message);
-                }
+                self.rest_is_error = message.channel() == STDERR;
+                self.rest = message.into_bytes();
             }
             Said::Cut { messages, bytes, .. } => {
                 let what = format!("[output was cut here: {messages} messages, {bytes} bytes]");
