@@ -104,6 +104,11 @@ impl Sink {
     }
 
     pub(crate) fn push(&mut self, bytes: &[u8]) {
+        // A stream that always takes some and never all must not make this grow.
+        if self.written >= CHUNK.min(self.pending.len() / 2 + 1) {
+            self.pending.drain(..self.written);
+            self.written = 0;
+        }
         self.pending.extend_from_slice(bytes);
     }
 
@@ -176,6 +181,22 @@ pub(crate) fn wait(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sink_that_is_never_empty_does_not_grow() {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let mut sink = Sink::new(write, true);
+        let mut buffer = vec![0; 4096];
+        sink.push(&vec![b'x'; 256 * 1024]);
+        for _ in 0..4096 {
+            sink.push(&[b'y'; 4096]);
+            while sink.len() > 256 * 1024 {
+                sink.flush().unwrap();
+                rustix::io::read(&read, &mut buffer).unwrap();
+            }
+        }
+        assert!(sink.len() > 0 && sink.pending.capacity() < 1 << 20, "{}", sink.pending.capacity());
+    }
 
     #[test]
     fn a_patient_sink_never_blocks_on_a_pipe_that_nothing_reads() {
