@@ -1,21 +1,23 @@
 //! Lines from a pipe or file, and lines that a person types at a terminal that only prints.
 
+mod hearing;
+
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use trunkline_kernel::console::{Activity, Said, Session, Unsent};
-use trunkline_kernel::layout::{Answer, Operation, STDERR, STDOUT, Status};
+use trunkline_kernel::console::{Activity, Session, Unsent};
+use trunkline_kernel::layout::Operation;
 
 use crate::ending::{Ending, lost};
 use crate::lines::{Lines, PIECE, Piece};
 use crate::meta::{self, Meta};
 use crate::options::Options;
 use crate::pictures::Files;
-use crate::questions::{self, NO_ANSWER, Purpose, Questions};
+use crate::questions::{NO_ANSWER, Purpose, Questions};
 #[cfg(unix)]
 use crate::sys::tty::{Manner, Tty};
 use crate::sys::{Bell, Read, Signals, Sink, Source, unreadable, wait};
@@ -439,118 +441,6 @@ impl Script<'_> {
     }
 
     // -- The kernel ------------------------------------------------------------------------------------------
-
-    /// Takes what the kernel says, as long as there is room for it.
-    fn listen(&mut self, context: &mut Context<'_>) -> Result<(), Ending> {
-        while self.may_show() {
-            if !self.rest.is_empty() {
-                let piece = self.rest.split_to(self.rest.len().min(ROOM));
-                self.show(&piece)?;
-                continue;
-            }
-            match self.session.poll_next(context) {
-                Poll::Ready(Some(said)) => self.hear(said)?,
-                Poll::Ready(None) | Poll::Pending => {
-                    self.more = false;
-                    return Ok(());
-                }
-            }
-        }
-        // No bell rings for what is there already.
-        self.more = true;
-        Ok(())
-    }
-
-    fn show(&mut self, piece: &[u8]) -> Result<(), Ending> {
-        // What was written to the other stream before comes before.
-        self.order(self.rest_is_error)?;
-        if self.rest_is_error {
-            self.stderr.push(piece);
-        } else {
-            self.unprompt();
-            self.begun = piece.last().map_or(self.begun, |&byte| byte != b'\n');
-            self.stdout.push(piece);
-        }
-        Ok(())
-    }
-
-    fn may_show(&self) -> bool {
-        self.stdout.len() < ROOM && self.stderr.len() < ROOM
-    }
-
-    fn hear(&mut self, said: Said) -> Result<(), Ending> {
-        match said {
-            Said::Output(message) => {
-                self.rest_is_error = message.channel() == STDERR;
-                self.rest = message.into_bytes();
-            }
-            Said::Cut { channel, messages, bytes } => {
-                if channel == STDOUT && self.begun {
-                    self.stdout.push(b"\n");
-                    self.begun = false;
-                }
-                self.order(true)?;
-                self.stderr
-                    .push(format!("[output was cut here: {messages} messages, {bytes} bytes]\n").as_bytes());
-            }
-            Said::Picture(picture) => {
-                if let Some(line) = self.files.save(&picture) {
-                    self.order(false)?;
-                    self.unprompt();
-                    self.stdout.push(format!("{line}\n").as_bytes());
-                }
-            }
-            Said::Status(status) => self.status(&status)?,
-            Said::Answer(Answer { id, reply }) if self.questions.answered(id).is_some() => {
-                self.answered(questions::words(reply));
-            }
-            Said::Nonsense(what) => self.say(&what),
-            Said::Deaf => self.say("the kernel reads no more lines"),
-            Said::LinkLost(_) => {
-                self.link_lost = true;
-                self.say("link lost, trying");
-            }
-            Said::LinkBack(_) => {
-                self.link_lost = false;
-                self.say("the link is back");
-            }
-            Said::Finished => return Err(self.is_finished()),
-            Said::Over(cause) => return Err(lost(&cause)),
-            // It changes nothing here.
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn is_finished(&self) -> Ending {
-        if !self.finished {
-            Ending::Lost("the kernel has ended".to_owned())
-        } else if self.failed && self.options.report_failures {
-            Ending::StatementFailed
-        } else {
-            Ending::Finished
-        }
-    }
-
-    fn status(&mut self, status: &Status) -> Result<(), Ending> {
-        match status {
-            Status::Waiting(_) => self.waits_again = true,
-            Status::Hung(seconds) => {
-                self.say(&format!("the statement has not reacted to the interrupt for {seconds} s"));
-            }
-            Status::Failed(_) => self.failed = true,
-            Status::Exited(code) => {
-                return Err(Ending::Lost(format!("the kernel has ended with exit code {code}")));
-            }
-            Status::Killed(signal) => {
-                return Err(Ending::Lost(format!("the kernel was killed by SIG{signal}")));
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    // -- Output ----------------------------------------------------------------------------------------------
 
     /// Writes what the other stream has, so that the order is that of the kernel where both lead to one place.
     fn order(&mut self, to_stderr: bool) -> Result<(), Ending> {
