@@ -3,13 +3,15 @@
 #![deny(missing_docs)]
 
 pub mod code;
+mod drive;
 mod filter;
+mod history;
+mod hub;
 pub mod kernel;
 mod route;
 mod snapshot;
 
 pub use filter::{Line, Origin, Verdict};
+pub use history::History;
+pub use hub::{Hub, HubError, Running};
 pub use snapshot::Snapshot;
-
-/// The hub.
-pub struct Hub;

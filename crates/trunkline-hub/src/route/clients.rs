@@ -66,11 +66,16 @@ impl Router {
         self.ids += 1;
         let Joining { access, receives, sends, largest } = joining;
         let channels = self.log.channels().iter();
-        let cursors = channels
-            .map(|channel| {
-                if receives.contains(channel.id) { Cursor::joins(channel) } else { Cursor::absent(channel) }
-            })
-            .collect();
+        let cursors =
+            channels
+                .map(|channel| {
+                    if receives.contains(channel.id) {
+                        Cursor::joins(channel)
+                    } else {
+                        Cursor::absent(channel)
+                    }
+                })
+                .collect();
         let client = Client {
             id: self.ids,
             access,
@@ -97,8 +102,8 @@ impl Router {
         self.clients[key].id
     }
 
-    pub(crate) fn has_clients(&self) -> bool {
-        !self.clients.is_empty()
+    pub(crate) fn has(&self, key: Key) -> bool {
+        self.clients.contains(key)
     }
 
     /// A client's socket is lost. It keeps its place in everything.
@@ -161,6 +166,7 @@ impl Router {
             list.retain(|(other, _)| *other != key);
         }
         self.pool.forget(key);
+        self.parked.retain(|(other, _)| *other != key);
         self.board.changed();
     }
 }

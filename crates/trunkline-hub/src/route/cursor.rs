@@ -251,10 +251,13 @@ impl Cursor {
         }
     }
 
-    /// The rest of the message that was sent last waits for room.
-    pub(crate) fn stage(&mut self) {
-        self.staged = Some(self.last);
+    /// The rest of the message that was sent last waits for room. Returns `true` if that is news.
+    pub(crate) fn stage(&mut self) -> bool {
+        if matches!(self.state, State::Stopped | State::Absent) {
+            return false;
+        }
         self.state = State::Blocked;
+        self.staged.replace(self.last).is_none()
     }
 
     /// There is room.

@@ -23,9 +23,15 @@ pub(crate) enum Gives<'a> {
     /// It is made for this client.
     Owned(Bytes),
     /// To be sent only when there is room for a message: just before the next thing.
-    Gap { messages: u64, bytes: u64 },
+    Gap {
+        messages: u64,
+        bytes: u64,
+    },
     End(End),
 }
+
+/// More than a turn of upstream can bring: its bytes, and as many messages as there may be in them.
+const MARGIN: u64 = 256 << 10;
 
 impl Router {
     // ---- upstream's side
@@ -97,7 +103,9 @@ impl Router {
         let client = &self.clients[key];
         let fresh = matches!(client.cursors[slot].peek(self.log.channel(slot)), Some((_, Next::Snapshot)));
         if fresh {
-            let super::log::Keeps::Screen(screen) = &mut self.log.channel_mut(slot).keeps else { return None };
+            let super::log::Keeps::Screen(screen) = &mut self.log.channel_mut(slot).keeps else {
+                return None;
+            };
             return Some((Way::Log(slot), Gives::Owned(screen.snapshot())));
         }
         let (_, next) = client.cursors[slot].peek(self.log.channel(slot))?;
@@ -191,11 +199,30 @@ impl Router {
         self.input.owner_progresses(key);
     }
 
-    /// Of the message that was sent last on a channel of the log, the rest waits for room.
-    pub(crate) fn handle_staged(&mut self, key: Key, slot: usize) {
-        if let Some(client) = self.clients.get_mut(key) {
-            client.cursors[slot].stage();
-        }
+    /// Only the newest message of this channel is kept. Before one is sent, [`Router::handle_staged`] is to be called for
+    /// each channel of the log on which the rest of a message waits for room, and then what is next is asked again.
+    pub(crate) fn is_latest(&self, slot: usize) -> bool {
+        self.log.channel(slot).is_latest()
+    }
+
+    /// Of the message that was sent last on a channel of the log, the rest waits for room, and
+    /// [`Router::handle_room`] will tell of that. Returns `true` if that is news.
+    pub(crate) fn handle_staged(&mut self, key: Key, slot: usize) -> bool {
+        let latest = self.is_latest(slot);
+        self.clients.get_mut(key).is_some_and(|client| !latest && client.cursors[slot].stage())
+    }
+
+    /// Returns `true` if reading more from upstream could make a gap for a client that has room: its turn comes first.
+    pub(crate) fn would_lose(&self) -> bool {
+        self.ready.iter().filter_map(|key| self.clients.get(*key)).any(|client| {
+            client.cursors.iter().enumerate().any(|(slot, cursor)| {
+                let channel = self.log.channel(slot);
+                let bound = self.log.bound(slot);
+                cursor.state == State::Ready
+                    && !channel.is_latest()
+                    && cursor.cost_behind(channel) > bound.saturating_sub(MARGIN).max(bound / 2)
+            })
+        })
     }
 
     /// There is no room for it.
@@ -251,9 +278,10 @@ impl Router {
         let Upstream::Over { code, reason, .. } = &self.upstream else { return };
         let Some(client) = self.clients.get_mut(key) else { return };
         // What it has no room for is given up only when the linger is over.
-        let done = client.cursors.iter().all(|c| matches!(c.state, State::Idle | State::Stopped | State::Absent))
-            && !client.answers.has_something()
-            && !client.queued;
+        let done =
+            client.cursors.iter().all(|c| matches!(c.state, State::Idle | State::Stopped | State::Absent))
+                && !client.answers.has_something()
+                && !client.queued;
         if done && !std::mem::replace(&mut client.closing, true) {
             self.actions.push_back(Action::Close { key, code: *code, reason: reason.clone() });
         }

@@ -167,7 +167,8 @@ impl Router {
     /// Whether the driver is to look at what a client has sent. A message that would be passed on is taken only when
     /// upstream has room for it; one that would be refused is, at once.
     pub(crate) fn wish(&mut self, key: Key, now: Instant) -> Wish {
-        if self.clients.get(key).is_some() && self.fate(key, now).is_ok()
+        if self.clients.get(key).is_some()
+            && self.fate(key, now).is_ok()
             && (self.input.full || self.relayed.is_losing())
         {
             if !self.input.parked.contains(&key) {
@@ -298,7 +299,8 @@ impl Router {
         if self.relayed.is_behind_hub() {
             return self.lose_upstream(code);
         }
-        let keys: Vec<_> = self.clients.iter().map(|(key, _)| key).filter(|key| self.may_send_input(*key)).collect();
+        let keys: Vec<_> =
+            self.clients.iter().map(|(key, _)| key).filter(|key| self.may_send_input(*key)).collect();
         for key in keys {
             self.refuse_input(key, code);
         }

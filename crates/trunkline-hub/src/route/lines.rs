@@ -61,9 +61,8 @@ impl Stretches {
 
     /// The number of the client's own message, if it was passed on.
     pub(crate) fn number(&self, own: u64) -> Option<u64> {
-        let covers = |stretch: &&Stretch| {
-            own >= stretch.own && stretch.len.is_none_or(|len| own - stretch.own < len)
-        };
+        let covers =
+            |stretch: &&Stretch| own >= stretch.own && stretch.len.is_none_or(|len| own - stretch.own < len);
         self.0.iter().rev().find(covers).map(|stretch| stretch.input + (own - stretch.own))
     }
 
@@ -97,10 +96,7 @@ mod tests {
         // Another client's message was passed on, then two of this one were refused.
         assert!(lines.passed(3, 4) && lines.passed(6, 5) && !lines.passed(7, 6));
         let numbers: Vec<_> = (0..9).map(|own| lines.number(own)).collect();
-        assert_eq!(
-            numbers,
-            [None, Some(1), Some(2), Some(4), None, None, Some(5), Some(6), None]
-        );
+        assert_eq!(numbers, [None, Some(1), Some(2), Some(4), None, None, Some(5), Some(6), None]);
         assert_eq!(lines.line(5, 7), Line::Gone);
         assert_eq!(lines.line(8, 7), Line::Coming);
         assert_eq!(lines.line(0, 7), Line::Gone);

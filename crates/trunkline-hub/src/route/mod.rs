@@ -25,7 +25,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
-use trunkline::CloseCode;
+use trunkline::{ChannelId, CloseCode};
 
 pub(crate) use actions::Action;
 use clients::Client;
@@ -33,9 +33,8 @@ pub(crate) use clients::{Joining, Leaving};
 pub(crate) use downward::{Gives, Way};
 use input::Input;
 pub(crate) use input::{Judged, Wish};
-use log::Log;
-pub(crate) use log::{End, Entry, Keeps};
-pub(crate) use plan::{Plan, Settings, Up};
+pub(crate) use log::{End, Keeps, Log};
+pub(crate) use plan::{Plan, Settings, Up, channels};
 use private::Pool;
 use relayed::Relayed;
 use roster::Board;
@@ -50,7 +49,11 @@ enum Upstream {
     Live,
     Suspended,
     /// Clients get what is left, until then.
-    Over { deadline: Instant, code: CloseCode, reason: String },
+    Over {
+        deadline: Instant,
+        code: CloseCode,
+        reason: String,
+    },
 }
 
 /// The value.
@@ -68,6 +71,8 @@ pub(crate) struct Router {
     relayed: Relayed,
     upstream: Upstream,
     ready: VecDeque<Key>,
+    /// Clients whose messages wait for room on a channel upstream.
+    parked: Vec<(Key, ChannelId)>,
     actions: VecDeque<Action>,
 }
 
@@ -87,8 +92,18 @@ impl Router {
             relayed: Relayed::default(),
             upstream: Upstream::Live,
             ready: VecDeque::new(),
+            parked: Vec::new(),
             actions: VecDeque::new(),
         }
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// What the log holds, as it counts.
+    pub(crate) fn log_cost(&self) -> usize {
+        usize::try_from(self.log.cost()).unwrap_or(usize::MAX)
     }
 
     /// The next thing to do.
@@ -111,6 +126,11 @@ impl Router {
     /// Returns `true` if clients have something to get.
     pub(crate) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
+    }
+
+    /// How many those are, at most.
+    pub(crate) fn ready_len(&self) -> usize {
+        self.ready.len()
     }
 
     /// A client may have something to get.

@@ -176,7 +176,8 @@ impl Router {
         if !notes.may || notes.blocked {
             return None;
         }
-        let line = notes.lines.front().and_then(|(own, passed)| Some((*own, self.relayed.translate(*passed)?)));
+        let line =
+            notes.lines.front().and_then(|(own, passed)| Some((*own, self.relayed.translate(*passed)?)));
         let (given, note) = if !notes.greeted {
             (Given::You, json!({ "you": client.id }).to_string().into())
         } else if let Some(answer) = notes.answers.front() {
@@ -248,7 +249,9 @@ impl Router {
 
     /// Whether a client's next message on the roster may be taken: each is answered before the next.
     pub(crate) fn roster_wish(&self, key: Key) -> bool {
-        self.clients.get(key).is_none_or(|client| client.notes.answers.is_empty() && !self.relayed.takes_for(key))
+        self.clients
+            .get(key)
+            .is_none_or(|client| client.notes.answers.is_empty() && !self.relayed.takes_for(key))
     }
 
     /// A message from a client on the roster.
@@ -263,7 +266,10 @@ impl Router {
                 if taken.is_ok() && self.relayed.is_behind_hub() {
                     let asked = self.plan.roster.is_some_and(|roster| self.take_upstream(key, input, roster));
                     if !asked {
-                        self.answer_take(key, Err("another client takes the input at this moment".to_owned()));
+                        self.answer_take(
+                            key,
+                            Err("another client takes the input at this moment".to_owned()),
+                        );
                     }
                     return;
                 }

@@ -32,6 +32,31 @@ impl Router {
         }
     }
 
+    /// What a client has sent lies unread until there is room on a channel upstream.
+    pub(crate) fn park(&mut self, key: Key, channel: ChannelId) {
+        if !self.parked.contains(&(key, channel)) {
+            self.parked.push((key, channel));
+        }
+    }
+
+    /// There is room on a channel upstream that is not the input's.
+    pub(crate) fn handle_shared_room(&mut self, channel: ChannelId) {
+        let private = self.plan.private.filter(|_| self.plan.pool.contains(channel));
+        let actions = &mut self.actions;
+        self.parked.retain(|(key, of)| {
+            if *of == channel {
+                actions.push_back(Action::Look { key: *key, channel: private.unwrap_or(channel) });
+            }
+            *of != channel
+        });
+    }
+
+    /// Upstream wants no more of the run of a shared channel: no client's run is.
+    pub(crate) fn handle_shared_stopped(&mut self, channel: ChannelId, code: u32) {
+        let senders = self.clients.iter().filter(|(_, client)| client.sends.contains(channel));
+        self.actions.extend(senders.map(|(key, _)| Action::Refuse { key, channel, code }));
+    }
+
     /// A client interrupts what runs; the core has checked that it may.
     pub(crate) fn handle_interrupt(&mut self, key: Key) {
         if self.plan.may_interrupt && self.clients.contains(key) {

@@ -1,7 +1,7 @@
 //! What must hold after any sequence of events.
 
-use super::world::*;
 use super::super::log::End;
+use super::world::*;
 
 /// Each client has got the log, and its omissions are exactly those that its gaps name.
 pub(super) fn log(world: &World) {

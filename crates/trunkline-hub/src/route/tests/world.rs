@@ -8,7 +8,6 @@ use bytes::Bytes;
 use serde_json::Value;
 use trunkline::{Access, ChannelId, ChannelSet, CloseCode};
 
-use super::super::log::Log;
 use super::super::*;
 use crate::filter::{Line, Origin, Verdict};
 
@@ -66,6 +65,8 @@ pub(super) struct Client {
     pub room: Vec<u32>,
     pub got: Vec<Vec<(u64, Got)>>,
     order: u64,
+    /// A message that was accepted, and the rest of which waits for room.
+    staged: Vec<Option<Got>>,
     pub stopped: Vec<bool>,
     // Its input.
     wire: VecDeque<Up>,
@@ -126,11 +127,11 @@ pub(super) fn plan() -> (Plan, Log) {
     for (channel, (group, keeps)) in DOWN.into_iter().zip(keeps) {
         down[usize::from(channel.get())] = Some(log.add_channel(channel, group, keeps) as u8);
     }
-    let mut up = vec![super::super::plan::Up::Refused; 128];
-    up[0] = super::super::plan::Up::Input;
-    up[3] = super::super::plan::Up::Shared(Arc::new(filter));
-    up[5] = super::super::plan::Up::Private;
-    up[127] = super::super::plan::Up::Roster;
+    let mut up = vec![super::super::Up::Refused; 128];
+    up[0] = super::super::Up::Input;
+    up[3] = super::super::Up::Shared(Arc::new(filter));
+    up[5] = super::super::Up::Private;
+    up[127] = super::super::Up::Roster;
     let settings = Settings {
         owner_grace: Duration::from_secs(10),
         pass_end_of_input: false,
@@ -143,7 +144,7 @@ pub(super) fn plan() -> (Plan, Log) {
         up,
         input: Some(INPUT),
         private: Some(TALK),
-        pool: super::super::plan::channels(64..=65),
+        pool: channels(64..=65),
         roster: Some(ROSTER),
         may_send: ChannelSet::ALL,
         may_interrupt: true,
@@ -196,6 +197,7 @@ impl World {
             ended_at_join: ends.collect(),
             room: vec![room; DOWN.len()],
             got: vec![Vec::new(); DOWN.len()],
+            staged: vec![None; DOWN.len()],
             stopped: vec![false; DOWN.len()],
             knows: Some(self.router.number()),
             ..Client::default()
@@ -234,6 +236,10 @@ impl World {
     pub fn credit(&mut self, id: u64, slot: usize, more: u32) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         client.room[slot] += more;
+        if let Some(staged) = client.staged[slot].take() {
+            client.order += 1;
+            client.got[slot].push((client.order, staged));
+        }
         if let Some(key) = client.key.filter(|_| !client.left) {
             self.router.handle_room(key, Way::Log(slot));
         }
@@ -536,11 +542,11 @@ impl World {
             more -= 1;
             let client = self.clients.get_mut(&id.unwrap()).unwrap();
             assert!(!client.left, "something is sent to a client that left");
-            let got = match &gives {
-                Gives::Message(bytes) => Got::Message((*bytes).clone()),
-                Gives::Owned(bytes) => Got::Message(bytes.clone()),
-                Gives::Gap { messages, bytes } => Got::Gap(*messages, *bytes),
-                Gives::End(end) => Got::End(*end),
+            let got = match gives {
+                Gives::Message(bytes) => Got::Message(bytes.clone()),
+                Gives::Owned(bytes) => Got::Message(bytes),
+                Gives::Gap { messages, bytes } => Got::Gap(messages, bytes),
+                Gives::End(end) => Got::End(end),
             };
             match way {
                 Way::Roster => {
@@ -549,14 +555,27 @@ impl World {
                 }
                 Way::Private => {}
                 Way::Log(slot) => {
-                    let needs_room = !matches!(got, Got::End(_));
-                    if needs_room && client.room[slot] == 0 {
+                    let staged = (0..DOWN.len()).filter(|slot| client.staged[*slot].is_some());
+                    if self.router.is_latest(slot)
+                        && staged.fold(false, |news, slot| self.router.handle_staged(key, slot) || news)
+                    {
+                        continue;
+                    }
+                    let needs_room = !matches!(got, Got::End(_)) || client.staged[slot].is_some();
+                    if needs_room && (client.room[slot] == 0 || client.staged[slot].is_some()) {
                         self.router.handle_no_room(key, way);
                         continue;
                     }
-                    client.order += 1;
                     client.room[slot] -= u32::from(matches!(got, Got::Message(_)));
-                    client.got[slot].push((client.order, got));
+                    match got {
+                        Got::Message(bytes) if bytes.len() >= 300 => {
+                            client.staged[slot] = Some(Got::Message(bytes));
+                        }
+                        got => {
+                            client.order += 1;
+                            client.got[slot].push((client.order, got));
+                        }
+                    }
                 }
             }
             self.router.sent(key, way);
