@@ -93,12 +93,21 @@ pub(crate) struct Cursor {
     end: Option<End>,
     /// The client's run has begun.
     open: bool,
-    /// The next thing is a snapshot.
-    fresh: bool,
+    /// The next thing is a snapshot, which stands for all that came.
+    fresh: Option<Fresh>,
     /// Of a message that was sent, the rest waits for room; its place in the log.
     staged: Option<u64>,
     /// The place of what was sent last.
     last: u64,
+}
+
+/// Why a client gets a snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fresh {
+    /// Its run begins.
+    Begins,
+    /// It has lost something, so it is told what the snapshot stands for.
+    Lost,
 }
 
 /// What comes next on a channel.
@@ -122,7 +131,7 @@ impl Cursor {
             gap: Amount::default(),
             end: None,
             open: false,
-            fresh: false,
+            fresh: None,
             staged: None,
             last: 0,
         };
@@ -135,7 +144,7 @@ impl Cursor {
             }
             Keeps::Screen(_) => {
                 cursor.at = *channel.end();
-                cursor.fresh = channel.end().index > 0;
+                cursor.fresh = (channel.end().index > 0).then_some(Fresh::Begins);
                 cursor.end = channel.ended();
             }
         }
@@ -179,12 +188,28 @@ impl Cursor {
         if self.state == State::Stopped || channel.is_latest() {
             self.gap = Amount::default();
         }
-        let screen = matches!(channel.keeps, Keeps::Screen(_));
-        if screen && self.state != State::Stopped {
-            let begins = !self.open
-                && matches!(channel.entry(self.at.index), Some(logged) if matches!(logged.entry, Entry::Message(_)));
-            self.fresh |= begins || !self.gap.is_nothing();
+        if matches!(channel.keeps, Keeps::Screen(_)) && self.state != State::Stopped {
+            self.settle_on_screen(channel);
         }
+    }
+
+    /// On a channel with a snapshot, each run begins with one, and a gap is followed by one.
+    fn settle_on_screen(&mut self, channel: &Channel) {
+        let begins = !self.open
+            && matches!(channel.entry(self.at.index), Some(logged) if matches!(logged.entry, Entry::Message(_)));
+        if !self.gap.is_nothing() {
+            self.fresh.get_or_insert(Fresh::Lost);
+        } else if begins {
+            self.fresh.get_or_insert(Fresh::Begins);
+        }
+        let Some(fresh) = self.fresh else { return };
+        // It stands for all that is there.
+        match fresh {
+            Fresh::Begins => self.gap = Amount::default(),
+            Fresh::Lost => self.gap.add(channel.end().amount.since(self.at.amount)),
+        }
+        self.at = *channel.end();
+        self.end = channel.ended();
     }
 
     /// The place of what comes next, and what it is; `None` if the client has everything. To be called after
@@ -195,7 +220,7 @@ impl Cursor {
         }
         let logged = channel.entry(self.at.index);
         let place = logged.map_or(self.last, |logged| logged.place);
-        if self.fresh {
+        if self.fresh.is_some() {
             // An end that is the newest thing is told after the snapshot.
             let next = if self.open {
                 Next::Abandon
@@ -222,16 +247,13 @@ impl Cursor {
 
     /// What [`peek`](Cursor::peek) returned was sent.
     pub(crate) fn sent(&mut self, channel: &Channel) {
-        if self.fresh {
+        if self.fresh.is_some() {
             if self.open {
                 self.open = false;
             } else if !self.gap.is_nothing() {
                 self.gap = Amount::default();
             } else {
-                // It stands for all that is there.
-                self.fresh = false;
-                self.at = *channel.end();
-                self.end = channel.ended();
+                self.fresh = None;
                 self.open = true;
             }
             return;

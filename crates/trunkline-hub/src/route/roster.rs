@@ -171,11 +171,14 @@ fn push<T>(queue: &mut VecDeque<T>, item: T, may: bool) {
 impl Router {
     /// What a client is to be told next.
     pub(super) fn next_note(&mut self, key: Key) -> Option<Bytes> {
+        let now = self.number();
         let client = &mut self.clients[key];
         let notes = &mut client.notes;
         if !notes.may || notes.blocked {
             return None;
         }
+        // One that joins is told the number as it is, others when it is published.
+        let number = if notes.number.is_none() { now } else { self.board.number };
         let line =
             notes.lines.front().and_then(|(own, passed)| Some((*own, self.relayed.translate(*passed)?)));
         let (given, note) = if !notes.greeted {
@@ -190,8 +193,7 @@ impl Router {
             (Given::Dropped, note.to_string().into())
         } else if let Some((own, input)) = line {
             (Given::Line, json!({ "line": { "own": own, "input": input } }).to_string().into())
-        } else if notes.number != Some(self.board.number) {
-            let number = self.board.number;
+        } else if notes.number < Some(number) {
             (Given::Number(number), json!({ "input": number }).to_string().into())
         } else if notes.version != self.board.version {
             (Given::List(self.board.version), self.board.list.clone())

@@ -9,6 +9,8 @@ pub(super) fn log(world: &World) {
         for (slot, channel) in DOWN.iter().enumerate() {
             if *channel == STATUS {
                 latest(world, client, slot);
+            } else if *channel == SCREEN {
+                screen(world, client, slot);
             } else if !client.stopped[slot] {
                 channel_of(world, client, slot);
             }
@@ -138,5 +140,68 @@ pub(super) fn input(world: &World) {
     for (client, own, number) in &world.interrupts {
         let hit = &world.passed[usize::try_from(*number).unwrap() - 1];
         assert_eq!((hit.client, hit.own), (*client, *own), "an interrupt hits another line");
+    }
+}
+
+/// Each run begins with one snapshot, and what follows it is all that came after it; what was lost is told by a reset,
+/// and a gap up to the next snapshot.
+fn screen(world: &World, client: &Client, slot: usize) {
+    if client.stopped[slot] {
+        return;
+    }
+    let log = &world.log[slot];
+    let what = || format!("client {}: got {:?} of {log:?}", client.id, client.got[slot]);
+    // How many messages and gaps of the program's there are up to an entry.
+    let sums = |at: usize| {
+        log[..at].iter().fold((0u64, 0u64), |(messages, gaps), (_, entry)| match entry {
+            Got::Message(_) => (messages + 1, gaps),
+            Got::Gap(more, _) => (messages, gaps + more),
+            Got::End(_) => (messages, gaps),
+        })
+    };
+    let mut at = None;
+    let mut lost = None;
+    for (_, got) in &client.got[slot] {
+        match got {
+            Got::Message(bytes) if bytes.starts_with(b"S") => {
+                assert_eq!(at, None, "a snapshot inside a run: {}", what());
+                let count: u64 = std::str::from_utf8(&bytes[1..]).unwrap().parse().unwrap();
+                // Behind the message of that number, and whatever notes the snapshot was taken after.
+                let from = (0..=log.len()).find(|at| sums(*at).0 == count).unwrap();
+                let to = (0..=log.len()).rev().find(|at| sums(*at).0 == count).unwrap();
+                if let Some((before, messages)) = lost.take() {
+                    let passed = |at| sums(at).0 - sums(before).0 + sums(at).1 - sums(before).1;
+                    assert!((from..=to).any(|at| passed(at) == messages), "a gap is wrong: {}", what());
+                }
+                at = Some(from);
+            }
+            Got::Message(_) => {
+                let from = at.unwrap_or_else(|| panic!("a run without a snapshot: {}", what()));
+                let next = (from..log.len()).find(|at| matches!(log[*at].1, Got::Message(_)));
+                let next = next.unwrap_or_else(|| panic!("nothing is there: {}", what()));
+                assert_eq!(&log[next].1, got, "{}", what());
+                at = Some(next + 1);
+            }
+            Got::End(End::Reset(0)) => lost = Some((at.take().unwrap_or_else(|| panic!("{}", what())), 0)),
+            Got::End(_) => at = None,
+            // Between runs it tells only of what was there before the snapshot.
+            Got::Gap(messages, _) => {
+                if let Some((_, sum)) = &mut lost {
+                    *sum += messages;
+                }
+            }
+        }
+    }
+    let newest = log.iter().rev().find(|(_, entry)| !matches!(entry, Got::Gap(..)));
+    if client.left {
+        return;
+    }
+    match newest {
+        Some((_, Got::Message(_))) => {
+            let at = at.unwrap_or_else(|| panic!("no run: {}", what()));
+            assert!(!log[at..].iter().any(|(_, entry)| matches!(entry, Got::Message(_))), "{}", what());
+        }
+        Some((_, Got::End(_))) => assert_eq!(at, None, "no end: {}", what()),
+        _ => {}
     }
 }

@@ -77,7 +77,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         12 => (slot.clone(), len).prop_map(|(slot, len)| Op::Append { slot, len }),
         2 => (slot.clone(), any::<bool>()).prop_map(|(slot, reset)| Op::End { slot, reset }),
-        1 => (slot.clone(), 1..5u64).prop_map(|(slot, messages)| Op::Gap { slot, messages }),
+        1 => (0..4usize, 1..5u64).prop_map(|(slot, messages)| Op::Gap { slot, messages }),
         3 => (0..4u8, 0..4u32).prop_map(|(access, room)| Op::Join { access, room }),
         1 => (client.clone(), any::<bool>()).prop_map(|(client, in_order)| Op::Leave { client, in_order }),
         2 => (client.clone(), any::<bool>()).prop_map(|(client, back)| Op::Away { client, back }),

@@ -18,8 +18,9 @@ pub(super) const CONTROL: ChannelId = ChannelId::new(3);
 pub(super) const STATUS: ChannelId = ChannelId::new(4);
 pub(super) const TALK: ChannelId = ChannelId::new(5);
 pub(super) const ROSTER: ChannelId = ChannelId::new(127);
+pub(super) const SCREEN: ChannelId = ChannelId::new(6);
 /// The slots of the log.
-pub(super) const DOWN: [ChannelId; 4] = [OUT, ERR, STATUS, CONTROL];
+pub(super) const DOWN: [ChannelId; 5] = [OUT, ERR, STATUS, CONTROL, SCREEN];
 /// A larger message is a gap for a client.
 pub(super) const LARGEST: usize = 500;
 /// The bound of OUT and ERR together.
@@ -117,13 +118,32 @@ pub(super) fn filter(origin: &Origin<'_>, message: &[u8]) -> Verdict {
     }
 }
 
+/// A snapshot that says for how many messages it stands.
+struct Count(u64);
+
+impl crate::Snapshot for Count {
+    fn feed(&mut self, _message: &[u8]) {
+        self.0 += 1;
+    }
+
+    fn snapshot(&mut self) -> Bytes {
+        format!("S{}", self.0).into()
+    }
+}
+
 pub(super) fn plan() -> (Plan, Log) {
     let mut log = Log::default();
     let mut down = [None; 128];
     let both = log.add_group(BOUND);
     let (status, control) = (log.add_group(0), log.add_group(200));
-    let keeps =
-        [(both, Keeps::History), (both, Keeps::History), (status, Keeps::Latest), (control, Keeps::Nothing)];
+    let screen = log.add_group(300);
+    let keeps = [
+        (both, Keeps::History),
+        (both, Keeps::History),
+        (status, Keeps::Latest),
+        (control, Keeps::Nothing),
+        (screen, Keeps::Screen(Screen::new(Box::new(Count(0))))),
+    ];
     for (channel, (group, keeps)) in DOWN.into_iter().zip(keeps) {
         down[usize::from(channel.get())] = Some(log.add_channel(channel, group, keeps) as u8);
     }
@@ -212,8 +232,8 @@ impl World {
             Got::Message(bytes) => {
                 self.messages += 1;
                 let mut bytes = bytes.to_vec();
-                if DOWN[slot] == STATUS {
-                    bytes.resize(8, 0);
+                if matches!(DOWN[slot], STATUS | SCREEN) {
+                    bytes.resize(if DOWN[slot] == STATUS { 8 } else { bytes.len().max(8) }, 0);
                 }
                 let number = self.messages.to_be_bytes();
                 let len = bytes.len().min(8);
