@@ -281,6 +281,18 @@ impl Sender {
         self.read(0, |outbound| outbound.credit(self.place))
     }
 
+    /// Returns `true` if a message of up to 4 KiB would wait for the peer: it has granted no credit, its socket
+    /// takes no more, or there is none. Returns `false` if there is room, and if the message would wait only
+    /// until this side's I/O thread comes to it; then a task that waits with
+    /// [`poll_ready`](Sender::poll_ready) is also woken when that has changed.
+    ///
+    /// A relay asks that before it lets go of what a slow peer has not taken.
+    #[must_use]
+    pub fn waits_for_peer(&self) -> bool {
+        let shared = &self.handle.shared;
+        !shared.is_forked() && shared.send.waits_for_peer(self.place, self.generation)
+    }
+
     /// Returns how many bytes were accepted on this channel and wait for credit: the rest of a message that
     /// was larger than the peer's room. While it is not 0, what is sent on other channels overtakes them.
     #[must_use]

@@ -149,3 +149,64 @@ fn the_end_of_a_refused_run_wakes_the_task_that_waits() {
     here.sender(A).unwrap().send("the next run").unwrap();
     assert_eq!(receiver.recv().unwrap(), "the next run");
 }
+
+/// What a sender waits for: the peer, or only the I/O thread. A task that waits is woken when it turns out to be
+/// the peer.
+#[test]
+fn a_relay_knows_whether_it_waits_for_the_peer() {
+    // No credit.
+    let (here, _there) = pair(|config| config.window(4096));
+    let sender = here.sender(A).unwrap();
+    assert!(!sender.waits_for_peer());
+    while sender.try_send([7; 1000]).is_ok() {}
+    assert!(sender.waits_for_peer());
+
+    // Credit, and a socket that takes no more: the other end's loop is held.
+    let key = [7; 32];
+    let listener =
+        trunkline::Listener::bind("127.0.0.1:0", trunkline::Config::new(key.into()).send_queue(64 << 10))
+            .unwrap();
+    let peer =
+        crate::support::wire::ClientHandshake::new(listener.local_addr(), &key).window(1 << 30).finish();
+    let mut peer = peer.unwrap();
+    peer.acknowledge();
+    let here = listener.accept().unwrap();
+    let sender = here.sender(A).unwrap();
+    let waker = Arc::new(Count::default());
+    let task = waker.clone().into();
+    let mut context = Context::from_waker(&task);
+    let mut sent = 0u64;
+    eventually("its socket is full", || {
+        while sender.try_send([7; 4000]).is_ok() {
+            sent += 1;
+        }
+        let known = waker.0.load(SeqCst);
+        // Whenever it says that it waits for the I/O thread only, the task is woken.
+        if sender.poll_ready(&mut context).is_pending() && !sender.waits_for_peer() {
+            eventually("the task is woken", || waker.0.load(SeqCst) > known);
+        }
+        sender.waits_for_peer()
+    });
+    assert!(sender.credit() > 1 << 20, "it has credit: {}", sender.credit());
+
+    here.abandon();
+
+    // No socket.
+    let line = crate::support::line::Line::new(|config| config.send_queue(64 << 10));
+    let events = line.server.events();
+    line.chaos.refuse(true);
+    line.chaos.cut(crate::support::chaos::Cut::Fin);
+    while !matches!(crate::support::line::next(&events), trunkline::Event::Suspended { .. }) {}
+    let sender = line.server.sender(A).unwrap();
+    while sender.try_send([7; 4000]).is_ok() {}
+    assert!(sender.waits_for_peer());
+}
+
+#[derive(Default)]
+struct Count(std::sync::atomic::AtomicU32);
+
+impl std::task::Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}

@@ -84,6 +84,8 @@ pub(crate) struct Conn {
     /// The peer's half of the socket has ended behind its CLOSE.
     half_ended: bool,
     traffic: Traffic,
+    /// The senders were told that only the peer can make room.
+    stuck: bool,
     trace: ConnTrace,
     /// Dropped with the connection: what waits for the end of all connections waits for that.
     done: Option<crossbeam_channel::Sender<()>>,
@@ -119,7 +121,7 @@ impl Conn {
         place: Place,
         trace: ConnTrace,
     ) -> Self {
-        Self {
+        let mut conn = Self {
             place,
             shared,
             session,
@@ -131,9 +133,12 @@ impl Conn {
             ending: None,
             half_ended: false,
             traffic: Traffic::default(),
+            stuck: false,
             trace,
             done: None,
-        }
+        };
+        conn.set_stuck(matches!(conn.attachment, Attachment::Away(_)));
+        conn
     }
 
     /// Has the end of the peer's process told.
@@ -331,21 +336,33 @@ impl Conn {
             self.exchange(env);
             let Attachment::Attached(link) = &mut self.attachment else { return Ok(false) };
             if !link.is_writable() {
+                self.set_stuck(true);
                 return Ok(false);
             }
             if link.is_clear() && self.replay.is_written() {
                 link.pace.idle();
+                // What is still there is held until the peer has acknowledged more.
+                self.set_stuck(env.output.held);
                 return Ok(false);
             }
             let wrote = link.write(&mut self.replay, env.now, &mut &*env.core.pool)?;
             let (Wrote::All(bytes) | Wrote::Part(bytes)) = wrote;
             self.traffic.wrote(bytes);
-            if matches!(wrote, Wrote::Part(_)) {
+            let part = matches!(wrote, Wrote::Part(_));
+            self.set_stuck(part);
+            if part {
                 return Ok(false);
             }
         }
         // The senders rely on it that this one comes back.
         Ok(true)
+    }
+
+    /// The peer takes no more, or does again.
+    fn set_stuck(&mut self, stuck: bool) {
+        if std::mem::replace(&mut self.stuck, stuck) != stuck {
+            self.shared.send.set_stuck(stuck);
+        }
     }
 
     fn exchange(&mut self, env: &mut Env) {

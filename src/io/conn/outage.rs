@@ -115,6 +115,7 @@ impl Conn {
             }
         };
         self.attachment = Attachment::Away(Outage::new(now, grace, phase));
+        self.set_stuck(true);
         self.half_ended = false;
         if self.session.ended().is_none() {
             self.shared.agreed.lock().suspended = true;

@@ -60,6 +60,8 @@ pub(crate) struct State {
     lines: Vec<Line>,
     /// Places whose first in line waits for room in the lanes, not for credit.
     cramped: Vec<usize>,
+    /// The I/O thread can send nothing more for now: the peer takes no more, or is away.
+    stuck: bool,
     ended: Option<ConnectionError>,
     close: Option<CloseWish>,
     interrupt: bool,
@@ -86,6 +88,7 @@ impl SendQueue {
                 scheduled: false,
                 lines: Vec::new(),
                 cramped: Vec::new(),
+                stuck: false,
                 ended: None,
                 close: None,
                 interrupt: false,
@@ -247,6 +250,32 @@ impl SendQueue {
             // There is room, or the senders hear of the end at once.
             Ok(()) | Err(_) => true,
         }
+    }
+
+    /// Returns `true` if a message of a usual size would wait for the peer, and not only for the I/O thread.
+    pub(crate) fn waits_for_peer(&self, place: usize, generation: u32) -> bool {
+        let mut state = self.state.lock();
+        state.ended.is_none()
+            && match state.outbound.room(place, generation) {
+                Err(Refused::Credit) => true,
+                Err(Refused::QueueFull) => state.stuck,
+                _ => false,
+            }
+    }
+
+    /// The I/O thread can send nothing more until the peer takes some, or it can again. Tasks that wait for
+    /// room in the lanes want to know that it is the peer that they wait for.
+    pub(crate) fn set_stuck(&self, stuck: bool) {
+        let mut wakes = Wakes::default();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        if !std::mem::replace(&mut state.stuck, stuck) && stuck {
+            for &place in &state.cramped {
+                state.lines[place].notify_tasks(&mut wakes);
+            }
+        }
+        drop(guard);
+        wakes.run();
     }
 
     fn wait_as_task(
