@@ -90,6 +90,7 @@ impl Driver {
         let Some(link) = self.links.get_mut(key) else { return };
         if link.renew(way, self.urgent) {
             link.waits.retain(|other| *other != way);
+            self.links.look_hurried(key);
             self.router.handle_stopped(key, way);
         }
     }
@@ -101,6 +102,7 @@ impl Driver {
             if let Some(link) = self.links.get_mut(key) {
                 link.drain();
             }
+            self.links.look_hurried(key);
             self.take_input(key);
         } else {
             self.let_go(key);
@@ -132,6 +134,7 @@ impl Driver {
             !room
         });
         link.waits = waits;
+        self.links.look_hurried(key);
     }
 
     /// There is no room on a way; or there is again by now.
@@ -139,8 +142,11 @@ impl Driver {
         let Some(link) = self.links.get_mut(key) else { return };
         if link.has_room(way) {
             self.router.handle_room(key, way);
-        } else if !link.waits.contains(&way) {
-            link.waits.push(way);
+        } else {
+            if !link.waits.contains(&way) {
+                link.waits.push(way);
+            }
+            self.links.look_hurried(key);
         }
     }
 

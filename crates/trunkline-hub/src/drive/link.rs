@@ -32,6 +32,8 @@ pub(super) struct Link {
     pub(super) refused: Option<Receiver>,
     /// Where it waits for room.
     pub(super) waits: Vec<Way>,
+    /// On one of those it waits only until the I/O thread comes to it: that is no fault of the client's.
+    pub(super) hurries: bool,
     /// Its connection has ended in order, and its input is still taken.
     pub(super) draining: bool,
     pub(super) bells: Bells,
@@ -51,6 +53,7 @@ pub(super) struct Bells {
 pub(super) struct Links {
     list: Vec<Option<Link>>,
     len: usize,
+    hurried: usize,
 }
 
 impl Links {
@@ -72,7 +75,22 @@ impl Links {
     pub(super) fn remove(&mut self, key: usize) -> Option<Link> {
         let link = self.list.get_mut(key)?.take()?;
         self.len -= 1;
+        self.hurried -= usize::from(link.hurries);
         Some(link)
+    }
+
+    /// Looks again whether a client waits only for the I/O thread.
+    pub(super) fn look_hurried(&mut self, key: usize) {
+        if let Some(link) = self.list.get_mut(key).and_then(Option::as_mut) {
+            let before = std::mem::replace(&mut link.hurries, false);
+            link.hurries = !link.draining && link.looks_hurried();
+            self.hurried = self.hurried + usize::from(link.hurries) - usize::from(before);
+        }
+    }
+
+    /// Returns `true` if some client waits only for the I/O thread.
+    pub(super) fn hurries(&self) -> bool {
+        self.hurried > 0
     }
 
     pub(super) fn len(&self) -> usize {
@@ -141,6 +159,7 @@ impl Link {
             shared,
             refused: receiver(refused),
             waits: Vec::new(),
+            hurries: false,
             draining: false,
             bells: Bells::new(queue, key, id),
             connection,
@@ -203,6 +222,15 @@ impl Link {
         let bell = self.bells.room.clone();
         let mut context = Context::from_waker(&bell);
         self.handle(way).as_ref().is_none_or(|sender| sender.poll_ready(&mut context).is_ready())
+    }
+
+    /// Returns `true` if on one of its ways it does not wait for the client.
+    pub(super) fn looks_hurried(&mut self) -> bool {
+        let waits = std::mem::take(&mut self.waits);
+        let hurries =
+            waits.iter().any(|way| self.handle(*way).as_ref().is_some_and(|sender| !sender.waits_for_peer()));
+        self.waits = waits;
+        hurries
     }
 
     /// Returns `true` if the client has stopped the run of a channel. There is a sender for the next one then.

@@ -114,10 +114,8 @@ impl Driver {
                 self.turn(key);
                 self.act();
             }
-            if !self.router.would_lose() {
-                self.read_log();
-                self.act();
-            }
+            self.read_log();
+            self.act();
             if self.router.next_timeout().is_some_and(|due| due <= self.now) {
                 self.router.handle_timeout(self.now);
                 self.act();
@@ -128,8 +126,13 @@ impl Driver {
         *self.control.end.lock() = self.upstream.cause();
     }
 
+    /// Upstream is read when every client that has room has had its turn, and the I/O thread has come to all that its
+    /// turn has given it: so what makes a gap is never the hub's own slowness.
     fn upstream_can_be_read(&mut self) -> bool {
-        self.upstream.log_is_readable() && self.router.may_read(self.now)
+        self.upstream.log_is_readable()
+            && !self.links.hurries()
+            && !self.router.would_lose()
+            && self.router.may_read(self.now)
     }
 
     fn serve(&mut self, token: Token) {

@@ -12,4 +12,3 @@ mod outages;
 mod private;
 mod read_only;
 mod roster;
-mod slow;
