@@ -194,7 +194,8 @@ impl Link {
             Way::Private => &self.private,
             Way::Roster => &self.roster,
         };
-        let Some(sender) = sender else { return Sent::Stopped };
+        // The router gives nothing that the client may not receive, so its connection is over.
+        let Some(sender) = sender else { return Sent::Over };
         match gives {
             Gives::Message(bytes) if bytes.len() <= COPY => after(sender.try_send(bytes)),
             Gives::Message(bytes) => after(sender.try_send_bytes(Bytes::clone(bytes))),
