@@ -37,7 +37,7 @@ const TALK: ChannelId = ChannelId::new(5);
 const ROSTER: ChannelId = ChannelId::new(127);
 const SECRET: [u8; 32] = [3; 32];
 /// The program says what time it is so often.
-const TICK: Duration = Duration::from_millis(5);
+const TICK: Duration = Duration::from_millis(10);
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -52,7 +52,8 @@ fn main() -> Result<ExitCode> {
             Long("leak-kib") => leak = parser.value()?.parse()?,
             Long("clients-of") => {
                 let addr = parser.value()?.parse()?;
-                return join_and_leave(addr, clients, Duration::from_secs(seconds)).map(|()| ExitCode::SUCCESS);
+                return join_and_leave(addr, clients, Duration::from_secs(seconds))
+                    .map(|()| ExitCode::SUCCESS);
             }
             other => return Err(other.unexpected().into()),
         }
@@ -158,7 +159,8 @@ fn answer(program: &Connection) {
                 }
             }
             Ok(Received::Finished(channel) | Received::Reset { channel, .. }) => {
-                let sender = answers[usize::from(channel.get())].take().or_else(|| program.sender(channel).ok());
+                let sender =
+                    answers[usize::from(channel.get())].take().or_else(|| program.sender(channel).ok());
                 if let Some(sender) = sender {
                     let _ = sender.finish();
                 }
@@ -229,7 +231,12 @@ impl Times {
             0 => 0.0,
             len => times[((len - 1) as f64 * part) as usize] as f64 / 1000.0,
         };
-        let text = format!("half below {:.2} ms, 99 % below {:.2} ms, all below {:.2} ms", at(0.5), at(0.99), at(1.0));
+        let text = format!(
+            "half below {:.2} ms, 99 % below {:.2} ms, all below {:.2} ms",
+            at(0.5),
+            at(0.99),
+            at(1.0)
+        );
         println!("{what}|{}|{}|{text}", times.len(), at(1.0));
         let _ = std::io::stdout().flush();
     }

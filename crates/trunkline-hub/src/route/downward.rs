@@ -187,7 +187,10 @@ impl Router {
     pub(crate) fn sent(&mut self, key: Key, way: Way) {
         let Some(client) = self.clients.get_mut(key) else { return };
         match way {
-            Way::Log(slot) => client.cursors[slot].sent(self.log.channel(slot)),
+            Way::Log(slot) => {
+                client.cursors[slot].sent(self.log.channel(slot));
+                self.input.owner_progresses(key);
+            }
             Way::Private => self.answer_sent(key),
             Way::Roster => {
                 client.notes.sent();
@@ -196,7 +199,6 @@ impl Router {
                 }
             }
         }
-        self.input.owner_progresses(key);
     }
 
     /// Only the newest message of this channel is kept. Before one is sent, [`Router::handle_staged`] is to be called for

@@ -14,6 +14,9 @@ use super::{Key, Router, Upstream};
 const LIST_PAUSE: Duration = Duration::from_millis(250);
 /// And so is the number of input messages.
 const NUMBER_PAUSE: Duration = Duration::from_millis(50);
+/// So many clients are told at once, and the next ones a little later, so that output for the others gets between.
+const WAVE: usize = 64;
+const WAVE_PAUSE: Duration = Duration::from_millis(5);
 /// The list names so many clients.
 const LISTED: usize = 64;
 /// A client's message has at most so many bytes.
@@ -31,6 +34,17 @@ pub(super) struct Board {
     /// The number of input messages that was published last.
     number: u64,
     numbered: Instant,
+    wave: Option<Wave>,
+}
+
+/// Clients are being told of what was published.
+#[derive(Clone, Copy)]
+struct Wave {
+    /// The place of the next one, and when.
+    from: usize,
+    due: Instant,
+    /// Something newer was published meanwhile, so another wave follows.
+    again: bool,
 }
 
 /// What one client is told.
@@ -90,7 +104,15 @@ struct List<'a> {
 
 impl Board {
     pub(super) fn new(now: Instant) -> Self {
-        Self { changed: false, listed: now, list: Bytes::new(), version: 0, number: 0, numbered: now }
+        Self {
+            changed: false,
+            listed: now,
+            list: Bytes::new(),
+            version: 0,
+            number: 0,
+            numbered: now,
+            wave: None,
+        }
     }
 
     pub(super) fn changed(&mut self) {
@@ -101,7 +123,8 @@ impl Board {
     pub(super) fn due(&self, number: u64) -> Option<Instant> {
         let list = self.changed.then(|| self.listed + LIST_PAUSE);
         let number = (number != self.number).then(|| self.numbered + NUMBER_PAUSE);
-        [list, number].into_iter().flatten().min()
+        let wave = self.wave.as_ref().map(|wave| wave.due);
+        [list, number, wave].into_iter().flatten().min()
     }
 }
 
@@ -220,8 +243,30 @@ impl Router {
             self.board.list = self.list();
             some = true;
         }
-        if some {
-            self.wake_all();
+        match &mut self.board.wave {
+            Some(wave) => wave.again |= some,
+            none if some => *none = Some(Wave { from: 0, due: now, again: false }),
+            _ => {}
+        }
+        self.roll(now);
+    }
+
+    /// The next clients are told.
+    fn roll(&mut self, now: Instant) {
+        let Some(Wave { from, due, again }) = self.board.wave else { return };
+        if now < due {
+            return;
+        }
+        let keys = self.clients.iter().map(|(key, _)| key).filter(|key| *key >= from);
+        let keys: Vec<_> = keys.take(WAVE).collect();
+        let due = now + WAVE_PAUSE;
+        self.board.wave = match keys.last() {
+            Some(last) if keys.len() == WAVE => Some(Wave { from: last + 1, due, again }),
+            _ if again => Some(Wave { from: 0, due, again: false }),
+            _ => None,
+        };
+        for key in keys {
+            self.wake(key);
         }
     }
 

@@ -1,6 +1,7 @@
 //! What must hold after any sequence of events.
 
 use super::super::log::End;
+use super::plan::*;
 use super::world::*;
 
 /// Each client has got the log, and its omissions are exactly those that its gaps name.

@@ -1,6 +1,8 @@
 //! The router against a plain model: what the program said, what each client got, what was passed on.
 
+mod cases;
 mod checks;
+mod plan;
 mod world;
 
 use std::time::Duration;
@@ -9,6 +11,7 @@ use proptest::prelude::*;
 use trunkline::Access;
 
 use super::*;
+use plan::*;
 use world::*;
 
 #[derive(Clone, Debug)]
@@ -113,5 +116,49 @@ proptest! {
         ops in prop::collection::vec(op(), 1..120),
     ) {
         check(&ops);
+    }
+}
+
+/// Every order of a few events, from several beginnings, with two clients and room for one message upstream.
+/// `TRUNKLINE_HUB_EVENTS` says how many, by default 3; each more takes 13 times as long.
+#[test]
+fn every_order_of_a_few_events_around_the_input_is_right() {
+    let (one, two) = (1, 2);
+    let send = |client| Op::Send { client, answers: false };
+    let answer = |client| Op::Send { client, answers: true };
+    let arrive = |client| Op::Arrive { client };
+    let take = |client| Op::Say { client, what: "take" };
+    let joined = [Op::Join { access: 0, room: 3 }, Op::Join { access: 1, room: 3 }];
+    let beginnings: [Vec<Op>; 4] = [
+        vec![],
+        // The first has the input, and one line that upstream has no room for.
+        vec![send(one), arrive(one), send(one), arrive(one)],
+        // The program waits for the first.
+        vec![send(one), arrive(one), Op::ReadUpstream, Op::Waits { waiting: true, behind: 0 }],
+        // The first is away for so long that others may have the input.
+        vec![send(one), arrive(one), Op::Away { client: one, back: false }, Op::Tick { millis: 11_000 }],
+    ];
+    let events = [
+        send(one),
+        send(two),
+        answer(one),
+        answer(two),
+        arrive(one),
+        arrive(two),
+        take(two),
+        Op::Say { client: one, what: "take what I know" },
+        Op::Finish { client: one },
+        Op::StopArrives { client: one },
+        Op::ReadUpstream,
+        Op::Waits { waiting: true, behind: 0 },
+        Op::Leave { client: one, in_order: true },
+    ];
+    let most = std::env::var("TRUNKLINE_HUB_EVENTS").map_or(3, |most| most.parse().unwrap());
+    for beginning in &beginnings {
+        for order in 0..events.len().pow(most) {
+            let mut ops: Vec<_> = joined.iter().chain(beginning).cloned().collect();
+            ops.extend((0..most).map(|at| events[order / events.len().pow(at) % events.len()].clone()));
+            check(&ops);
+        }
     }
 }
