@@ -25,7 +25,7 @@ impl Program {
     pub fn new() -> Result<Self> {
         let (program, upstream) = Connection::pair(Config::new(Key::generate()))?;
         let listener = Listener::bind("127.0.0.1:0", Config::new(Key::from(SECRET)))?;
-        let hub = Hub::new(upstream).broadcast(OUTPUT, History::bytes(64 << 20)).serve(listener)?;
+        let hub = Hub::new(upstream).broadcast(OUTPUT, History::bytes(1 << 30)).serve(listener)?;
         Ok(Self { output: program.sender(OUTPUT)?, _program: program, hub })
     }
 }

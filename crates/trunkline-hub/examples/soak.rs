@@ -130,7 +130,7 @@ fn tell_the_time(program: &Connection, over: &AtomicBool) {
     while !over.load(Relaxed) {
         let _ = output.send(now().to_be_bytes());
         n += 1;
-        if n % 20 == 0 {
+        if n.is_multiple_of(20) {
             let _ = status.send(format!("idle {n}"));
         }
         thread::sleep(TICK);
@@ -314,7 +314,7 @@ fn stay(addr: SocketAddr, until: Instant, waits: &Waits) -> Result<()> {
             Err(error) => return Err(error.into()),
         }
         n += 1;
-        if n % 10 == 0 {
+        if n.is_multiple_of(10) {
             let begun = Instant::now();
             ask.send(n.to_be_bytes())?;
             if *answers.recv_timeout(LONG)? != n.to_be_bytes() {
@@ -322,7 +322,7 @@ fn stay(addr: SocketAddr, until: Instant, waits: &Waits) -> Result<()> {
             }
             waits.answer.add(begun.elapsed());
         }
-        if n % 50 == 0 {
+        if n.is_multiple_of(50) {
             let begun = Instant::now();
             request.send(r#"{"release":true}"#)?;
             while !roster.recv_timeout(LONG)?.starts_with(br#"{"answer""#) {}

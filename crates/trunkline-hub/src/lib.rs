@@ -1,4 +1,4 @@
-//! Many clients at one program.
+#![doc = include_str!("guide.md")]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 

@@ -128,3 +128,32 @@ fn no_client_has_a_right_that_the_hubs_own_connection_lacks() {
     assert!(!near.program.interrupts().take());
     nothing(&near.program.receiver(STDIN).unwrap());
 }
+
+/// To the near hub the far one is one client, so it has one private conversation.
+#[test]
+fn the_far_hub_serves_one_client_at_a_time_on_the_private_channel() {
+    let (program, upstream) = Connection::pair(Config::new(trunkline::Key::generate())).unwrap();
+    let near =
+        World::serve(program, trunkline_hub::Hub::new(upstream).private(TALK, 64..=65), |config| config);
+    let requests = near.program.receiver(trunkline::ChannelId::new(64)).unwrap();
+    let upstream = Connection::connect(near.addr, Config::new(near.home.clone())).unwrap();
+    let hub = trunkline_hub::Hub::new(upstream).private(TALK, 5..=5).roster(ROSTER);
+    let far = World::serve(near.program.clone(), hub, |config| config);
+    let (one, two) = (far.client(&far.desk), far.client(&far.home));
+    let (ask, answers) = (one.sender(TALK), one.receiver(TALK));
+    ask.send("1").unwrap();
+    assert_eq!(text(&requests), "1");
+    let answer = near.program.sender(trunkline::ChannelId::new(64)).unwrap();
+    answer.send("one").unwrap();
+    assert_eq!(text(&answers), "one");
+    let refused = two.sender(TALK);
+    refused.send("2").unwrap();
+    assert_eq!(stopped(&refused), code::NO_PRIVATE_CHANNEL);
+    ask.finish().unwrap();
+    assert!(requests.recv_timeout(LONG).is_err());
+    answer.finish().unwrap();
+    assert!(answers.recv_timeout(LONG).is_err());
+    let others = near.program.receiver(trunkline::ChannelId::new(65)).unwrap();
+    two.sender(TALK).send("3").unwrap();
+    assert_eq!(text(&others), "3");
+}

@@ -4,10 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use trunkline::{
-    Access, ChannelId, Config, Connection, Key, Listener, Receiver, RecvError, RecvTimeoutError, SendError,
-    Sender,
-};
+use trunkline::{Access, ChannelId, Config, Connection, Key, Listener, Receiver, RecvTimeoutError, Sender};
 use trunkline_hub::{History, Hub, Running, kernel};
 
 use crate::support::LONG;
@@ -169,22 +166,4 @@ pub fn nothing(receiver: &Receiver) {
         Err(RecvTimeoutError::Timeout) => {}
         other => panic!("{other:?}"),
     }
-}
-
-/// What a channel says until a certain message: messages, and gaps.
-#[track_caller]
-pub fn until(receiver: &Receiver, last: &[u8]) -> Vec<Result<Vec<u8>, u64>> {
-    let mut got = Vec::new();
-    loop {
-        match receiver.recv_timeout(LONG) {
-            Ok(message) if &*message == last => return got,
-            Ok(message) => got.push(Ok(message.to_vec())),
-            Err(RecvTimeoutError::Disconnected(RecvError::Gap { messages, .. })) => got.push(Err(messages)),
-            Err(error) => panic!("{error}, after {} messages", got.len()),
-        }
-    }
-}
-
-pub fn is_stopped(error: &SendError, code: u32) -> bool {
-    matches!(error, SendError::Disconnected { cause: trunkline::Disconnect::Stopped(stopped), .. } if *stopped == code)
 }

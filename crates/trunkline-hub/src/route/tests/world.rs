@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::Value;
-use trunkline::{Access, ChannelId, ChannelSet, CloseCode};
+use trunkline::{Access, ChannelSet, CloseCode};
 
 use super::super::*;
 use super::plan::*;
