@@ -200,6 +200,8 @@ fn a_relay_knows_whether_it_waits_for_the_peer() {
     let sender = line.server.sender(A).unwrap();
     while sender.try_send([7; 4000]).is_ok() {}
     assert!(sender.waits_for_peer());
+    line.server.clone().abandon();
+    line.client.clone().abandon();
 }
 
 #[derive(Default)]
