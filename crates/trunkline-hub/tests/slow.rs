@@ -27,12 +27,16 @@ const RUNNERS: usize = 98;
 const MESSAGES: u64 = 1500;
 const SIZE: usize = 4096;
 const HISTORY: usize = 512 << 10;
+/// The program is at most two steps ahead of the slowest of those that read: on a busy machine their process may be slower
+/// than it. That is less than the history.
+const STEP: u64 = 50;
 /// What the hub grants and keeps for each client.
 const SEND_QUEUE: u32 = 64 << 10;
 const REPLAY: u32 = 256 << 10;
 
-/// What a client got: how many messages, and how many are named by gaps. `told` hears that it is there.
-fn watch(addr: &str, window: u32, told: &dyn Fn()) -> (u64, u64) {
+/// What a client got: how many messages, and how many are named by gaps. `told` hears that it is there,
+/// and `reached` of each step.
+fn watch(addr: &str, window: u32, told: &dyn Fn(), reached: &dyn Fn(u64)) -> (u64, u64) {
     let config = Config::new(Key::from(SECRET)).window(window);
     let connection = Connection::connect(addr, config).unwrap();
     let output = connection.receiver(STDOUT).unwrap();
@@ -46,6 +50,9 @@ fn watch(addr: &str, window: u32, told: &dyn Fn()) -> (u64, u64) {
                 let number = u64::from_be_bytes(message[..8].try_into().unwrap());
                 assert_eq!(number, got + gone, "what is missing is named, exactly");
                 got += 1;
+                if got.is_multiple_of(STEP) {
+                    reached(got / STEP);
+                }
             }
             Err(RecvTimeoutError::Disconnected(RecvError::Gap { messages, bytes, .. })) => {
                 assert_eq!(bytes, messages * SIZE as u64);
@@ -62,7 +69,7 @@ fn clients_in_a_process_of_their_own() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let (role, addr) = role.split_once(' ').unwrap();
     if role == "one" {
-        let (got, gone) = watch(addr, 16 << 10, &|| println!("says: ready"));
+        let (got, gone) = watch(addr, 16 << 10, &|| println!("says: ready"), &|_| {});
         println!("says: {got} {gone}");
         return;
     }
@@ -72,8 +79,15 @@ fn clients_in_a_process_of_their_own() {
             println!("says: ready");
         }
     };
+    let steps: Vec<AtomicU64> = (0..=MESSAGES / STEP).map(|_| AtomicU64::new(0)).collect();
+    let reached = |step: u64| {
+        if steps[usize::try_from(step).unwrap()].fetch_add(1, Relaxed) + 1 == RUNNERS as u64 {
+            println!("says: at {step}");
+        }
+    };
     std::thread::scope(|scope| {
-        let runners: Vec<_> = (0..RUNNERS).map(|_| scope.spawn(|| watch(addr, 8 << 20, &told))).collect();
+        let watching = || watch(addr, 8 << 20, &told, &reached);
+        let runners: Vec<_> = (0..RUNNERS).map(|_| scope.spawn(watching)).collect();
         for runner in runners {
             assert_eq!(runner.join().unwrap(), (MESSAGES, 0));
         }
@@ -144,6 +158,9 @@ fn a_stopped_client_and_a_slow_one_hold_up_nobody() {
     let begun = Instant::now();
     let mut message = vec![0; SIZE];
     for n in 0..MESSAGES {
+        if n.is_multiple_of(STEP) && n / STEP > 1 {
+            assert_eq!(runners.says(), format!("at {}", n / STEP - 1));
+        }
         message[..8].copy_from_slice(&n.to_be_bytes());
         out.send(&message).unwrap();
         peak = peak.max(heap::live() - before);
@@ -151,6 +168,9 @@ fn a_stopped_client_and_a_slow_one_hold_up_nobody() {
     }
     out.send("the newest").unwrap();
     program.flush().unwrap();
+    for step in MESSAGES / STEP - 1..=MESSAGES / STEP {
+        assert_eq!(runners.says(), format!("at {step}"));
+    }
     assert_eq!(runners.says(), "all of them have everything");
     let took = begun.elapsed();
     peak = peak.max(heap::live() - before);
@@ -167,7 +187,9 @@ fn a_stopped_client_and_a_slow_one_hold_up_nobody() {
         ((heap::live() - before) as usize) < 2 * HISTORY + 2 * each + spare
     });
 
+    // What is left for them is as much as the log keeps.
     stopped.signal(Signal::CONT);
+    link.throttle(u64::MAX);
     for clients in [&stopped, &slow] {
         let said = clients.says();
         let (got, gone) = said.split_once(' ').unwrap();
