@@ -563,6 +563,13 @@ impl Connection {
         self.shared().agreed().peer_addr
     }
 
+    /// Returns `true` if the connection is sealed: nothing between the two processes can read or change what
+    /// is sent. During an outage, that of the last socket; the next one is of the same kind.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.shared().agreed().sealed
+    }
+
     /// Returns the process at the other end of a Unix socket, if the system tells it: Linux does so from 6.5
     /// on, unless that process is invisible from this one's namespace. `None` over TCP, on a pair, and over
     /// a socket of the caller's own.

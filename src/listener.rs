@@ -22,6 +22,7 @@ use crate::io::socket::{Acceptor, Socket};
 use crate::io::socket_file::SocketFile;
 use crate::key::Key;
 use crate::listener_events::ListenerEvents;
+use crate::proto::handshake::Takes;
 use crate::queue::accept::{AcceptQueue, NotAccepted};
 use crate::queue::listener_events::{self as queue, Door};
 use crate::queue::until::Until;
@@ -69,12 +70,15 @@ impl Listener {
     /// # Errors
     ///
     /// [`BindError::Config`] if a setting cannot work; among them is an address that is not loopback
-    /// without [`Config::allow_plaintext`]. [`BindError::Io`] if the system refuses the address.
+    /// with [`Sealing::Never`](crate::Sealing::Never) and without [`Config::allow_plaintext`]. [`BindError::Io`] if the system refuses the address.
     pub fn bind(address: impl ToSocketAddrs, config: Config) -> Result<Self, BindError> {
         config.check()?;
         let addresses: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
-        if !config.allow_plaintext
-            && let Some(exposed) = addresses.iter().find(|address| !address.ip().to_canonical().is_loopback())
+        let exposed = addresses.iter().find(|address| !address.ip().to_canonical().is_loopback());
+        let takes = config.options.takes(exposed.is_none());
+        if let Some(exposed) = exposed
+            && takes.plain
+            && !config.allow_plaintext
         {
             return Err(ConfigError::Plaintext(*exposed).into());
         }
@@ -86,7 +90,7 @@ impl Listener {
         socket.set_nonblocking(true)?;
         let local_addr = socket.local_addr()?;
         let socket = Acceptor::Tcp(mio::net::TcpListener::from_std(socket));
-        Self::with(socket, local_addr, config, thread)
+        Self::with(socket, local_addr, takes, config, thread)
     }
 
     /// Listens on a Unix socket at a path, for clients of this user (and root) on this machine.
@@ -125,12 +129,14 @@ impl Listener {
         let thread = io_thread(&config)?;
         let (socket, file) = SocketFile::bind(path.as_ref())?;
         let socket = Acceptor::Unix { socket: mio::net::UnixListener::from_std(socket), file };
-        Self::with(socket, SocketAddr::from(([0; 4], 0)), config, thread)
+        let takes = config.options.takes(true);
+        Self::with(socket, SocketAddr::from(([0; 4], 0)), takes, config, thread)
     }
 
     fn with(
         socket: Acceptor,
         local_addr: SocketAddr,
+        takes: Takes,
         config: Config,
         thread: IoThread,
     ) -> Result<Self, BindError> {
@@ -142,6 +148,7 @@ impl Listener {
         let listen = Listen {
             socket,
             address: address.clone(),
+            takes,
             keys,
             options,
             accepted: Arc::clone(&accepted),

@@ -508,8 +508,7 @@ fn a_killed_client_whose_child_holds_the_socket_is_noticed_at_once() {
                 let _ = rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty());
             }
         }
-        // It outlives this process, which is what the test is about.
-        #[expect(clippy::zombie_processes)]
+        #[expect(clippy::zombie_processes, reason = "it is to outlive this process")]
         let child = Command::new("sleep").arg("60").stdout(Stdio::null()).spawn().unwrap();
         println!("\nchild {}", child.id());
         loop {

@@ -12,11 +12,12 @@ use crate::id::ChannelId;
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// A listener on an address that other machines reach, without
+    /// A listener that takes plain connections on an address that other machines reach, without
     /// [`allow_plaintext`](crate::Config::allow_plaintext).
     #[error(
-        "{0} can be reached from other machines, and nothing on the way is encrypted: a network that carries the packets can read \
-         and change them. Bind to 127.0.0.1 and use a tunnel (ssh -L), or say `allow_plaintext(true)` if the network is trusted"
+        "{0} can be reached from other machines, and plain connections are not encrypted: a network that carries the packets can read \
+         and change them. Leave `sealing` at `Sealing::Auto`, in a build with the feature `sealed`; or bind to 127.0.0.1; or say \
+         `allow_plaintext(true)` if the network is trusted"
     )]
     Plaintext(std::net::SocketAddr),
     /// A number outside its limits.
@@ -41,6 +42,9 @@ pub enum ConfigError {
         /// The timeout.
         timeout: Duration,
     },
+    /// [`Sealing::Always`](crate::Sealing::Always) in a build without the feature `sealed`.
+    #[error("this build of trunkline cannot seal connections; enable its feature `sealed`")]
+    CannotSeal,
     /// The same key was given twice.
     #[error("the same key is given twice; each key stands for one set of rights")]
     DuplicateKey,
@@ -196,10 +200,16 @@ pub enum HandshakeError {
     #[error("the server cannot go on from where this session stands, or on the terms of this side")]
     TermsChanged,
     /// The server takes only sealed connections.
-    #[error("the server takes only sealed (encrypted) connections, which this side cannot make")]
+    #[error(
+        "the server takes only sealed (encrypted) connections; set this side's `sealing` to `Sealing::Auto` or `Sealing::Always`, \
+         in a build with the feature `sealed`"
+    )]
     SealedOnly,
     /// The server takes only plain connections.
-    #[error("the server takes only plain (unencrypted) connections")]
+    #[error(
+        "the server takes only plain (unencrypted) connections; set this side's `sealing` to `Sealing::Never` if nothing on the way \
+         can read or change what is sent, or build the server with the feature `sealed`"
+    )]
     PlainOnly,
     /// The process at the other end of a Unix socket belongs to another user, who is not root. Nothing was
     /// sent to it.

@@ -11,7 +11,8 @@ use super::socket::Socket;
 use crate::address::Target;
 use crate::error::HandshakeError;
 use crate::key::Key;
-use crate::proto::handshake::client::{ClientHandshake, Step as Handshake};
+use crate::proto::handshake::client::Step as Handshake;
+use crate::proto::handshake::talk::ClientTalk;
 use crate::proto::handshake::{Asked, Granted};
 
 /// What a handshake wants after a pass.
@@ -39,8 +40,9 @@ pub(crate) struct ClientSide {
     /// The attempt that it is a part of.
     pub(crate) dial: Place,
     key: Key,
+    sealed: bool,
     /// What is said; nothing while the socket connects.
-    talk: Option<ClientHandshake>,
+    talk: Option<ClientTalk>,
     out: Vec<u8>,
     /// How long the handshake may take once there is a connection.
     timeout: Duration,
@@ -56,6 +58,7 @@ impl ClientSide {
         target: &Target,
         dial: Place,
         key: Key,
+        sealed: bool,
         timeout: Duration,
         deadline: Instant,
         now: Instant,
@@ -71,6 +74,7 @@ impl ClientSide {
             address,
             dial,
             key,
+            sealed,
             talk: None,
             out: Vec::new(),
             timeout,
@@ -117,7 +121,11 @@ impl ClientSide {
             if let Err(error) = self.socket.check_user() {
                 return Ok(Step::Failed(broken(error)));
             }
-            let (handshake, hello) = ClientHandshake::new(&self.key, random()?);
+            let (handshake, hello) = if self.sealed {
+                ClientTalk::sealed(&self.key).ok_or_else(|| io::Error::other("no random numbers"))?
+            } else {
+                ClientTalk::plain(&self.key, random()?)
+            };
             self.talk = Some(handshake);
             self.out.extend(hello);
             self.asked = env.now;
@@ -170,9 +178,10 @@ impl ClientSide {
 
     /// The socket, for a connection that goes on with it.
     pub(crate) fn into_socket(self) -> NewSocket {
-        let Self { socket, address, rtt, out, early, .. } = self;
+        let Self { socket, address, talk, rtt, out, early, .. } = self;
+        let seal = talk.and_then(ClientTalk::into_seal);
         let process = socket.peer_process();
-        NewSocket { socket, peer_addr: address, rtt, ahead: out, early, process }
+        NewSocket { socket, peer_addr: address, rtt, ahead: out, early, process, seal }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::address::Address;
 use crate::error::ConnectError;
 use crate::key::Key;
 use crate::options::Options;
-use crate::proto::handshake::Granted;
+use crate::proto::handshake::{Granted, Takes};
 use crate::proto::session::Settings;
 use crate::queue::accept::AcceptQueue;
 use crate::queue::listener_events::ListenerEvents;
@@ -86,6 +86,7 @@ pub(crate) struct Listen {
     pub(crate) socket: Acceptor,
     /// Where clients find it.
     pub(crate) address: Address,
+    pub(crate) takes: Takes,
     pub(crate) keys: Vec<(Key, Access)>,
     pub(crate) options: Options,
     pub(crate) accepted: Arc<AcceptQueue<Accepted>>,

@@ -11,9 +11,11 @@ use super::pace::Pace;
 #[cfg(unix)]
 use super::peer::Watch;
 use super::place::Place;
+use super::sealed::Sealed;
 use super::socket::Socket;
 use crate::peer_process::PeerProcess;
 use crate::proto::replay::Replay;
+use crate::proto::seal::{MOST, Seal};
 use crate::proto::segment::Spare;
 
 /// Slices of one vectored write.
@@ -30,6 +32,8 @@ pub(crate) struct NewSocket {
     pub(crate) early: Vec<u8>,
     /// The process at the other end of a Unix socket.
     pub(crate) process: Option<PeerProcess>,
+    /// Of a sealed connection; then what goes ahead is sealed already, and what came early still is.
+    pub(crate) seal: Option<Box<Seal>>,
 }
 
 impl NewSocket {
@@ -93,9 +97,18 @@ pub(crate) enum Wrote {
     Part(usize),
 }
 
+/// What stands between the stream and the socket.
+enum Way {
+    /// Nothing.
+    Plain,
+    /// The end of the handshake, which is no part of the stream.
+    Behind(Vec<u8>),
+    Sealed(Box<Sealed>),
+}
+
 pub(crate) struct Link {
     socket: Socket,
-    ahead: Vec<u8>,
+    way: Way,
     /// What was read and not handled yet: others had their turn.
     pub(crate) unhandled: Vec<u8>,
     /// Until the socket says otherwise.
@@ -115,14 +128,19 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn new(new: NewSocket) -> Self {
-        let NewSocket { socket, rtt, ahead, early, process, .. } = new;
+        let NewSocket { socket, rtt, ahead, early, process, seal, .. } = new;
+        let (way, unhandled) = match seal {
+            Some(seal) => (Way::Sealed(Box::new(Sealed::new(seal, ahead, early))), Vec::new()),
+            None if ahead.is_empty() => (Way::Plain, early),
+            None => (Way::Behind(ahead), early),
+        };
         let pace = Pace::new(rtt);
         let unsent = pace.unsent();
         socket.limit_unsent(unsent);
         Self {
             socket,
-            ahead,
-            unhandled: early,
+            way,
+            unhandled,
             readable: true,
             writable: true,
             hung_up: false,
@@ -146,12 +164,13 @@ impl Link {
         let _ = (registry, place);
     }
 
-    /// The system tells of the socket. `true`: it takes bytes again after it was full.
+    /// The system tells of the socket. `true`: it takes bytes again after it was full, which shows that the
+    /// peer lives. On a sealed socket only a record does that.
     pub(crate) fn handle_ready(&mut self, ready: Ready) -> bool {
         self.hung_up |= ready.hung_up;
         self.peer_died |= ready.peer_died;
         self.readable |= ready.readable;
-        let progress = ready.writable && !self.writable;
+        let progress = ready.writable && !self.writable && !matches!(self.way, Way::Sealed(_));
         self.writable |= ready.writable;
         progress
     }
@@ -171,7 +190,49 @@ impl Link {
 
     /// Returns `true` if all is written that is to be written on this socket before the stream.
     pub(crate) fn is_clear(&self) -> bool {
-        self.ahead.is_empty()
+        match &self.way {
+            Way::Plain => true,
+            Way::Behind(_) => false,
+            Way::Sealed(sealed) => sealed.is_clear(),
+        }
+    }
+
+    /// What it holds for itself.
+    pub(crate) fn memory(&self) -> usize {
+        match &self.way {
+            Way::Plain => 0,
+            Way::Behind(ahead) => ahead.capacity(),
+            Way::Sealed(sealed) => sealed.memory(),
+        }
+    }
+
+    /// Nothing is left to write.
+    pub(crate) fn idle(&mut self) {
+        self.pace.idle();
+        if let Way::Sealed(sealed) = &mut self.way {
+            sealed.idle();
+        }
+    }
+
+    pub(crate) fn sealed(&mut self) -> Option<&mut Sealed> {
+        match &mut self.way {
+            Way::Sealed(sealed) => Some(sealed),
+            Way::Plain | Way::Behind(_) => None,
+        }
+    }
+
+    /// Reads records into `bytes`: how many bytes there are then, to be opened.
+    pub(crate) fn read_sealed(&mut self, bytes: &mut [u8], spare: &mut impl Spare) -> io::Result<Read> {
+        let mut way = std::mem::replace(&mut self.way, Way::Plain);
+        let read = match &mut way {
+            Way::Sealed(sealed) => sealed.read(bytes, spare, |bytes| {
+                let room = bytes.len();
+                self.read(room, |socket| socket.read(bytes))
+            }),
+            Way::Plain | Way::Behind(_) => Ok(Read::Nothing),
+        };
+        self.way = way;
+        read
     }
 
     /// Reads with `read`, which has room for `room` bytes.
@@ -210,17 +271,22 @@ impl Link {
         if std::mem::take(&mut self.peer_died) { Read::End } else { Read::Nothing }
     }
 
-    /// One write of as much of the stream as one call takes.
+    /// One write of as much of the stream as one call takes. `sealing` is memory to work with.
     pub(crate) fn write(
         &mut self,
         replay: &mut Replay,
         now: Instant,
         spare: &mut impl Spare,
+        sealing: &mut Vec<u8>,
     ) -> io::Result<Wrote> {
+        let ahead = match &mut self.way {
+            Way::Plain => None,
+            Way::Behind(ahead) => Some(&**ahead),
+            Way::Sealed(_) => return self.write_sealed(replay, now, spare, sealing),
+        };
         let mut slices = [IoSlice::new(&[]); SLICES];
         let mut count = 0;
         let mut offered = 0;
-        let ahead = Some(&*self.ahead).filter(|ahead| !ahead.is_empty());
         for part in ahead.into_iter().chain(replay.unwritten()).take(SLICES) {
             slices[count] = IoSlice::new(part);
             count += 1;
@@ -231,15 +297,23 @@ impl Link {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(error) => return Err(error),
         };
-        let before = written.min(self.ahead.len());
-        if before > 0 {
-            self.ahead.drain(..before);
+        let mut stream = written;
+        if let Way::Behind(ahead) = &mut self.way {
+            let before = written.min(ahead.len());
+            stream -= before;
+            ahead.drain(..before);
+            if ahead.is_empty() {
+                self.way = Way::Plain;
+            }
         }
-        let stream = written - before;
         replay.advance(stream, spare);
-        if written == offered {
+        Ok(self.wrote(stream, written == offered, now))
+    }
+
+    fn wrote(&mut self, stream: usize, all: bool, now: Instant) -> Wrote {
+        if all {
             self.pace.took_all(stream);
-            return Ok(Wrote::All(stream));
+            return Wrote::All(stream);
         }
         self.pace.took_part(now, stream);
         self.writable = false;
@@ -247,7 +321,22 @@ impl Link {
         if std::mem::replace(&mut self.unsent, unsent) != unsent {
             self.socket.limit_unsent(unsent);
         }
-        Ok(Wrote::Part(stream))
+        Wrote::Part(stream)
+    }
+
+    /// What is sealed counts as written, since nothing can come before it any more.
+    fn write_sealed(
+        &mut self,
+        replay: &mut Replay,
+        now: Instant,
+        spare: &mut impl Spare,
+        sealing: &mut Vec<u8>,
+    ) -> io::Result<Wrote> {
+        let Self { socket, way: Way::Sealed(sealed), pace, .. } = self else { return Ok(Wrote::All(0)) };
+        let record = pace.record().min(MOST);
+        let (stream, all) = sealed.write(replay.unwritten(), record, sealing, |bytes| socket.write(bytes))?;
+        replay.advance(stream, spare);
+        Ok(self.wrote(stream, all, now))
     }
 
     /// Nothing more is written.

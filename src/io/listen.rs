@@ -12,7 +12,7 @@ use super::conn::{LastWords, terms};
 use super::env::{Env, random};
 use super::keyring::{Credential, Keyring};
 use super::place::Place;
-use super::sessions::{Found, Sessions};
+use super::sessions::{Found, Owner, Sessions};
 use super::socket::{Acceptor, Socket};
 use super::strangers::Strangers;
 use super::trace::ListenTrace;
@@ -24,7 +24,7 @@ use crate::key::Key;
 use crate::listener_event::ListenerEvent;
 use crate::options::Options;
 use crate::proto::handshake::server::Proved;
-use crate::proto::handshake::{Grace, Granted, Rights, SessionId, Status};
+use crate::proto::handshake::{Grace, Granted, Rights, SessionId, Status, Takes};
 use crate::queue::accept::{AcceptQueue, Seat};
 use crate::queue::listener_events::ListenerEvents;
 
@@ -39,6 +39,7 @@ pub(crate) struct Listen {
     pub(crate) address: Address,
     /// When to look whether the file of a Unix socket is still there.
     look: Option<Instant>,
+    pub(crate) takes: Takes,
     pub(crate) options: Options,
     pub(crate) accepted: Arc<AcceptQueue<Accepted>>,
     /// Read by the handshakes; no other lock is taken while it is held.
@@ -84,6 +85,7 @@ impl Listen {
     pub(crate) fn new(
         socket: Acceptor,
         address: Address,
+        takes: Takes,
         keys: Vec<(Key, Access)>,
         options: Options,
         accepted: Arc<AcceptQueue<Accepted>>,
@@ -93,6 +95,7 @@ impl Listen {
             socket,
             address,
             look: None,
+            takes,
             strangers: Strangers::new(options.pending_handshakes.min(room_for_strangers())),
             options,
             accepted,
@@ -166,6 +169,7 @@ impl Listen {
 
     /// Decides what becomes of a client.
     pub(crate) fn judge(&mut self, proved: &Proved<Credential>) -> Verdict {
+        let sealed = proved.is_sealed();
         let Proved { credential, asked, .. } = proved;
         if !self.keys.read().contains(credential) {
             // It was removed while the client proved it.
@@ -174,7 +178,8 @@ impl Listen {
         if asked.session.is_none() {
             return self.judge_new(credential, asked.terms.grace);
         }
-        match self.sessions.find(asked.session, credential) {
+        let owner = Owner { credential: credential.clone(), sealed };
+        match self.sessions.find(asked.session, &owner) {
             Found::At(place) => Verdict::Resume(place),
             Found::Closed(mut words) => {
                 let end = words.at + words.tail.len() as u64;

@@ -15,6 +15,9 @@ use crate::proto::frame::MAX_DATA;
 const FAST: f64 = 32e6;
 /// How long one frame may keep the link busy.
 const FRAME_TIME: f64 = 0.0025;
+/// How long one sealed record may (protocol, section 8).
+const RECORD_TIME: f64 = 0.05;
+const LEAST_RECORD: usize = 1024;
 /// How long what the kernel has unsent may keep the link busy.
 const UNSENT_TIME: f64 = 0.004;
 /// The least sizes: smaller ones would be mostly headers.
@@ -94,6 +97,11 @@ impl Pace {
     /// The longest payload of a frame.
     pub(crate) fn frame(&self) -> usize {
         self.slow_rate().map_or(MAX_DATA, |rate| ((rate * FRAME_TIME) as usize).clamp(LEAST_FRAME, MAX_DATA))
+    }
+
+    /// The longest text of a sealed record, which can be read only when all of it has come.
+    pub(crate) fn record(&self) -> usize {
+        self.slow_rate().map_or(usize::MAX, |rate| ((rate * RECORD_TIME) as usize).max(LEAST_RECORD))
     }
 
     /// How much the kernel may keep unsent, in steps of two, so that it is seldom set anew.

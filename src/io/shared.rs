@@ -42,6 +42,7 @@ pub(crate) struct Agreed {
     pub(crate) local_addr: Option<SocketAddr>,
     pub(crate) peer_addr: Option<SocketAddr>,
     pub(crate) peer_process: Option<PeerProcess>,
+    pub(crate) sealed: bool,
     pub(crate) may_send: ChannelSet,
     pub(crate) may_receive: ChannelSet,
     pub(crate) may_interrupt: bool,
@@ -54,6 +55,7 @@ impl Agreed {
     pub(crate) fn attach(&mut self, new: &NewSocket) {
         (self.local_addr, self.peer_addr) = (new.socket.local_addr(), new.peer_addr);
         self.peer_process = new.process.clone();
+        self.sealed = new.seal.is_some();
         self.suspended = false;
     }
 }

@@ -7,6 +7,7 @@
 //! | `ending` | how a connection comes to its end |
 //! | `outage` | a connection without a socket: how it waits for another, and goes on with it |
 //! | `identity` | by what the two sides know it again |
+//! | `sealed` | what a sealed socket has |
 //! | `account` | what it holds, and its counts |
 
 use std::io;
@@ -34,6 +35,7 @@ mod account;
 mod ending;
 mod identity;
 mod outage;
+mod sealed;
 
 use account::Traffic;
 pub(crate) use ending::{LastWords, Past};
@@ -260,6 +262,12 @@ impl Conn {
             if budget.is_spent() || !link.unhandled.is_empty() {
                 return Ok(());
             }
+            if link.sealed().is_some() {
+                match self.read_sealed(&mut budget, env)? {
+                    true => continue,
+                    false => return Ok(()),
+                }
+            }
             let large = self.session.expects_large();
             let payload = self.session.payload_buffer();
             let direct = payload.is_some();
@@ -340,12 +348,12 @@ impl Conn {
                 return Ok(false);
             }
             if link.is_clear() && self.replay.is_written() {
-                link.pace.idle();
+                link.idle();
                 // What is still there is held until the peer has acknowledged more.
                 self.set_stuck(env.output.held);
                 return Ok(false);
             }
-            let wrote = link.write(&mut self.replay, env.now, &mut &*env.core.pool)?;
+            let wrote = link.write(&mut self.replay, env.now, &mut &*env.core.pool, &mut env.sealing)?;
             let (Wrote::All(bytes) | Wrote::Part(bytes)) = wrote;
             self.traffic.wrote(bytes);
             let part = matches!(wrote, Wrote::Part(_));

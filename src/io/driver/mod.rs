@@ -57,6 +57,8 @@ pub(crate) struct Driver {
     marked: VecDeque<Place>,
     /// The marked ones of this pass; kept, so that a pass allocates nothing.
     serving: VecDeque<Place>,
+    /// Listeners of which strangers wait for answers that take work, each once.
+    owing: VecDeque<Place>,
     /// A connection has more to write.
     pressed: bool,
     commands: Vec<Command>,
@@ -75,6 +77,7 @@ impl Driver {
             slots: Slots::new(),
             marked: VecDeque::new(),
             serving: VecDeque::new(),
+            owing: VecDeque::new(),
             pressed: false,
             commands: Vec::new(),
             stopping: false,
@@ -143,7 +146,7 @@ impl Driver {
 
     /// Waits until something happens or is due, unless there is more to do.
     fn wait(&mut self, until: Option<Instant>) -> io::Result<()> {
-        if !self.marked.is_empty() {
+        if !self.marked.is_empty() || !self.owing.is_empty() {
             return self.poll(Some(Duration::ZERO));
         }
         let at = [self.env.timers.next(), until].into_iter().flatten().min();
@@ -253,6 +256,9 @@ impl Run for Driver {
         self.collect();
         self.collect_due();
         self.serve_marked();
+        if !self.owing.is_empty() {
+            self.answer_strangers();
+        }
         Ok(true)
     }
 
@@ -263,7 +269,7 @@ impl Run for Driver {
     }
 
     fn is_pressed(&self) -> bool {
-        self.pressed
+        self.pressed || !self.owing.is_empty()
     }
 
     fn take_received(&mut self) -> bool {

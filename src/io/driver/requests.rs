@@ -90,6 +90,7 @@ impl Driver {
             ahead: Vec::new(),
             early: Vec::new(),
             process: None,
+            seal: None,
         };
         self.begin_with(new, reply, |new, place, env| {
             establish::pair_end(new, &options, settings, place, env)
@@ -128,8 +129,8 @@ impl Driver {
     }
 
     fn begin_listening(&mut self, request: ListenRequest) {
-        let ListenRequest { socket, address, keys, options, accepted, events, reply } = request;
-        let mut listen = Box::new(Listen::new(socket, address, keys, options, accepted, events));
+        let ListenRequest { socket, address, takes, keys, options, accepted, events, reply } = request;
+        let mut listen = Box::new(Listen::new(socket, address, takes, keys, options, accepted, events));
         let mut registered = Ok(());
         let place = self.insert(|place, env| {
             registered = listen.register(env, place);
