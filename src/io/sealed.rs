@@ -9,9 +9,18 @@ use crate::proto::segment::Spare;
 /// So many bytes are sealed for one write at most, in the largest records.
 const BATCH: usize = 4 * (MOST + OVERHEAD);
 
+/// Of what a socket has carried, at most so much is lost when it is lost, because a record can be read only
+/// when all of it has come: a record has at most this part of what went before it. Otherwise a link that is
+/// cut again and again before a whole record is through would get nowhere.
+const PART: u64 = 4;
+/// A socket begins with records of at most this size.
+const FIRST: usize = 4096;
+
 #[derive(Debug)]
 pub(crate) struct Sealed {
     seal: Box<Seal>,
+    /// Bytes of text that were sealed.
+    carried: u64,
     /// Sealed, and not taken by the socket.
     unwritten: Vec<u8>,
     /// Read and not opened: the beginning of a record, or more of them than a pass's share.
@@ -24,7 +33,7 @@ impl Sealed {
     /// `ahead`: sealed bytes that go before all others. `early`: what came behind the handshake.
     pub(crate) fn new(seal: Box<Seal>, ahead: Vec<u8>, early: Vec<u8>) -> Self {
         let has_whole = !early.is_empty();
-        Self { seal, unwritten: ahead, unopened: early, has_whole }
+        Self { seal, carried: 0, unwritten: ahead, unopened: early, has_whole }
     }
 
     /// Returns `true` if all that was sealed is written.
@@ -46,7 +55,7 @@ impl Sealed {
     // ---- to the socket
 
     /// Writes what was sealed before; and then, if all of that went out, as much of `parts` as one write may
-    /// take, in records of at most `record` bytes of text. Returns how much of `parts` was sealed, and whether
+    /// take, in records of at most `record` bytes of text, 1 to [`MOST`]. Returns how much of `parts` was sealed, and whether
     /// the socket took it all.
     pub(crate) fn write<'a, P: Iterator<Item = &'a [u8]>>(
         &mut self,
@@ -82,16 +91,21 @@ impl Sealed {
         out: &mut Vec<u8>,
     ) -> usize {
         out.clear();
-        let mut sealed = 0;
+        let before = self.carried;
         let mut parts = Rest { part: &[], parts };
-        while out.len() + record + OVERHEAD <= BATCH {
-            let text = self.seal.seal(out, record, Pieces { rest: &mut parts, left: record });
+        loop {
+            let part = usize::try_from(self.carried / PART).unwrap_or(usize::MAX);
+            let most = record.min(part.max(FIRST));
+            if out.len() + most + OVERHEAD > BATCH {
+                break;
+            }
+            let text = self.seal.seal(out, most, Pieces { rest: &mut parts, left: most });
             if text == 0 {
                 break;
             }
-            sealed += text;
+            self.carried += text as u64;
         }
-        sealed
+        (self.carried - before) as usize
     }
 
     // ---- from the socket
