@@ -25,8 +25,10 @@ use crate::proto::handshake::server::Proved;
 use crate::proto::handshake::{Asked, Granted, Status};
 use crate::proto::session::{CloseWish, Farewell};
 
-/// Strangers of all listeners that are answered in a pass, if that takes work: about 60 µs each.
+/// Strangers of all listeners that are answered in a pass, if that takes work, about 60 µs each: so many in
+/// any case, and more for as long as it takes less time than all else in the pass, but never more than that.
 const ANSWERS: usize = 4;
+const MOST_ANSWERS: usize = 32;
 
 impl Driver {
     /// Serves a source, and does what it wants.
@@ -255,7 +257,12 @@ impl Driver {
     /// Answers some of the strangers whose answers take work, behind all that has proved its key. What is
     /// left is for the next pass.
     pub(super) fn answer_strangers(&mut self) {
-        for _ in 0..ANSWERS {
+        let begun = Instant::now();
+        let pass = begun.saturating_duration_since(self.env.now);
+        for count in 0..MOST_ANSWERS {
+            if count >= ANSWERS && begun.elapsed() >= pass {
+                return;
+            }
             let Some(owner) = self.owing.pop_front() else { return };
             let Some(listen) = self.listen(owner) else { continue };
             let Some((place, leaves)) = listen.strangers.answer() else { continue };
