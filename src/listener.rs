@@ -25,8 +25,9 @@ use crate::listener_events::ListenerEvents;
 use crate::proto::handshake::Takes;
 use crate::queue::accept::{AcceptQueue, NotAccepted};
 use crate::queue::listener_events::{self as queue, Door};
-use crate::queue::until::Until;
+use crate::queue::until::{Until, runs_loop};
 use crate::queue::waiters::{Owner, always};
+use crate::session_info::SessionInfo;
 
 /// A socket that clients connect to.
 ///
@@ -314,6 +315,33 @@ impl Listener {
             self.events.close();
             self.thread.core().push(Command::Unlisten(self.place));
         }
+    }
+
+    /// Returns the clients that the listener has now, accepted or not: which keys they have proved, since when
+    /// they are here, and whether they have a socket. Their order says nothing.
+    ///
+    /// ```
+    /// use trunkline::{Access, Config, Connection, Key, Listener};
+    ///
+    /// let key = Key::generate();
+    /// let config = Config::with_access(key.clone(), Access::full().named("desk"));
+    /// let listener = Listener::bind("127.0.0.1:0", config)?;
+    /// let _client = Connection::connect(listener.local_addr(), Config::new(key))?;
+    /// let sessions = listener.sessions();
+    /// assert_eq!(sessions[0].access.name(), Some("desk"));
+    /// assert!(!sessions[0].suspended);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn sessions(&self) -> Vec<SessionInfo> {
+        // A thread that runs the loop would wait for itself.
+        if self.thread.core().is_forked() || runs_loop() {
+            return Vec::new();
+        }
+        let (reply, answer) = bounded(1);
+        self.thread.core().push(Command::Sessions(self.place, reply));
+        self.thread.core().schedule.call();
+        answer.recv().unwrap_or_default()
     }
 
     /// Accepts one more key from now on, and sets what its holder may do. If the key was accepted already,

@@ -21,6 +21,7 @@ use crate::proto::handshake::{Granted, Takes};
 use crate::proto::session::Settings;
 use crate::queue::accept::AcceptQueue;
 use crate::queue::listener_events::ListenerEvents;
+use crate::session_info::SessionInfo;
 use crate::stats::Stats;
 
 pub(crate) enum Command {
@@ -40,6 +41,8 @@ pub(crate) enum Command {
     /// A name was looked up for the attempt at this place.
     Resolved(Place, io::Result<Vec<SocketAddr>>),
     Stats(Place, Sender<Stats>),
+    /// The clients of the listener at this place.
+    Sessions(Place, Sender<Vec<SessionInfo>>),
     /// All connections of this I/O thread end, behind what was sent, by that time; `done` is dropped
     /// when the last has.
     Shutdown {

@@ -16,6 +16,9 @@ const PART: u64 = 4;
 /// A socket begins with records of at most this size.
 const FIRST: usize = 4096;
 
+/// What an operation fails with on a record that does not open. No system call fails with it.
+pub(crate) const TAMPERED: io::ErrorKind = io::ErrorKind::InvalidData;
+
 #[derive(Debug)]
 pub(crate) struct Sealed {
     seal: Box<Seal>,
@@ -137,7 +140,7 @@ impl Sealed {
     /// Opens the record at the front of `bytes`: its text, and how long it is in all. `None`: it has not come
     /// whole.
     pub(crate) fn open<'a>(&mut self, bytes: &'a mut [u8]) -> io::Result<Option<(&'a [u8], usize)>> {
-        let tampered = |_| io::Error::from(io::ErrorKind::InvalidData);
+        let tampered = |_| io::Error::from(TAMPERED);
         match front(bytes).map_err(tampered)? {
             Front::Part => Ok(None),
             Front::Record(length) => {

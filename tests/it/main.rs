@@ -28,6 +28,8 @@ mod stdio;
 mod streams;
 mod tasks;
 mod traps;
+#[cfg(unix)]
+mod unix;
 mod user_memory;
 mod wakers;
 mod wire;

@@ -12,6 +12,8 @@ pub(super) struct Traffic {
     writes: u64,
     bytes_read: u64,
     bytes_written: u64,
+    /// Sockets that were given up because a record did not open.
+    pub(super) tampered: u64,
 }
 
 impl Traffic {
@@ -88,6 +90,7 @@ impl Conn {
             wakes: 0,
             reads: self.traffic.reads,
             writes: self.traffic.writes,
+            tampered: self.traffic.tampered,
         }
     }
 }

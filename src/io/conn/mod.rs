@@ -19,6 +19,7 @@ use super::env::{Env, Reasons};
 use super::keyring::{Credential, Tenant};
 use super::link::{Link, NewSocket, Read, Wrote};
 use super::place::Place;
+use super::sealed::TAMPERED;
 use super::shared::Shared;
 use super::trace::ConnTrace;
 use crate::error::ConnectionError;
@@ -30,6 +31,7 @@ use crate::proto::session::{CloseWish, Exchange, Room, Session};
 use crate::queue::receive::Routes;
 use crate::queue::send::Comes;
 use crate::queue::staging::Staging;
+use crate::session_info::SessionInfo;
 
 mod account;
 mod ending;
@@ -97,6 +99,7 @@ pub(crate) struct Conn {
 pub(crate) struct Origin {
     pub(crate) listener: Place,
     pub(crate) tenant: Tenant,
+    pub(crate) since: Instant,
 }
 
 impl Conn {
@@ -172,6 +175,20 @@ impl Conn {
         origin.is_some_and(|origin| origin.listener == listener && origin.tenant.credential() == credential)
     }
 
+    /// How a listener lists it, if it is that listener's.
+    pub(crate) fn info(&self, listener: Place) -> Option<SessionInfo> {
+        let origin = self.origin.as_ref().filter(|origin| origin.listener == listener)?;
+        let agreed = self.shared.agreed.lock().clone();
+        Some(SessionInfo {
+            access: origin.tenant.credential().access().clone(),
+            since: origin.since,
+            sealed: agreed.sealed,
+            suspended: agreed.suspended,
+            peer_addr: agreed.peer_addr,
+            peer_process: agreed.peer_process,
+        })
+    }
+
     pub(crate) fn shared(&self) -> Arc<Shared> {
         Arc::clone(&self.shared)
     }
@@ -221,7 +238,14 @@ impl Conn {
             Ok(more) => self.after_writing(more, env),
             Err(error) => {
                 self.exchange(env);
-                self.lose(&ConnectionError::Lost { kind: error.kind() }, env)
+                let cause = match error.kind() {
+                    TAMPERED => {
+                        self.traffic.tampered += 1;
+                        ConnectionError::Tampered
+                    }
+                    kind => ConnectionError::Lost { kind },
+                };
+                self.lose(&cause, env)
             }
         }
     }

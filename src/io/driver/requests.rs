@@ -76,6 +76,11 @@ impl Driver {
                     let _ = reply.send(conn.stats());
                 }
             }
+            Command::Sessions(place, reply) => {
+                let places: Vec<Place> = self.slots.places().collect();
+                let sessions = places.into_iter().filter_map(|at| self.conn(at)?.info(place)).collect();
+                let _ = reply.send(sessions);
+            }
             Command::Shutdown { until, done } => self.shut_down(until, done),
             Command::Stop => self.stopping = true,
         }

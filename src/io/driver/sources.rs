@@ -299,7 +299,7 @@ impl Driver {
                 let Some(server) = self.proved(place) else { return };
                 let accept = proved.accept(Ok(&granted));
                 let (asked, credential) = (proved.asked.terms, proved.credential.clone());
-                let origin = Origin { listener: owner, tenant: credential.admit() };
+                let origin = Origin { listener: owner, tenant: credential.admit(), since: self.env.now };
                 let session_owner = Owner { credential, sealed: proved.is_sealed() };
                 let mut new = server.accept(&accept, proved.into_seal());
                 let mut registered = Ok(());

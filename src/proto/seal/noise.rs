@@ -217,3 +217,155 @@ impl Cipher for AesGcm {
         Ok(text.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use x25519_dalek::{PublicKey, StaticSecret};
+
+    use super::*;
+
+    /// [`Primitives`] with an ephemeral key that is known, on another implementation of the curve.
+    struct Known;
+
+    impl CryptoResolver for Known {
+        fn resolve_rng(&self) -> Option<Box<dyn Random>> {
+            Primitives.resolve_rng()
+        }
+
+        fn resolve_dh(&self, _: &DHChoice) -> Option<Box<dyn Dh>> {
+            Some(Box::new(KnownCurve { secret: StaticSecret::from([0; 32]), public: [0; 32] }))
+        }
+
+        fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
+            Primitives.resolve_hash(choice)
+        }
+
+        fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
+            Primitives.resolve_cipher(choice)
+        }
+    }
+
+    struct KnownCurve {
+        secret: StaticSecret,
+        public: [u8; 32],
+    }
+
+    impl Dh for KnownCurve {
+        fn name(&self) -> &'static str {
+            "25519"
+        }
+
+        fn pub_len(&self) -> usize {
+            32
+        }
+
+        fn priv_len(&self) -> usize {
+            32
+        }
+
+        fn set(&mut self, key: &[u8]) {
+            self.secret = StaticSecret::from(*key.first_chunk().unwrap());
+            self.public = PublicKey::from(&self.secret).to_bytes();
+        }
+
+        fn generate(&mut self, _: &mut dyn Random) -> Result<(), Error> {
+            Err(Error::Rng)
+        }
+
+        fn pubkey(&self) -> &[u8] {
+            &self.public
+        }
+
+        fn privkey(&self) -> &[u8] {
+            &[]
+        }
+
+        fn dh(&self, public: &[u8], out: &mut [u8]) -> Result<(), Error> {
+            let theirs = PublicKey::from(*public.first_chunk::<32>().unwrap());
+            out[..32].copy_from_slice(self.secret.diffie_hellman(&theirs).as_bytes());
+            Ok(())
+        }
+    }
+
+    fn hex(text: &str) -> Vec<u8> {
+        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    }
+
+    /// The vector's lines of this name.
+    fn lines(name: &str) -> Vec<Vec<u8>> {
+        let vector = include_str!("../../../tests/data/noise_nnpsk0.txt");
+        let all = vector.lines().filter_map(|line| line.split_once(' '));
+        all.filter(|(known, _)| *known == name).map(|(_, value)| hex(value)).collect()
+    }
+
+    fn line(name: &str) -> Vec<u8> {
+        lines(name).remove(0)
+    }
+
+    /// What is said on either side, byte for byte: the handshake, and the first records with its keys.
+    #[test]
+    fn the_handshake_and_its_records_are_those_of_the_vector() {
+        let key = Key::from(*line("psk").first_chunk::<32>().unwrap());
+        let prologue = line("prologue");
+        let (one, other) = (line("initiator-ephemeral"), line("responder-ephemeral"));
+        let begin = || builder(Box::new(Known), &key, &prologue).unwrap();
+        let mut initiator = begin().fixed_ephemeral_key_for_testing_only(&one).build_initiator().unwrap();
+        let mut responder = begin().fixed_ephemeral_key_for_testing_only(&other).build_responder().unwrap();
+        let (payloads, messages) = (lines("payload"), lines("message"));
+        assert_eq!((payloads.len(), messages.len()), (6, 6));
+        let mut buffer = [0; 1000];
+        for at in 0..2 {
+            let (from, to) =
+                if at == 0 { (&mut initiator, &mut responder) } else { (&mut responder, &mut initiator) };
+            let len = from.write_message(&payloads[at], &mut buffer).unwrap();
+            assert_eq!(buffer[..len], messages[at]);
+            let len = to.read_message(&messages[at], &mut buffer).unwrap();
+            assert_eq!(buffer[..len], payloads[at]);
+        }
+        assert_eq!(initiator.get_handshake_hash(), line("hash"));
+        let (mut first, mut second) = initiator.dangerously_get_raw_split();
+        let mut here = Seal::new(&mut first, &mut second);
+        let (mut first, mut second) = responder.dangerously_get_raw_split();
+        let mut there = Seal::new(&mut second, &mut first);
+        for at in 2..6 {
+            let (from, to) = if at % 2 == 0 { (&mut here, &mut there) } else { (&mut there, &mut here) };
+            let mut record = Vec::new();
+            from.seal(&mut record, 1000, std::iter::once(&*payloads[at]));
+            assert_eq!(record[2..], messages[at]);
+            assert_eq!(to.open(&mut record).unwrap(), payloads[at]);
+        }
+    }
+
+    /// Nothing that a fork or a second thread would double is kept: no two hellos have the same key.
+    #[test]
+    fn hellos_that_are_made_at_once_never_repeat() {
+        let key = Key::generate();
+        let hellos: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|_| {
+                    let key = &key;
+                    scope.spawn(move || {
+                        (0..200).map(|_| Initiator::new(key, b"").unwrap().1).collect::<Vec<_>>()
+                    })
+                })
+                .collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        let mut keys: Vec<_> = hellos.iter().map(|hello| &hello[..32]).collect();
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), 800);
+    }
+
+    /// Points of a small order would make a secret that is known.
+    #[test]
+    fn a_point_that_gives_no_secret_is_refused() {
+        for low in [0, 1] {
+            let mut point = [0; 32];
+            point[0] = low;
+            let mut curve = Primitives.resolve_dh(&DHChoice::Curve25519).unwrap();
+            curve.generate(&mut System).unwrap();
+            assert!(curve.dh(&point, &mut [0; 32]).is_err());
+        }
+    }
+}

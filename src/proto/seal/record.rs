@@ -151,14 +151,15 @@ mod tests {
             let (mut here, mut there) = pair(records);
             let mut out = Vec::new();
             for size in [1, 2, 15, 16, 17, 255, 256, 257, MOST - 1, MOST, 1, 1, 1, 1] {
-                for (from, to) in [(&mut here, &mut there)] {
+                for _ in 0..2 {
+                    std::mem::swap(&mut here, &mut there);
                     out.clear();
                     let text = vec![size as u8; size];
                     let (front_half, back_half) = text.split_at(size / 2);
-                    assert_eq!(from.seal(&mut out, MOST, [front_half, &[], back_half].into_iter()), size);
+                    assert_eq!(here.seal(&mut out, MOST, [front_half, &[], back_half].into_iter()), size);
                     assert_eq!(out.len(), size + OVERHEAD);
                     assert_eq!(front(&out), Ok(Front::Record(out.len())));
-                    assert_eq!(to.open(&mut out).unwrap(), text);
+                    assert_eq!(there.open(&mut out).unwrap(), text);
                 }
             }
         }
@@ -176,6 +177,36 @@ mod tests {
             direction.seal(&mut one);
             unchanged.seal(&mut other);
             assert_eq!(one != other, number == 4 || number == 8, "{number}");
+        }
+    }
+
+    /// Another implementation of AES-GCM agrees, past nonces of one and of two bytes, and past the changes of
+    /// the key before records 65,536 and 131,072.
+    #[test]
+    fn nonces_and_keys_are_those_of_the_noise_framework() {
+        use aes_gcm::aead::{Aead, KeyInit};
+        use aes_gcm::{Aes256Gcm, Nonce};
+
+        let nonce = |number: u64| {
+            let mut nonce = [0; 12];
+            nonce[4..].copy_from_slice(&number.to_be_bytes());
+            Nonce::from(nonce)
+        };
+        let cipher = |key: &[u8; 32]| Aes256Gcm::new_from_slice(key).unwrap();
+        let mut direction = Direction::new(&mut [5; 32], RECORDS);
+        let mut key = [5; 32];
+        for number in 0..2 * RECORDS + 2 {
+            if number > 0 && number % RECORDS == 0 {
+                let next = cipher(&key).encrypt(&nonce(u64::MAX), &[0; 32][..]).unwrap();
+                key = *next.first_chunk().unwrap();
+            }
+            let mut sealed = [7; 4];
+            let tag = direction.seal(&mut sealed);
+            let near = |border: u64| number.abs_diff(border) < 3;
+            if number < 3 || [256, 65_536, 131_072].into_iter().any(near) {
+                let expected = cipher(&key).encrypt(&nonce(number), &[7; 4][..]).unwrap();
+                assert_eq!([&sealed[..], &tag[..]].concat(), expected, "record {number}");
+            }
         }
     }
 

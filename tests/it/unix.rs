@@ -1,10 +1,6 @@
 //! Unix sockets (protocol, section 9): what goes wrong with their files, their users and their processes
 //! elsewhere.
 
-#![cfg(unix)]
-
-mod support;
-
 use std::collections::HashSet;
 use std::fs;
 use std::io::{Read, Write};
@@ -17,8 +13,9 @@ use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::LONG;
 use trunkline::*;
+
+use crate::support::LONG;
 
 const DATA: ChannelId = ChannelId::new(1);
 
@@ -45,7 +42,7 @@ fn talk(one: &Connection, other: &Connection) {
 fn process(test: &str, role: &str, key: &Key, path: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
-        .args(["--exact", test, "--nocapture", "--test-threads", "1"])
+        .args(["--exact", &format!("unix::{test}"), "--nocapture", "--test-threads", "1"])
         .env("ROLE", role)
         .env("KEY", &*key.expose_hex())
         .env("SOCKET", path)
