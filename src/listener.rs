@@ -19,7 +19,7 @@ use crate::io::command::{Command, Listen};
 use crate::io::place::Place;
 use crate::io::socket::{Acceptor, Socket};
 #[cfg(unix)]
-use crate::io::socket_file::SocketFile;
+use crate::io::socket_file::{SharedFile, SocketFile};
 use crate::key::Key;
 use crate::listener_events::ListenerEvents;
 use crate::proto::handshake::Takes;
@@ -61,6 +61,8 @@ pub struct Listener {
     address: Address,
     local_addr: SocketAddr,
     place: Place,
+    #[cfg(unix)]
+    file: Option<SharedFile>,
     /// Keeps an I/O thread of the caller's own alive.
     thread: IoThread,
 }
@@ -91,7 +93,7 @@ impl Listener {
         socket.set_nonblocking(true)?;
         let local_addr = socket.local_addr()?;
         let socket = Acceptor::Tcp(mio::net::TcpListener::from_std(socket));
-        Self::with(socket, local_addr, takes, config, thread)
+        Self::with(socket, local_addr.into(), local_addr, takes, config, thread)
     }
 
     /// Listens on a Unix socket at a path, for clients of this user (and root) on this machine.
@@ -129,13 +131,20 @@ impl Listener {
         config.check()?;
         let thread = io_thread(&config)?;
         let (socket, file) = SocketFile::bind(path.as_ref())?;
-        let socket = Acceptor::Unix { socket: mio::net::UnixListener::from_std(socket), file };
+        let address = Address::unix(file.path());
+        let file = SharedFile::new(file);
+        let socket = mio::net::UnixListener::from_std(socket);
+        let acceptor = Acceptor::Unix { socket, file: file.clone() };
         let takes = config.options.takes(true);
-        Self::with(socket, SocketAddr::from(([0; 4], 0)), takes, config, thread)
+        let mut listener =
+            Self::with(acceptor, address, SocketAddr::from(([0; 4], 0)), takes, config, thread)?;
+        listener.file = Some(file);
+        Ok(listener)
     }
 
     fn with(
         socket: Acceptor,
+        address: Address,
         local_addr: SocketAddr,
         takes: Takes,
         config: Config,
@@ -145,7 +154,6 @@ impl Listener {
         let events = Arc::new(queue::ListenerEvents::new(Door::default()));
         let (reply, answer) = bounded(1);
         let Config { keys, options, .. } = config;
-        let address = socket.address()?;
         let listen = Listen {
             socket,
             address: address.clone(),
@@ -159,7 +167,16 @@ impl Listener {
         thread.core().push(Command::Listen(Box::new(listen)));
         thread.core().schedule.call();
         let place = answer.recv().map_err(|_| stopped())??;
-        Ok(Self { accepted, events, address, local_addr, place, thread })
+        Ok(Self {
+            accepted,
+            events,
+            address,
+            local_addr,
+            place,
+            #[cfg(unix)]
+            file: None,
+            thread,
+        })
     }
 
     pub(crate) fn adopt_socket(
@@ -311,6 +328,10 @@ impl Listener {
     /// ```
     pub fn close(&self) {
         if !self.thread.core().is_forked() {
+            #[cfg(unix)]
+            if let Some(file) = &self.file {
+                file.remove();
+            }
             drop(self.accepted.close());
             self.events.close();
             self.thread.core().push(Command::Unlisten(self.place));

@@ -127,9 +127,9 @@ impl Listen {
     fn keep_file(&mut self, place: Place, env: &mut Env) {
         if self.look.is_some_and(|at| at <= env.now)
             && let Acceptor::Unix { socket, file } = &mut self.socket
-            && !file.is_in_place()
+            && let Some(again) = file.keep()
         {
-            let again = file.bind_again().map_err(io::Error::from).and_then(|listener| {
+            let again = again.map_err(io::Error::from).and_then(|listener| {
                 *socket = mio::net::UnixListener::from_std(listener);
                 mio::event::Source::register(socket, &env.registry, place.token(), mio::Interest::READABLE)
             });

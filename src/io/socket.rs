@@ -9,10 +9,10 @@ use mio::{Interest, Registry, Token};
 #[cfg(unix)]
 use super::peer;
 #[cfg(unix)]
-use super::socket_file::SocketFile;
+use super::socket_file::SharedFile;
+use crate::address::Target;
 #[cfg(unix)]
 use crate::address::check_path;
-use crate::address::{Address, Target};
 use crate::error::HandshakeError;
 use crate::peer_process::PeerProcess;
 
@@ -40,7 +40,7 @@ pub(crate) enum Acceptor {
     #[cfg(unix)]
     Unix {
         socket: mio::net::UnixListener,
-        file: SocketFile,
+        file: SharedFile,
     },
 }
 
@@ -58,15 +58,6 @@ impl Acceptor {
             Self::Tcp(socket) => socket.register(registry, token, Interest::READABLE),
             #[cfg(unix)]
             Self::Unix { socket, .. } => socket.register(registry, token, Interest::READABLE),
-        }
-    }
-
-    /// Where clients find it.
-    pub(crate) fn address(&self) -> io::Result<Address> {
-        match self {
-            Self::Tcp(socket) => socket.local_addr().map(Address::from),
-            #[cfg(unix)]
-            Self::Unix { file, .. } => Ok(Address::unix(file.path())),
         }
     }
 }

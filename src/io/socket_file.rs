@@ -11,6 +11,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::address::check_path;
 use crate::error::SocketFileError;
@@ -46,12 +49,12 @@ impl SocketFile {
     }
 
     /// Returns `true` if the file is still there, so that clients find it.
-    pub(crate) fn is_in_place(&self) -> bool {
+    fn is_in_place(&self) -> bool {
         fs::symlink_metadata(&self.path).is_ok_and(|file| identity(&file) == self.made)
     }
 
     /// Makes the file again, and what listens there, after it was removed.
-    pub(crate) fn bind_again(&mut self) -> Result<UnixListener, SocketFileError> {
+    fn bind_again(&mut self) -> Result<UnixListener, SocketFileError> {
         let settled = settle(&self.path)?;
         if !self.lock.is_in_place() {
             self.lock = Lock::take(&settled)?;
@@ -60,6 +63,27 @@ impl SocketFile {
         let (listener, made) = listen(&settled).map_err(failed(&settled))?;
         (self.path, self.made) = (settled, made);
         Ok(listener)
+    }
+}
+
+/// The file of a listener, which takes it away when it is closed, whichever thread that is.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedFile(Arc<Mutex<Option<SocketFile>>>);
+
+impl SharedFile {
+    pub(crate) fn new(file: SocketFile) -> Self {
+        Self(Arc::new(Mutex::new(Some(file))))
+    }
+
+    pub(crate) fn remove(&self) {
+        drop(self.0.lock().take());
+    }
+
+    /// Makes the file again if something else has removed it, and what listens there.
+    pub(crate) fn keep(&self) -> Option<Result<UnixListener, SocketFileError>> {
+        let mut file = self.0.lock();
+        let file = file.as_mut().filter(|file| !file.is_in_place())?;
+        Some(file.bind_again())
     }
 }
 
