@@ -33,21 +33,24 @@ Sends messages over up to 128 channels of one socket and back.
   echo key   --key-file F
       Writes a fresh key into the new file F, for its owner only.
   echo serve (--listen ADDR | --unix PATH) --key-file F [--grace S]
-             [--heartbeat MS] [--sealed] [--allow-plaintext]
+             [--heartbeat MS] [--sealed | --allow-plaintext]
       Echoes every message on the channel it came on. Prints `listening on ADDR`
       with the port that it got: with 127.0.0.1:0 the system chooses one. With
       --unix it listens on a Unix socket at PATH. A client whose link is lost has
-      S seconds to come back (60; 0: none). An address that other machines reach
-      is refused, unless --sealed encrypts everything, or --allow-plaintext says
-      that the network is trusted.
+      S seconds to come back (60; 0: none). On this machine it takes clients that
+      encrypt and clients that do not; --sealed takes only the former. An address
+      that other machines reach is refused, unless --sealed is given, or
+      --allow-plaintext says that the network is trusted: then nothing is
+      encrypted.
   echo load  (--connect ADDR | --unix PATH) --key-file F --channels C
              --messages N --size S [--rate R] [--reconnect] [--heartbeat MS]
-             [--sealed]
+             [--sealed | --plain]
       Sends N messages of S bytes on each of C channels (1 to 128), and checks
       every byte that comes back, and the order. --rate: at most R messages a
       second on each channel. --reconnect: goes on when the link is lost and
       comes back within 60 seconds, and says how often that was; without, that
-      is a failure.
+      is a failure. --sealed encrypts, as is the default over TCP; --plain does
+      not.
   echo soak  --minutes N [--cuts N] [--seed N]
       Both sides in one process, and between them a proxy that cuts links, stalls
       and splits what they carry, and lets attempts to connect arrive late and
@@ -55,8 +58,6 @@ Sends messages over up to 128 channels of one socket and back.
       Ends after N minutes, or after N cuts if that comes first. The seed decides
       what is sent and how the links are treated, not the order of the threads.
   echo --help
-
---sealed: the connection is encrypted. Both sides need it, or neither.
 
 --heartbeat: a peer that was silent for MS milliseconds is asked whether it is
 there, and after three times as long its link counts as lost (10000).
@@ -84,7 +85,7 @@ fn main() -> ExitCode {
             Key::generate().write_new_file(&key_file).map_err(|error| no_new_key(error, &key_file))
         }
         Command::Serve { at, key_file, link, terms } => {
-            config(&key_file, &link).and_then(|config| serve::run(&at, config, terms))
+            config(&key_file, &link).and_then(|config| serve::run(&at, config, link.sealing, terms))
         }
         Command::Soak(plan) => soak::run(plan),
         Command::Load { at, key_file, link, plan } => config(&key_file, &link).and_then(|config| {
@@ -93,7 +94,7 @@ fn main() -> ExitCode {
                     format!("--key-file {}: {error}", key_file.display()).into()
                 }
                 Some(ConnectError::Handshake(HandshakeError::SealedOnly | HandshakeError::PlainOnly)) => {
-                    format!("{error} (--sealed: both sides need it, or neither)").into()
+                    format!("{error} (see --sealed and --plain)").into()
                 }
                 Some(_) => {
                     let (option, at) = match &at {
@@ -126,7 +127,7 @@ pub(crate) enum Place {
 #[derive(Debug)]
 struct Link {
     heartbeat: Option<u64>,
-    sealed: bool,
+    sealing: Sealing,
 }
 
 #[derive(Debug)]
@@ -144,7 +145,8 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Er
     let (mut channels, mut messages, mut size) = (None, None, None);
     let (mut rate, mut reconnect) = (None, false);
     let (mut minutes, mut cuts, mut seed) = (None, None, None);
-    let (mut grace, mut heartbeat, mut allow_plaintext, mut sealed) = (None, None, false, false);
+    let (mut grace, mut heartbeat, mut allow_plaintext) = (None, None, false);
+    let mut sealing = Sealing::Auto;
     while let Some(arg) = parser.next()? {
         let verb_now = verb.as_deref();
         match arg {
@@ -156,7 +158,8 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Er
             Long("unix") if matches!(verb_now, Some("serve" | "load")) => {
                 unix = Some(parser.value()?.string()?);
             }
-            Long("sealed") if matches!(verb_now, Some("serve" | "load")) => sealed = true,
+            Long("sealed") if matches!(verb_now, Some("serve" | "load")) => sealing = Sealing::Always,
+            Long("plain") if verb_now == Some("load") => sealing = Sealing::Never,
             Long("channels") if verb_now == Some("load") => {
                 channels = Some(number("channels", &mut parser, 1..=128)?)
             }
@@ -195,7 +198,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Er
         (None, Some(path)) => Ok(Place::Unix(path)),
         (None, None) => Err(missing),
     };
-    let link = Link { heartbeat, sealed };
+    let link = Link { heartbeat, sealing };
     let key_file = || key_file.ok_or("--key-file is missing; `echo key --key-file F` makes one");
     match verb.as_deref() {
         Some("key") => Ok(Command::Key { key_file: key_file()? }),
@@ -255,7 +258,7 @@ fn config(key_file: &Path, link: &Link) -> Result<Config, Failure> {
     })?;
     // The largest that there is: the limit is that of `load`.
     let config = Config::new(key).max_message(LARGEST);
-    let config = config.sealing(if link.sealed { Sealing::Always } else { Sealing::Never });
+    let config = config.sealing(link.sealing);
     Ok(match link.heartbeat.map(Duration::from_millis) {
         Some(interval) => config.heartbeat(interval, interval * 3),
         None => config,

@@ -313,15 +313,15 @@ impl Link {
     fn wrote(&mut self, stream: usize, all: bool, now: Instant) -> Wrote {
         if all {
             self.pace.took_all(stream);
-            return Wrote::All(stream);
+        } else {
+            self.pace.took_part(now, stream);
+            self.writable = false;
         }
-        self.pace.took_part(now, stream);
-        self.writable = false;
         let unsent = self.pace.unsent();
         if std::mem::replace(&mut self.unsent, unsent) != unsent {
             self.socket.limit_unsent(unsent);
         }
-        Wrote::Part(stream)
+        if all { Wrote::All(stream) } else { Wrote::Part(stream) }
     }
 
     /// What is sealed counts as written, since nothing can come before it any more.

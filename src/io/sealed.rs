@@ -7,7 +7,7 @@ use crate::proto::seal::{Front, MOST, OVERHEAD, Seal, front};
 use crate::proto::segment::Spare;
 
 /// So many bytes are sealed for one write at most, in the largest records.
-const BATCH: usize = 4 * (MOST + OVERHEAD);
+const BATCH: usize = 2 * (MOST + OVERHEAD);
 
 /// Of what a socket has carried, at most so much is lost when it is lost, because a record can be read only
 /// when all of it has come: a record has at most this part of what went before it. Otherwise a link that is

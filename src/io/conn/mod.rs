@@ -425,7 +425,7 @@ impl Conn {
             }
             let mut room = match link {
                 Some(link) if link.is_writable() && link.is_clear() && replay.is_written() => {
-                    outbound.limit_frames(link.pace.frame());
+                    outbound.limit_frames(link.pace.frame().min(session.longest_frame()));
                     Room::Bytes(link.pace.bite())
                 }
                 _ => Room::None,

@@ -36,6 +36,8 @@ pub enum Way {
     Bulk,
     /// Trunkline only: with `Config::interactive`; beside a flood, the pings are in its class.
     Interactive,
+    /// Trunkline only: over a sealed connection; the other rows are plain, as all other peers are.
+    Sealed,
     /// Trunkline only: sessions that outlive their socket, on both sides, or none, whatever the
     /// default is.
     ResumeOn,
@@ -151,6 +153,7 @@ fn trunkline(workload: Workload) -> &'static [(Way, &'static str)] {
             (Way::Bulk, "send, bulk"),
             (Way::ResumeOn, "send, resume on"),
             (Way::ResumeOff, "send, resume off"),
+            (Way::Sealed, "send, sealed"),
         ],
         Workload::Large => &[
             (Way::Natural, "send_bytes"),
@@ -159,13 +162,16 @@ fn trunkline(workload: Workload) -> &'static [(Way, &'static str)] {
             (Way::Bulk, "send_bytes, bulk"),
             (Way::ResumeOn, "send_bytes, resume on"),
             (Way::ResumeOff, "send_bytes, resume off"),
+            (Way::Sealed, "send_bytes, sealed"),
         ],
         Workload::Many => &[(Way::Natural, "one receiver for all")],
         Workload::Flood | Workload::Slow => &[
             (Way::Natural, "urgent"),
             (Way::SameClass, "same class"),
             (Way::Interactive, "same class, interactive"),
+            (Way::Sealed, "urgent, sealed"),
         ],
-        Workload::Ping | Workload::PingOneCore | Workload::Unread => &[(Way::Natural, "send")],
+        Workload::Ping | Workload::PingOneCore => &[(Way::Natural, "send"), (Way::Sealed, "send, sealed")],
+        Workload::Unread => &[(Way::Natural, "send")],
     }
 }
