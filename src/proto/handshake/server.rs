@@ -221,7 +221,7 @@ impl<C: Credential> ServerHandshake<C> {
         reply[4] = VERSION;
         reply[8..40].copy_from_slice(&self.nonce);
         let found = check_version(&hello)
-            .and_then(|()| if self.takes.plain { Ok(()) } else { Err(Status::SealedOnly) })
+            .and_then(|()| self.takes.plain.then_some(()).ok_or(Status::SealedOnly))
             .and_then(|()| find(&array(&hello[8..])).ok_or(Status::NotAuthorised));
         match found {
             Ok(credential) => {
@@ -249,7 +249,7 @@ impl<C: Credential> ServerHandshake<C> {
         find: impl FnOnce(&[u8; 8]) -> Option<C>,
     ) -> Step<C> {
         let found = check_version(hello)
-            .and_then(|()| if self.takes.sealed { Ok(()) } else { Err(Status::PlainOnly) })
+            .and_then(|()| self.takes.sealed.then_some(()).ok_or(Status::PlainOnly))
             .and_then(|()| find(&array(&hello[8..])).ok_or(Status::NotAuthorised))
             .and_then(|credential| match respond(&credential, hello) {
                 Some(_) => Ok(credential),

@@ -84,7 +84,7 @@ impl Direction {
         let number = self.next;
         // 2⁶⁴ records of one byte take longer than any socket lives.
         self.next += 1;
-        if number > 0 && number % self.records == 0 {
+        if number > 0 && number.is_multiple_of(self.records) {
             self.rekey();
         }
         nonce(number)
@@ -196,7 +196,7 @@ mod tests {
         let mut direction = Direction::new(&mut [5; 32], RECORDS);
         let mut key = [5; 32];
         for number in 0..2 * RECORDS + 2 {
-            if number > 0 && number % RECORDS == 0 {
+            if number > 0 && number.is_multiple_of(RECORDS) {
                 let next = cipher(&key).encrypt(&nonce(u64::MAX), &[0; 32][..]).unwrap();
                 key = *next.first_chunk().unwrap();
             }

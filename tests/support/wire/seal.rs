@@ -207,7 +207,7 @@ impl RawSeal {
     }
 
     fn before(cipher: &mut Cipher) {
-        if cipher.next > 0 && cipher.next % RECORDS_OF_A_KEY == 0 {
+        if cipher.next > 0 && cipher.next.is_multiple_of(RECORDS_OF_A_KEY) {
             cipher.rekey();
         }
     }
