@@ -206,14 +206,6 @@ impl Link {
         }
     }
 
-    /// Nothing is left to write.
-    pub(crate) fn idle(&mut self) {
-        self.pace.idle();
-        if let Way::Sealed(sealed) = &mut self.way {
-            sealed.idle();
-        }
-    }
-
     pub(crate) fn sealed(&mut self) -> Option<&mut Sealed> {
         match &mut self.way {
             Way::Sealed(sealed) => Some(sealed),

@@ -24,8 +24,9 @@ pub(crate) struct Sealed {
     seal: Box<Seal>,
     /// Bytes of text that were sealed.
     carried: u64,
-    /// Sealed, and not taken by the socket.
+    /// Sealed, and not taken by the socket, from `at` on. Without a buffer while there is nothing.
     unwritten: Vec<u8>,
+    at: usize,
     /// Read and not opened: the beginning of a record, or more of them than a pass's share.
     unopened: Vec<u8>,
     /// A whole record is among them.
@@ -36,7 +37,7 @@ impl Sealed {
     /// `ahead`: sealed bytes that go before all others. `early`: what came behind the handshake.
     pub(crate) fn new(seal: Box<Seal>, ahead: Vec<u8>, early: Vec<u8>) -> Self {
         let has_whole = !early.is_empty();
-        Self { seal, carried: 0, unwritten: ahead, unopened: early, has_whole }
+        Self { seal, carried: 0, unwritten: ahead, at: 0, unopened: early, has_whole }
     }
 
     /// Returns `true` if all that was sealed is written.
@@ -48,42 +49,42 @@ impl Sealed {
         self.unwritten.capacity() + self.unopened.capacity()
     }
 
-    /// Gives back what an idle connection does not need.
-    pub(crate) fn idle(&mut self) {
-        if self.unwritten.is_empty() {
-            self.unwritten = Vec::new();
-        }
-    }
-
     // ---- to the socket
 
     /// Writes what was sealed before; and then, if all of that went out, as much of `parts` as one write may
-    /// take, in records of at most `record` bytes of text, 1 to [`MOST`]. Returns how much of `parts` was sealed, and whether
-    /// the socket took it all.
+    /// take, in records of at most `record` bytes of text, 1 to [`MOST`]. Returns how much of `parts` was
+    /// sealed, and whether the socket took it all.
+    ///
+    /// `spare` is a buffer that all links share; one whose socket is full keeps it until it is not.
     pub(crate) fn write<'a, P: Iterator<Item = &'a [u8]>>(
         &mut self,
         parts: P,
         record: usize,
-        out: &mut Vec<u8>,
+        spare: &mut Vec<u8>,
         mut write: impl FnMut(&[u8]) -> io::Result<usize>,
     ) -> io::Result<(usize, bool)> {
         if !self.unwritten.is_empty() {
-            let written = taken(write(&self.unwritten))?;
-            if written < self.unwritten.len() {
-                self.unwritten.drain(..written);
+            self.at += taken(write(&self.unwritten[self.at..]))?;
+            if self.at < self.unwritten.len() {
                 return Ok((0, false));
             }
+            self.at = 0;
             self.unwritten.clear();
         }
-        let sealed = self.seal_into(parts, record, out);
-        if out.is_empty() {
-            return Ok((0, true));
+        let mut out = std::mem::take(&mut self.unwritten);
+        if out.capacity() < spare.capacity() {
+            out = std::mem::take(spare);
         }
-        let written = taken(write(out))?;
-        if written < out.len() {
-            self.unwritten.extend_from_slice(&out[written..]);
+        let sealed = self.seal_into(parts, record, &mut out);
+        let written = if out.is_empty() { 0 } else { taken(write(&out))? };
+        let all = written == out.len();
+        if all {
+            out.clear();
+            *spare = out;
+        } else {
+            (self.unwritten, self.at) = (out, written);
         }
-        Ok((sealed, written == out.len()))
+        Ok((sealed, all))
     }
 
     /// Seals what fits into one write.

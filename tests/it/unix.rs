@@ -405,6 +405,17 @@ fn other_users_are_strangers_on_both_sides() {
                     other => panic!("{other:?}"),
                 }
             }
+            "unmapped" => {
+                // It is its own user, and that id may be anybody's.
+                let listener = Listener::bind_unix(&path, config(&key)).unwrap();
+                match Connection::connect_unix(&path, config(&key)) {
+                    Err(ConnectError::Handshake(HandshakeError::ForeignUser { user: Some(65_534) })) => {}
+                    other => panic!("{other:?}"),
+                }
+                let mut socket = UnixStream::connect(&path).unwrap();
+                assert_eq!(socket.read(&mut [0]).unwrap_or(0), 0);
+                assert_eq!(listener.try_accept().unwrap_err(), AcceptError::Empty);
+            }
             _ => {
                 let listener = UnixListener::bind(&path).unwrap();
                 println!("listening");
@@ -425,13 +436,18 @@ fn other_users_are_strangers_on_both_sides() {
     let listener = Listener::bind_unix(&path, config(&key)).unwrap();
     // As if its mode were none.
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
-    // The second is the id that stands for all that have none in this namespace.
-    for user in [12_345, 65_534] {
-        let mut client = process(test, "client", &key, &path);
-        std::os::unix::process::CommandExt::uid(&mut client, user);
-        assert!(client.spawn().unwrap().wait().unwrap().success());
-    }
+    let mut client = process(test, "client", &key, &path);
+    std::os::unix::process::CommandExt::uid(&mut client, 12_345);
+    assert!(client.spawn().unwrap().wait().unwrap().success());
     assert_eq!(listener.try_accept().unwrap_err(), AcceptError::Empty);
+
+    // The id that stands for all users that have none in this namespace.
+    let unmapped = folder.path().join("unmapped");
+    fs::create_dir(&unmapped).unwrap();
+    std::os::unix::fs::chown(&unmapped, Some(65_534), None).unwrap();
+    let mut alone = process(test, "unmapped", &key, &unmapped.join("sock"));
+    std::os::unix::process::CommandExt::uid(&mut alone, 65_534);
+    assert!(alone.spawn().unwrap().wait().unwrap().success());
 
     let theirs = folder.path().join("theirs");
     fs::create_dir(&theirs).unwrap();

@@ -372,7 +372,7 @@ impl Conn {
                 return Ok(false);
             }
             if link.is_clear() && self.replay.is_written() {
-                link.idle();
+                link.pace.idle();
                 // What is still there is held until the peer has acknowledged more.
                 self.set_stuck(env.output.held);
                 return Ok(false);

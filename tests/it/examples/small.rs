@@ -73,6 +73,14 @@ fn hello() {
 }
 
 #[test]
+#[cfg(unix)]
+fn unix() {
+    let lines = run("unix");
+    let said = &lines[lines.len() - 2..];
+    assert_eq!(said, ["program: reload", "control: done"]);
+}
+
+#[test]
 fn server_and_client() {
     let server = Server::start("server", &[]);
     expect(server.client("client", &[], &["1 + 2 + 39", "6 + 7"]), 0, "42\n13\n");

@@ -2,4 +2,5 @@
 
 mod peers;
 mod resume;
+mod tampering;
 mod told;
