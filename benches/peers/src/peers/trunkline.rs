@@ -4,7 +4,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ::trunkline::{ChannelId, ChannelSet, Config, Connection, Key, Listener, Priority, Receiver, Sealing, Sender};
+use ::trunkline::{
+    ChannelId, ChannelSet, Config, Connection, Key, Listener, Priority, Receiver, Sealing, Sender,
+};
 use anyhow::{Result, anyhow, bail, ensure};
 use bytes::Bytes;
 

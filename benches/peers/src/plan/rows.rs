@@ -8,6 +8,7 @@ use crate::plan::workload::Workload;
 #[serde(rename_all = "kebab-case")]
 pub enum PeerName {
     Raw,
+    Tls,
     Zmq,
     Yamux,
     H2,
@@ -78,12 +79,21 @@ impl Row {
 }
 
 impl PeerName {
-    pub const ALL: [Self; 7] =
-        [Self::Raw, Self::Zmq, Self::Yamux, Self::H2, Self::Chmux, Self::AsyncSmux, Self::Trunkline];
+    pub const ALL: [Self; 8] = [
+        Self::Raw,
+        Self::Tls,
+        Self::Zmq,
+        Self::Yamux,
+        Self::H2,
+        Self::Chmux,
+        Self::AsyncSmux,
+        Self::Trunkline,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Raw => "raw",
+            Self::Tls => "tls",
             Self::Zmq => "zmq",
             Self::Yamux => "yamux",
             Self::H2 => "h2",
@@ -97,6 +107,7 @@ impl PeerName {
     fn ways(self, workload: Workload) -> &'static [(Way, &'static str)] {
         match self {
             Self::Raw => raw(workload),
+            Self::Tls => tls(workload),
             Self::Zmq => zmq(workload),
             Self::Chmux => chmux(workload),
             Self::Yamux | Self::H2 | Self::AsyncSmux => streams(workload),
@@ -115,6 +126,15 @@ fn raw(workload: Workload) -> &'static [(Way, &'static str)] {
         Workload::Large => &[(Way::Natural, "one write each"), (Way::Vectored, "eight to a writev")],
         Workload::Ping | Workload::PingOneCore => &[(Way::Natural, "one write each")],
         Workload::Flood | Workload::Unread | Workload::Slow => &[(Way::Natural, "a socket per channel")],
+    }
+}
+
+/// One stream over one socket, without channels.
+fn tls(workload: Workload) -> &'static [(Way, &'static str)] {
+    match workload {
+        Workload::Small => &[BUFFERED],
+        Workload::Large | Workload::Ping | Workload::PingOneCore => &[(Way::Natural, "one write each")],
+        Workload::Many | Workload::Flood | Workload::Unread | Workload::Slow => &[],
     }
 }
 
