@@ -136,7 +136,7 @@ fn a_bit_flipped_in_any_record_costs_a_socket_and_nothing_else() {
     // One that was flipped and not read, because the other side had let go of the socket, is none.
     assert!(tampered >= flipped * 3 / 4 && tampered <= flipped, "{tampered} of {flipped}");
     let causes = causes.lock().unwrap();
-    assert!(causes.iter().any(|cause| *cause == ConnectionError::Tampered));
+    assert!(causes.contains(&ConnectionError::Tampered));
     assert!(
         causes.iter().all(|cause| matches!(cause, ConnectionError::Tampered | ConnectionError::Lost { .. })),
         "{causes:?}"
