@@ -28,8 +28,10 @@ impl Outbound {
             let waiting = waiting.count() as u64;
             // The oldest of those that wait stay, if not all of them may go.
             let mut stay = waiting.saturating_sub(most);
-            if newest.is_none() {
-                let most = most.saturating_sub(waiting);
+            // What is in the lane is older than all of those: a gap that is taken from there may not come
+            // to stand behind one that stays.
+            let most = most.saturating_sub(waiting);
+            if newest.is_none() && most > 0 {
                 all = self.lanes.discard(channel.id, channel.lane, most, &mut self.freed);
                 // It was paid for; what waits is not.
                 let _ = channel.credit.grant(all.cost);
@@ -178,6 +180,30 @@ mod tests {
         assert_eq!(outbound.discard(place, generation, u64::MAX).unwrap().messages, 0);
         outbound.end(place, generation, End::Finish, &mut Fresh).unwrap();
         assert_eq!(outbound.discard(place, generation, u64::MAX).unwrap().messages, 0);
+    }
+
+    #[test]
+    fn a_gap_in_the_lane_stays_before_a_message_that_waits_and_stays() {
+        let mut outbound = Outbound::new(ChannelSet::ALL, Credit::new(1000).unwrap(), 1 << 20, 1 << 20);
+        let (place, generation) = outbound.claim(ChannelId::new(1), None).unwrap();
+        outbound.gap(place, generation, 1, 4).unwrap();
+        outbound.keep_place(place, &mut Fresh);
+        assert_eq!(outbound.offer(place, generation, Payload::Slice(&[0; 4]), false, &mut Fresh), Ok(()));
+        assert!(outbound.offer_ahead(place, Payload::Slice(&[0; 2000]), false, false));
+        outbound.gap(place, generation, 1, 4).unwrap();
+        assert_eq!(outbound.discard(place, generation, 0).unwrap().messages, 0);
+        outbound.handle_credit(ChannelId::new(1), 100_000, &mut Fresh).unwrap();
+        let mut out = VecDeque::new();
+        outbound.take(usize::MAX, &mut Fresh, &mut out);
+        let mut kinds = Vec::new();
+        for segment in out {
+            let [first, second] = segment.parts();
+            let bytes = [first, second].concat();
+            super::super::sieve::each_frame(&bytes, |frame| {
+                kinds.push(Word::first_of(frame).unwrap().is_control());
+            });
+        }
+        assert_eq!(kinds, [true, false, false, true], "gap, both messages, gap");
     }
 
     proptest! {
