@@ -353,7 +353,6 @@ fn errors_of_keys_and_addresses_name_the_file_and_the_option() {
         |address, key_file| ["console", "--connect", address, "--key-file", key_file].map(str::to_owned);
     for (arguments, says) in [
         (listen("127.0.0.1:0", &bad), ["--key-file", &bad]),
-        (listen("0.0.0.0:0", &none), ["--listen 0.0.0.0:0", "--allow-plaintext"]),
         (listen("nowhere", &none), ["--listen nowhere", "cannot listen"]),
         (connect("127.0.0.1:1", &bad), ["--key-file", &bad]),
         (connect("127.0.0.1:1", &none), [&none, "a kernel makes it"]),
@@ -361,7 +360,6 @@ fn errors_of_keys_and_addresses_name_the_file_and_the_option() {
         let outcome = Process::start(example("repl").args(&arguments)).end();
         assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""), "{arguments:?}");
         assert!(says.iter().all(|says| outcome.stderr.contains(says)), "{arguments:?}: {}", outcome.stderr);
-        assert!(!outcome.stderr.contains("allow_plaintext"), "{}", outcome.stderr);
     }
     assert!(!std::fs::exists(&none).unwrap(), "a kernel that cannot listen leaves no key behind");
 }
@@ -375,7 +373,6 @@ fn arguments_that_make_no_sense_are_explained() {
         (&["kernel", "--connect", "127.0.0.1:1"], "an option that does not belong here"),
         (&["--listen", "127.0.0.1:0"], "options belong to `kernel` or `console`"),
         (&["kernel", "--grace", "soon"], "--grace is \"soon\"; it must be a whole number"),
-        (&["console", "--allow-plaintext"], "an option that does not belong here"),
         (&["--frobnicate"], "invalid option '--frobnicate'"),
     ] {
         let mut command = example("repl");

@@ -29,14 +29,14 @@ repl: a Rhai interpreter in another process, over one TCP connection
 
 usage:
   repl                                        start a kernel and a console for it
-  repl kernel --listen ADDR --key-file F [--grace S] [--orphan S] [--memory MIB] [--allow-plaintext]
+  repl kernel --listen ADDR --key-file F [--grace S] [--orphan S] [--memory MIB]
   repl console --connect ADDR --key-file F [--grace S]
 
   A kernel makes the key file if there is none; a console needs a copy. A kernel on its own serves one
   console after another and keeps its variables. --grace: how long a lost link may take to come back (a
   kernel waits 600 s, a console 60). --orphan: how long a statement that does not react may run on when
-  its console is gone; then the kernel ends. --memory: how much the kernel may have. Nothing is
-  encrypted: --allow-plaintext says that the network is trusted.
+  its console is gone; then the kernel ends. --memory: how much the kernel may have. What
+  goes between them is encrypted with the key, also to other machines.
 
   Lines for the console: :complete PREFIX, :inspect NAME, :status, :interrupt, :quit. A line that begins
   with two colons is for the kernel, with one.
@@ -45,7 +45,7 @@ exit status: 0, 1 the kernel failed, 2 wrong use, 3 the kernel or the link is go
 ";
 
 const BANNER: &str = "Ctrl-C interrupts what runs, Ctrl-D ends, Tab completes.";
-const OF_KERNEL: [&str; 6] = ["listen", "key-file", "grace", "orphan", "memory", "allow-plaintext"];
+const OF_KERNEL: [&str; 5] = ["listen", "key-file", "grace", "orphan", "memory"];
 const OF_CONSOLE: [&str; 3] = ["connect", "key-file", "grace"];
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -75,9 +75,7 @@ fn run() -> Result<ExitCode, Failure> {
             Long(name) if OF_KERNEL.contains(&name) || OF_CONSOLE.contains(&name) => name.to_owned(),
             other => return Err(format!("{}; see repl --help", other.unexpected()).into()),
         };
-        let takes = name != "allow-plaintext";
-        let value = if takes { parser.value()?.to_string_lossy().into_owned() } else { String::new() };
-        given.insert(name, value);
+        given.insert(name, parser.value()?.to_string_lossy().into_owned());
     }
     let all_in = |may: &[&str]| given.keys().all(|name| may.contains(&name.as_str()));
     match part.as_str() {
@@ -85,14 +83,13 @@ fn run() -> Result<ExitCode, Failure> {
         "" => return Err("options belong to `kernel` or `console`; see repl --help".into()),
         "kernel" if all_in(&OF_KERNEL) => {
             let grace = Duration::from_secs(number(&given, "grace")?.unwrap_or(600));
-            let plain = given.contains_key("allow-plaintext");
             let (orphan, memory) = (number(&given, "orphan")?, number(&given, "memory")?);
             let settings =
                 orphan.iter().fold(Settings::new(), |set, s| set.orphan_grace(Duration::from_secs(*s)));
             let settings =
                 memory.iter().fold(settings, |set, mib| set.memory_limit(mib.saturating_mul(1 << 20)));
             let (address, file) = (text(&given, "listen")?, text(&given, "key-file")?);
-            let listener = listen(address, file, |config| config.resume_grace(grace).allow_plaintext(plain))
+            let listener = listen(address, file, |config| config.resume_grace(grace))
                 .map_err(|error| about("--listen", &error))?;
             writeln!(io::stdout(), "listening on {}", listener.local_addr())?;
             interpreter::serve(|names| Ok(Kernel::serve(listener, settings.introspect(names))?))?;
@@ -132,8 +129,7 @@ fn number(given: &BTreeMap<String, String>, name: &str) -> Result<Option<u64>, S
 /// The option that is wrong, and why.
 fn about(address: &str, error: &PlaceError) -> String {
     let option = if error.is_about_key() { "--key-file" } else { address };
-    let how = if matches!(error, PlaceError::Plaintext { .. }) { " (--allow-plaintext)" } else { "" };
-    format!("{option} {error}{how}")
+    format!("{option} {error}")
 }
 
 /// Starts this program again as a kernel, and is its console.

@@ -38,7 +38,7 @@ pub enum PlaceError {
     },
     /// Other machines reach this address, and plaintext is not allowed.
     #[error(
-        "{address}: {reached} can be reached from other machines, and nothing on the way is encrypted; listen on 127.0.0.1 and use a tunnel (ssh -L), or allow plaintext if the network is trusted"
+        "{address}: {reached} can be reached from other machines, and nothing on the way is encrypted; seal the connections (the feature `sealed` of trunkline does by default), listen on 127.0.0.1 and use a tunnel (ssh -L), or allow plaintext if the network is trusted"
     )]
     Plaintext {
         /// The address.
