@@ -14,7 +14,7 @@ use crate::proto::frame::MAX_DATA;
 
 /// How long what is under way may take to arrive and to be known to have arrived, besides what a round trip
 /// takes anyway. Less than a peer may wait with an ACK would let the link stand still.
-const TIME: Duration = Duration::from_millis(250);
+const TIME: Duration = Duration::from_millis(210);
 /// What arrives in a shorter time says little of the rate.
 const LEAST_TIME: Duration = Duration::from_millis(150);
 /// So many rates are remembered: those of a second or two.
@@ -82,7 +82,7 @@ impl Flight {
     /// Data goes out although nothing is under way.
     #[inline]
     pub(super) fn begin(&mut self, now: Instant, sent: u64) {
-        self.begun = Some((now + self.base, sent));
+        self.begun = Some((now, sent));
     }
 
     /// A round trip was measured.
@@ -93,11 +93,12 @@ impl Flight {
     /// The peer has more of the stream than before, and `left` is still under way. A window of `most` is none.
     pub(super) fn handle_progress(&mut self, now: Instant, peer_has: u64, left: u64, most: u64) {
         let Some((since, had)) = self.begun else { return };
-        let time = now.saturating_duration_since(since);
+        // The first of it is known to have arrived a round trip after it went out.
+        let time = now.saturating_duration_since(since).saturating_sub(self.base);
         if time < LEAST_TIME {
             return;
         }
-        self.begun = Some((now, peer_has));
+        self.begun = Some((now.checked_sub(self.base).unwrap_or(now), peer_has));
         if left < self.window.map_or(BUSY, |window| BUSY.min(window / 4)) {
             return;
         }
