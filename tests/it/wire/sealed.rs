@@ -473,6 +473,36 @@ fn bytes_that_trickle_are_no_sign_of_life() {
     connection.abandon();
 }
 
+/// Nor is a socket that takes bytes again after it was full: whatever stands between can do that.
+#[test]
+fn a_socket_that_drains_is_no_sign_of_life() {
+    let times = (Duration::from_millis(100), Duration::from_millis(300));
+    let server = Server::start(|config| config.heartbeat(times.0, times.1));
+    let mut client = sealed_client(&server);
+    client.plain = client.plain.window(1 << 30).silent();
+    let peer = client.finish().unwrap();
+    // Something has come from it, so that it is accepted.
+    let mut peer = peer;
+    peer.acknowledge();
+    let connection = server.accepted();
+    let (events, sender) = (connection.events(), connection.sender(channel(1)).unwrap());
+    let flood = std::thread::spawn(move || while sender.send([7; 60_000]).is_ok() {});
+    let begun = Instant::now();
+    let event = loop {
+        // Slowly enough that it is full again and again, for some seconds.
+        let mut some = [0; 50_000];
+        let _ = std::io::Read::read(&mut peer.stream, &mut some);
+        match events.recv_timeout(Duration::from_millis(40)) {
+            Ok(event) => break event,
+            Err(_) => assert!(begun.elapsed() < PATIENCE, "it lives"),
+        }
+    };
+    assert!(matches!(event, Event::Suspended { cause: ConnectionError::HeartbeatLost(_) }), "{event:?}");
+    assert!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
+    connection.abandon();
+    flood.join().unwrap();
+}
+
 /// "When a key is removed its sessions end", sealed ones too, with a socket and without.
 #[test]
 fn removing_a_key_ends_its_sealed_sessions() {
