@@ -26,6 +26,7 @@ pub struct Access {
     pub(crate) receive: ChannelSet,
     pub(crate) interrupt: bool,
     pub(crate) quotas: Quotas,
+    take_input: bool,
     name: Option<Arc<str>>,
 }
 
@@ -42,25 +43,27 @@ impl Quotas {
 }
 
 impl Access {
-    /// Allows all channels both ways, and interrupts.
+    /// Allows all channels both ways, interrupts, and taking the input.
     #[must_use]
     pub const fn full() -> Self {
         Self {
             send: ChannelSet::ALL,
             receive: ChannelSet::ALL,
             interrupt: true,
+            take_input: true,
             quotas: Quotas::NONE,
             name: None,
         }
     }
 
-    /// Allows receiving on all channels, and neither sending nor interrupts.
+    /// Allows receiving on all channels, and nothing else.
     #[must_use]
     pub const fn read_only() -> Self {
         Self {
             send: ChannelSet::EMPTY,
             receive: ChannelSet::ALL,
             interrupt: false,
+            take_input: false,
             quotas: Quotas::NONE,
             name: None,
         }
@@ -128,6 +131,14 @@ impl Access {
         self
     }
 
+    /// Sets whether the client may take the input of a shared program from another client. The core does not
+    /// use it: a program that serves several clients asks [`may_take_input`](Access::may_take_input).
+    #[must_use]
+    pub const fn take_input(mut self, may: bool) -> Self {
+        self.take_input = may;
+        self
+    }
+
     /// Gives the key a name, by which the server's program knows which client it talks to: see
     /// [`Connection::access`](crate::Connection::access). The name is never on the wire.
     #[must_use]
@@ -158,5 +169,10 @@ impl Access {
     #[must_use]
     pub const fn may_interrupt(&self) -> bool {
         self.interrupt
+    }
+    /// Returns `true` if the client may take the input of a shared program from another client.
+    #[must_use]
+    pub const fn may_take_input(&self) -> bool {
+        self.take_input
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
+#[cfg(unix)]
+use std::path::{Path, PathBuf};
 
 /// Where a client finds its listener: socket addresses, or a name that is looked up for each attempt.
 ///
@@ -26,13 +28,60 @@ enum Kind {
     /// `host:port`.
     Text(String),
     Host(String, u16),
+    #[cfg(unix)]
+    Unix(PathBuf),
+}
+
+/// What a socket connects to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Target {
+    Tcp(SocketAddr),
+    #[cfg(unix)]
+    Unix(PathBuf),
+}
+
+impl Target {
+    /// The other end is on this machine.
+    pub(crate) fn is_here(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            #[cfg(unix)]
+            Self::Unix(_) => true,
+        }
+    }
 }
 
 impl Address {
-    /// The socket addresses, if no name has to be looked up.
-    pub(crate) fn known(&self) -> Option<Vec<SocketAddr>> {
+    /// The address of a Unix socket: the file that [`Listener::bind_unix`](crate::Listener::bind_unix) has
+    /// made.
+    ///
+    /// ```
+    /// # #[cfg(unix)] {
+    /// use trunkline::Address;
+    ///
+    /// assert_eq!(Address::unix("/run/user/1000/kernel.sock").to_string(), "/run/user/1000/kernel.sock");
+    /// # }
+    /// ```
+    #[cfg(unix)]
+    #[must_use]
+    pub fn unix(path: impl Into<PathBuf>) -> Self {
+        Self(Kind::Unix(path.into()))
+    }
+
+    pub(crate) fn is_unix(&self) -> bool {
         match &self.0 {
-            Kind::Sockets(addresses) => Some(addresses.clone()),
+            #[cfg(unix)]
+            Kind::Unix(_) => true,
+            _ => false,
+        }
+    }
+
+    /// The targets, if no name has to be looked up.
+    pub(crate) fn known(&self) -> Option<Vec<Target>> {
+        match &self.0 {
+            Kind::Sockets(addresses) => Some(addresses.iter().copied().map(Target::Tcp).collect()),
+            #[cfg(unix)]
+            Kind::Unix(path) => Some(vec![Target::Unix(path.clone())]),
             Kind::Text(_) | Kind::Host(..) => None,
         }
     }
@@ -43,6 +92,8 @@ impl Address {
             Kind::Sockets(addresses) => addresses.is_empty(),
             Kind::Text(text) => text.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()),
             Kind::Host(..) => false,
+            #[cfg(unix)]
+            Kind::Unix(path) => return check_path(path),
         };
         let message = || format!("{self} is no address: it takes the form host:port");
         if wrong { Err(io::Error::new(io::ErrorKind::InvalidInput, message())) } else { Ok(()) }
@@ -54,6 +105,8 @@ impl Address {
             Kind::Sockets(addresses) => Ok(addresses.clone()),
             Kind::Text(text) => text.to_socket_addrs().map(Iterator::collect),
             Kind::Host(host, port) => (&**host, *port).to_socket_addrs().map(Iterator::collect),
+            #[cfg(unix)]
+            Kind::Unix(_) => Ok(Vec::new()),
         };
         let found: Vec<SocketAddr> =
             found.map_err(|error| io::Error::new(error.kind(), format!("cannot look up {self}: {error}")))?;
@@ -79,8 +132,34 @@ impl fmt::Display for Address {
             }
             Kind::Text(text) => f.write_str(text),
             Kind::Host(host, port) => write!(f, "{host}:{port}"),
+            #[cfg(unix)]
+            Kind::Unix(path) => path.display().fmt(f),
         }
     }
+}
+
+/// The longest path of a Unix socket, in bytes.
+#[cfg(unix)]
+pub(crate) const LONGEST_PATH: usize =
+    if cfg!(any(target_os = "linux", target_os = "android")) { 107 } else { 103 };
+
+/// Checks that a path can be that of a Unix socket.
+#[cfg(unix)]
+pub(crate) fn check_path(path: &Path) -> io::Result<()> {
+    let bytes = path.as_os_str().len();
+    let wrong = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    if bytes > LONGEST_PATH {
+        let path = path.display();
+        return wrong(format!(
+            "the path of a Unix socket may have {LONGEST_PATH} bytes on this system, and {path} has {bytes}; \
+             choose a shorter directory, such as $XDG_RUNTIME_DIR"
+        ));
+    }
+    if bytes == 0 || std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()).contains(&0) {
+        // That of an abstract name, which has neither an owner nor a mode.
+        return wrong("the path of a Unix socket is empty or has a zero byte in it".to_owned());
+    }
+    Ok(())
 }
 
 impl From<&str> for Address {

@@ -10,6 +10,8 @@ use crate::io::IoThread;
 use crate::key::Key;
 use crate::options::Options;
 use crate::proto::credit::Credit;
+use crate::proto::seal;
+use crate::sealing::Sealing;
 
 /// The settings of a listener or a connection.
 ///
@@ -50,6 +52,7 @@ impl Config {
     #[must_use]
     pub fn with_access(key: Key, access: Access) -> Self {
         let options = Options {
+            sealing: Sealing::Auto,
             window: 896 << 10,
             max_message: 16 << 20,
             max_assembly: 128 << 20,
@@ -297,8 +300,30 @@ impl Config {
         self
     }
 
-    /// Allows a listener on an address that other machines reach. The peers prove their key, but nothing is
-    /// encrypted: a network on the way can read and change the packets. Off by default.
+    /// Sets which connections are sealed (encrypted). [`Sealing::Auto`] by default: everything that leaves this
+    /// process over TCP, and everything that comes from other machines.
+    ///
+    /// ```
+    /// use trunkline::{Config, Connection, HandshakeError, Key, Listener, Sealing};
+    ///
+    /// let key = Key::generate();
+    /// let listener = Listener::bind("127.0.0.1:0", Config::new(key.clone()).sealing(Sealing::Always))?;
+    /// let client = Connection::connect(listener.local_addr(), Config::new(key.clone()))?;
+    /// assert!(client.is_sealed());
+    /// // Never negotiated: a client that does not seal is told so.
+    /// let plain = Connection::connect(listener.local_addr(), Config::new(key).sealing(Sealing::Never));
+    /// assert_eq!(plain.unwrap_err().to_string(), HandshakeError::SealedOnly.to_string());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub const fn sealing(mut self, sealing: Sealing) -> Self {
+        self.options.sealing = sealing;
+        self
+    }
+
+    /// Allows a listener that takes plain connections on an address that other machines reach, besides
+    /// [`Sealing::Never`]. The peers prove their key, but nothing is encrypted: a network on the way can read
+    /// and change the packets. Off by default.
     #[must_use]
     pub const fn allow_plaintext(mut self, allow: bool) -> Self {
         self.allow_plaintext = allow;
@@ -351,6 +376,9 @@ impl Config {
                 1,
                 864_000_000,
             )?;
+        }
+        if self.options.sealing == Sealing::Always && !seal::IS_BUILT {
+            return Err(ConfigError::CannotSeal);
         }
         for (at, (key, _)) in self.keys.iter().enumerate() {
             if self.keys[..at].iter().any(|(other, _)| bool::from(key.bytes().ct_eq(other.bytes()))) {

@@ -22,6 +22,7 @@ use crate::io::command::{Adopt, Command, Connect, ConnectLazily};
 use crate::io::establish::pair_settings;
 use crate::io::shared::Shared;
 use crate::io::socket::Socket;
+use crate::peer_process::PeerProcess;
 use crate::proto::outbound::Priority;
 use crate::queue::events::Wants;
 use crate::queue::until::Until;
@@ -87,6 +88,19 @@ impl Connection {
         thread.core().schedule.call();
         let shared = answer.recv().map_err(|_| stopped())??;
         Ok(Self::new(shared))
+    }
+
+    /// Connects to a listener's Unix socket, as [`connect`](Connection::connect) does with
+    /// [`Address::unix`]. The process that listens must be this user's or root's, or nothing is sent to it.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Connection::connect), and
+    /// [`HandshakeError::ForeignUser`](crate::HandshakeError::ForeignUser) if another user's process listens
+    /// there.
+    #[cfg(unix)]
+    pub fn connect_unix(path: impl AsRef<std::path::Path>, config: Config) -> Result<Self, ConnectError> {
+        Self::connect(Address::unix(path.as_ref()), config)
     }
 
     /// Begins to connect to a listener, and returns before the listener is there.
@@ -449,8 +463,14 @@ impl Connection {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn detach(self) {
+        self.detach_with(CloseCode::NORMAL, "");
+    }
+
+    /// Lets go of the connection as [`detach`](Connection::detach) does, and tells the peer a code and a
+    /// reason (at most 255 bytes; the rest is cut). No other handle waits when it is dropped.
+    pub fn detach_with(self, code: CloseCode, reason: &str) {
         if !self.shared().is_forked() {
-            self.handle.begin_close(CloseCode::NORMAL, "", self.shared().facts.linger);
+            self.handle.begin_close(code, reason, self.shared().facts.linger);
             self.handle.leave();
         }
     }
@@ -541,6 +561,24 @@ impl Connection {
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.shared().agreed().peer_addr
+    }
+
+    /// Returns `true` if the connection is sealed: nothing between the two processes can read or change what
+    /// is sent. During an outage, that of the last socket; the next one is of the same kind.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.shared().agreed().sealed
+    }
+
+    /// Returns the process at the other end of a Unix socket, if the system tells it: Linux does so from 6.5
+    /// on, unless that process is invisible from this one's namespace. `None` over TCP, on a pair, and over
+    /// a socket of the caller's own.
+    ///
+    /// The end of that process ends the socket at once, even if a child of it has inherited its end of the
+    /// socket.
+    #[must_use]
+    pub fn peer_process(&self) -> Option<PeerProcess> {
+        self.shared().agreed().peer_process
     }
 }
 

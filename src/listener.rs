@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::bounded;
 
 use crate::access::Access;
+use crate::address::Address;
 use crate::config::Config;
 use crate::connection::{Connection, io_thread, stopped};
 use crate::error::{AcceptError, BindError, ConfigError};
@@ -16,13 +17,17 @@ use crate::io::IoThread;
 use crate::io::accepted::Accepted;
 use crate::io::command::{Command, Listen};
 use crate::io::place::Place;
-use crate::io::socket::Socket;
+use crate::io::socket::{Acceptor, Socket};
+#[cfg(unix)]
+use crate::io::socket_file::{SharedFile, SocketFile};
 use crate::key::Key;
 use crate::listener_events::ListenerEvents;
+use crate::proto::handshake::Takes;
 use crate::queue::accept::{AcceptQueue, NotAccepted};
 use crate::queue::listener_events::{self as queue, Door};
-use crate::queue::until::Until;
+use crate::queue::until::{Until, runs_loop};
 use crate::queue::waiters::{Owner, always};
+use crate::session_info::SessionInfo;
 
 /// A socket that clients connect to.
 ///
@@ -53,8 +58,11 @@ use crate::queue::waiters::{Owner, always};
 pub struct Listener {
     accepted: Arc<AcceptQueue<Accepted>>,
     events: Arc<queue::ListenerEvents>,
+    address: Address,
     local_addr: SocketAddr,
     place: Place,
+    #[cfg(unix)]
+    file: Option<SharedFile>,
     /// Keeps an I/O thread of the caller's own alive.
     thread: IoThread,
 }
@@ -65,12 +73,15 @@ impl Listener {
     /// # Errors
     ///
     /// [`BindError::Config`] if a setting cannot work; among them is an address that is not loopback
-    /// without [`Config::allow_plaintext`]. [`BindError::Io`] if the system refuses the address.
+    /// with [`Sealing::Never`](crate::Sealing::Never) and without [`Config::allow_plaintext`]. [`BindError::Io`] if the system refuses the address.
     pub fn bind(address: impl ToSocketAddrs, config: Config) -> Result<Self, BindError> {
         config.check()?;
         let addresses: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
-        if !config.allow_plaintext
-            && let Some(exposed) = addresses.iter().find(|address| !address.ip().to_canonical().is_loopback())
+        let exposed = addresses.iter().find(|address| !address.ip().to_canonical().is_loopback());
+        let takes = config.options.takes(exposed.is_none());
+        if let Some(exposed) = exposed
+            && takes.plain
+            && !config.allow_plaintext
         {
             return Err(ConfigError::Plaintext(*exposed).into());
         }
@@ -80,13 +91,73 @@ impl Listener {
         // they only come later.
         let _ = socket2::SockRef::from(&socket).listen(4096);
         socket.set_nonblocking(true)?;
-        let socket = mio::net::TcpListener::from_std(socket);
+        let local_addr = socket.local_addr()?;
+        let socket = Acceptor::Tcp(mio::net::TcpListener::from_std(socket));
+        Self::with(socket, local_addr.into(), local_addr, takes, config, thread)
+    }
+
+    /// Listens on a Unix socket at a path, for clients of this user (and root) on this machine.
+    ///
+    /// The file has mode 0600 from the moment it exists. Beside it is a lock file, `PATH.lock`, which tells a
+    /// listener that lives from a file that a dead one has left behind; only the latter is taken over. Both
+    /// files are removed when the listener is. If another program removes the socket's file, it is made again
+    /// within a few seconds. Processes of other users are hung up on before a byte is read.
+    ///
+    /// ```
+    /// # #[cfg(unix)] {
+    /// use trunkline::{ChannelId, Config, Connection, Key, Listener};
+    ///
+    /// # let folder = std::env::temp_dir().join(format!("trunkline-unix-{}", std::process::id()));
+    /// # std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&folder)?;
+    /// let path = folder.join("kernel.sock");
+    /// let key = Key::generate();
+    /// let listener = Listener::bind_unix(&path, Config::new(key.clone()))?;
+    /// let client = Connection::connect_unix(&path, Config::new(key))?;
+    /// client.sender(ChannelId::new(1))?.send("hello")?;
+    /// assert_eq!(&*listener.accept()?.receiver(ChannelId::new(1))?.recv()?, b"hello");
+    /// # drop((client, listener));
+    /// # std::fs::remove_dir(&folder)?;
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`BindError::SocketFile`] if another user could come between the clients and this listener, if another
+    /// process listens there, or if the system refuses the files; its text says what to do.
+    /// [`BindError::Config`] if a setting cannot work.
+    #[cfg(unix)]
+    pub fn bind_unix(path: impl AsRef<std::path::Path>, config: Config) -> Result<Self, BindError> {
+        config.check()?;
+        let thread = io_thread(&config)?;
+        let (socket, file) = SocketFile::bind(path.as_ref())?;
+        let address = Address::unix(file.path());
+        let file = SharedFile::new(file);
+        let socket = mio::net::UnixListener::from_std(socket);
+        let acceptor = Acceptor::Unix { socket, file: file.clone() };
+        let takes = config.options.takes(true);
+        let mut listener =
+            Self::with(acceptor, address, SocketAddr::from(([0; 4], 0)), takes, config, thread)?;
+        listener.file = Some(file);
+        Ok(listener)
+    }
+
+    fn with(
+        socket: Acceptor,
+        address: Address,
+        local_addr: SocketAddr,
+        takes: Takes,
+        config: Config,
+        thread: IoThread,
+    ) -> Result<Self, BindError> {
         let accepted = AcceptQueue::new(config.options.backlog);
         let events = Arc::new(queue::ListenerEvents::new(Door));
         let (reply, answer) = bounded(1);
         let Config { keys, options, .. } = config;
         let listen = Listen {
             socket,
+            address: address.clone(),
+            takes,
             keys,
             options,
             accepted: Arc::clone(&accepted),
@@ -95,8 +166,17 @@ impl Listener {
         };
         thread.core().push(Command::Listen(Box::new(listen)));
         thread.core().schedule.call();
-        let (local_addr, place) = answer.recv().map_err(|_| stopped())??;
-        Ok(Self { accepted, events, local_addr, place, thread })
+        let place = answer.recv().map_err(|_| stopped())??;
+        Ok(Self {
+            accepted,
+            events,
+            address,
+            local_addr,
+            place,
+            #[cfg(unix)]
+            file: None,
+            thread,
+        })
     }
 
     pub(crate) fn adopt_socket(
@@ -219,7 +299,15 @@ impl Listener {
         ListenerEvents::new(&self.events, self.thread.core())
     }
 
-    /// Returns the address that it listens on, with the port that the system chose.
+    /// Returns where clients find it: a socket address, with the port that the system chose, or the path of
+    /// a Unix socket. [`Connection::connect`] takes it.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Returns the address that it listens on, with the port that the system chose. A Unix socket has none:
+    /// then it is `0.0.0.0:0`, and [`address`](Listener::address) returns the path.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
@@ -240,10 +328,41 @@ impl Listener {
     /// ```
     pub fn close(&self) {
         if !self.thread.core().is_forked() {
+            #[cfg(unix)]
+            if let Some(file) = &self.file {
+                file.remove();
+            }
             drop(self.accepted.close());
             self.events.close();
             self.thread.core().push(Command::Unlisten(self.place));
         }
+    }
+
+    /// Returns the clients that the listener has now, accepted or not: which keys they have proved, since when
+    /// they are here, and whether they have a socket. Their order says nothing.
+    ///
+    /// ```
+    /// use trunkline::{Access, Config, Connection, Key, Listener};
+    ///
+    /// let key = Key::generate();
+    /// let config = Config::with_access(key.clone(), Access::full().named("desk"));
+    /// let listener = Listener::bind("127.0.0.1:0", config)?;
+    /// let _client = Connection::connect(listener.local_addr(), Config::new(key))?;
+    /// let sessions = listener.sessions();
+    /// assert_eq!(sessions[0].access.name(), Some("desk"));
+    /// assert!(!sessions[0].suspended);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn sessions(&self) -> Vec<SessionInfo> {
+        // A thread that runs the loop would wait for itself.
+        if self.thread.core().is_forked() || runs_loop() {
+            return Vec::new();
+        }
+        let (reply, answer) = bounded(1);
+        self.thread.core().push(Command::Sessions(self.place, reply));
+        self.thread.core().schedule.call();
+        answer.recv().unwrap_or_default()
     }
 
     /// Accepts one more key from now on, and sets what its holder may do. If the key was accepted already,
@@ -280,6 +399,6 @@ impl Drop for Listener {
 
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listener").field("local_addr", &self.local_addr).finish_non_exhaustive()
+        f.debug_struct("Listener").field("address", &self.address).finish_non_exhaustive()
     }
 }

@@ -31,6 +31,13 @@ pub enum ListenerEvent {
         /// What the system said.
         kind: io::ErrorKind,
     },
+    /// Another program has removed the file of the Unix socket that it listens on, as those do that clean up
+    /// temporary directories. Removals that were not read are one event, the last.
+    FileRemoved {
+        /// `true` if the file was made again, so that clients find it; `false` if that failed, and is tried
+        /// again.
+        again: bool,
+    },
     /// The listener is closed. Nothing follows.
     Closed,
 }
@@ -49,6 +56,13 @@ impl fmt::Display for ListenerEvent {
             Self::AcceptFailed { kind } => {
                 write!(f, "could not accept: {kind}; the process may have too many files open (`ulimit -n`)")
             }
+            Self::FileRemoved { again: true } => {
+                f.write_str("another program removed the socket's file; it was made again")
+            }
+            Self::FileRemoved { again: false } => f.write_str(
+                "another program removed the socket's file, and it cannot be made again, so clients find nothing; \
+                 is its directory still there?",
+            ),
             Self::Closed => f.write_str("the listener is closed"),
         }
     }

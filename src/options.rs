@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
+use crate::proto::handshake::Takes;
+use crate::proto::seal;
+use crate::sealing::Sealing;
+
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
+    pub(crate) sealing: Sealing,
     pub(crate) window: u32,
     pub(crate) max_message: u32,
     pub(crate) max_assembly: usize,
@@ -22,4 +27,24 @@ pub(crate) struct Options {
     pub(crate) replay_limit: u32,
     pub(crate) max_suspended: usize,
     pub(crate) suspended_bytes: usize,
+}
+
+impl Options {
+    /// Returns `true` if a client seals a connection over TCP, or over a Unix socket.
+    pub(crate) fn seals(&self, over_tcp: bool) -> bool {
+        match self.sealing {
+            Sealing::Auto => over_tcp && seal::IS_BUILT,
+            Sealing::Always => true,
+            Sealing::Never => false,
+        }
+    }
+
+    /// The kinds of connections that a listener takes. `near`: other machines cannot reach it.
+    pub(crate) fn takes(&self, near: bool) -> Takes {
+        match self.sealing {
+            Sealing::Auto if seal::IS_BUILT => Takes { plain: near, sealed: true },
+            Sealing::Always => Takes { plain: false, sealed: true },
+            Sealing::Auto | Sealing::Never => Takes { plain: true, sealed: false },
+        }
+    }
 }

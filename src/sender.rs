@@ -281,6 +281,25 @@ impl Sender {
         self.read(0, |outbound| outbound.credit(self.place))
     }
 
+    /// Returns `true` if a message of up to 4 KiB would wait for the peer: it has granted no credit, its socket
+    /// takes no more, or there is none. Returns `false` if there is room, and if the message would wait only
+    /// until this side's I/O thread comes to it; then a task that waits with
+    /// [`poll_ready`](Sender::poll_ready) is also woken when that has changed.
+    ///
+    /// A relay asks that before it lets go of what a slow peer has not taken.
+    #[must_use]
+    pub fn waits_for_peer(&self) -> bool {
+        let shared = &self.handle.shared;
+        !shared.is_forked() && shared.send.waits_for_peer(self.place, self.generation)
+    }
+
+    /// Returns how many bytes were accepted on this channel and wait for credit: the rest of a message that
+    /// was larger than the peer's room. While it is not 0, what is sent on other channels overtakes them.
+    #[must_use]
+    pub fn staged(&self) -> u64 {
+        self.read(0, |outbound| outbound.staged(self.place))
+    }
+
     /// Returns the size of the largest message that the peer takes, in bytes.
     #[must_use]
     pub fn max_message(&self) -> u32 {
@@ -326,7 +345,8 @@ impl Sender {
     /// Tells the peer, at this place among the messages, that so many messages and bytes were left out. Its
     /// [`recv`](crate::Receiver::recv) returns [`RecvError::Gap`](crate::RecvError::Gap).
     ///
-    /// It costs no credit and never waits. Neighbouring gaps are added up.
+    /// It costs no credit and never waits, and keeps its place among what other channels of the same priority
+    /// send later, as a message does. Neighbouring gaps may be added up.
     ///
     /// ```
     /// # use trunkline::{ChannelId, Config, Connection, Key, RecvError};
@@ -349,7 +369,8 @@ impl Sender {
     /// connection is over.
     pub fn gap(&self, messages: u64, bytes: u64) -> Result<(), Disconnect> {
         self.check_fork()?;
-        Ok(self.handle.shared.send.gap(self.place, self.generation, messages, bytes)?)
+        let shared = &self.handle.shared;
+        Ok(shared.send.gap(self.place, self.generation, messages, bytes, &shared.pool)?)
     }
 
     /// Takes back what was sent in this run and is not on its way, for a program that was interrupted:
@@ -382,8 +403,33 @@ impl Sender {
     ///
     /// If the peer stopped receiving, or the connection is over.
     pub fn discard_queued(&self) -> Result<u64, Disconnect> {
+        self.discard_newest(u64::MAX)
+    }
+
+    /// Takes back what was sent in this run and is not on its way, but the newest `most` messages at most: for
+    /// a program that knows how much the part has sent that was interrupted. Otherwise as
+    /// [`discard_queued`](Sender::discard_queued).
+    ///
+    /// ```
+    /// # use trunkline::{ChannelId, Config, Connection, Key};
+    /// # let (here, there) = Connection::pair(Config::new(Key::generate()))?;
+    /// # let channel = ChannelId::new(1);
+    /// let output = here.sender(channel)?;
+    /// output.send("the first part")?;
+    /// output.send("the second")?;
+    /// output.send("part")?;
+    /// assert!(output.discard_newest(2)? <= 2);
+    /// assert_eq!(&*there.receiver(channel)?.recv()?, b"the first part");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`discard_queued`](Sender::discard_queued).
+    pub fn discard_newest(&self, most: u64) -> Result<u64, Disconnect> {
         self.check_fork()?;
-        Ok(self.handle.shared.send.discard(self.place, self.generation)?)
+        let shared = &self.handle.shared;
+        Ok(shared.send.discard(self.place, self.generation, most, &shared.pool)?)
     }
 
     /// Ends this run of the channel: the peer reads what was sent, and then the end. What is sent after it

@@ -43,6 +43,8 @@ pub struct Stats {
     pub reads: u64,
     /// Calls that wrote to the socket.
     pub writes: u64,
+    /// Sealed sockets that were given up because something on the way had changed what they carried.
+    pub tampered: u64,
 }
 
 /// What a connection holds, in bytes, by kind; see [`Stats::held`].
@@ -57,7 +59,8 @@ pub struct Held {
     pub unread: u64,
     /// What has come of messages and frames that are not complete.
     pub unfinished: u64,
-    /// Encoded frames that wait for the socket, with the buffers that they are in.
+    /// Encoded frames, and sealed records, that wait for the socket, with the buffers that they are in; and
+    /// records that have not come whole.
     pub queued: u64,
     /// Messages that were accepted and wait for credit, or for a peer that was never there.
     pub waiting: u64,

@@ -14,8 +14,10 @@ use crate::io::env::random;
 use crate::io::link::NewSocket;
 use crate::io::socket::Socket;
 use crate::listener::Listener;
-use crate::proto::handshake::client::{ClientHandshake, Step};
+use crate::proto::handshake::client::Step;
+use crate::proto::handshake::talk::ClientTalk;
 use crate::proto::handshake::{Asked, Granted, Terms};
+use crate::proto::seal::Seal;
 
 /// A connected socket of the caller's, for [`Connection::from_stream`] and [`Listener::adopt`]: a
 /// [`TcpStream`] or, on Unix, a `UnixStream`.
@@ -62,6 +64,15 @@ impl Stream {
         }
     }
 
+    /// See [`Socket::check_user`].
+    fn check_user(&self) -> Result<(), HandshakeError> {
+        match &self.0 {
+            Kind::Tcp(_) => Ok(()),
+            #[cfg(unix)]
+            Kind::Unix(stream) => crate::io::peer::check_user(stream),
+        }
+    }
+
     fn into_socket(self) -> io::Result<Socket> {
         on!(&self.0, stream => {
             stream.set_read_timeout(None)?;
@@ -78,7 +89,11 @@ impl Stream {
     /// Proves the key of `config` to the server at the other end, in this thread, and gets its answer.
     fn shake_hands(&mut self, config: &Config, terms: Terms) -> Result<Welcome, ConnectError> {
         let key = client_key(config)?;
-        let (mut handshake, hello) = ClientHandshake::new(&key, random()?);
+        let (mut handshake, hello) = if config.options.seals(matches!(self.0, Kind::Tcp(_))) {
+            ClientTalk::sealed(&key).ok_or_else(|| io::Error::other("the system gives no random numbers"))?
+        } else {
+            ClientTalk::plain(&key, random()?)
+        };
         let deadline = Instant::now() + config.options.handshake_timeout;
         on!(&self.0, stream => stream.set_nonblocking(false)?);
         self.write(&hello, deadline)?;
@@ -98,7 +113,10 @@ impl Stream {
                             self.write(&proof, deadline)?;
                         }
                     }
-                    Step::Accepted(granted) => return Ok(Welcome { granted, rtt, early: input.to_vec() }),
+                    Step::Accepted(granted) => {
+                        let (early, seal) = (input.to_vec(), handshake.into_seal());
+                        return Ok(Welcome { granted, rtt, early, seal });
+                    }
                     Step::Failed { error, .. } => return Err(error.into()),
                 }
             }
@@ -135,6 +153,7 @@ struct Welcome {
     rtt: Option<Duration>,
     /// What came behind it.
     early: Vec<u8>,
+    seal: Option<Box<Seal>>,
 }
 
 /// What is left until the deadline of a handshake.
@@ -180,14 +199,23 @@ impl Connection {
         config.check()?;
         let thread = io_thread(&config)?;
         let mut stream = stream.into();
+        stream.check_user()?;
         let peer_addr = stream.peer_addr();
         let terms = crate::io::conn::terms(&config.options);
-        let Welcome { granted, rtt, early } = stream.shake_hands(&config, terms)?;
+        let Welcome { granted, rtt, early, seal } = stream.shake_hands(&config, terms)?;
         if !granted.terms.grace.is_none() {
             // It would wait for a client that cannot come back.
             return Err(HandshakeError::Malformed.into());
         }
-        let socket = NewSocket { socket: stream.into_socket()?, peer_addr, rtt, ahead: Vec::new(), early };
+        let socket = NewSocket {
+            socket: stream.into_socket()?,
+            peer_addr,
+            rtt,
+            ahead: Vec::new(),
+            early,
+            process: None,
+            seal,
+        };
         let (reply, answer) = bounded(1);
         let join = Join { socket, granted, options: config.options, reply };
         thread.core().push(Command::Join(Box::new(join)));
@@ -223,6 +251,7 @@ impl Listener {
     /// usable.
     pub fn adopt(&self, stream: impl Into<Stream>) -> io::Result<()> {
         let stream = stream.into();
+        stream.check_user().map_err(|error| io::Error::new(io::ErrorKind::PermissionDenied, error))?;
         let peer_addr = stream.peer_addr();
         let socket = stream.into_socket()?;
         self.adopt_socket(socket, peer_addr).map_err(Into::into)

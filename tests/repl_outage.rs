@@ -6,7 +6,7 @@ use support::chaos::{Chaos, Cut};
 use support::kernel::Kernel;
 use support::process::{Outcome, Process};
 
-const LOST: &str = "repl: the link is lost; reconnecting\n";
+const LOST: &str = "repl: link lost, trying\n";
 const BACK: &str = "repl: the link is back\n";
 
 /// A console whose link leads through a proxy; the kernel runs a first line of it.
@@ -27,7 +27,7 @@ fn lose(chaos: &Chaos, console: &Process, cut: Cut) {
 #[track_caller]
 fn expect_failure(console: Process, why: &str) {
     let Outcome { code, stdout, stderr } = console.end();
-    assert_eq!((code, stdout.as_str()), (Some(1), ""));
+    assert_eq!((code, stdout.as_str()), (Some(3), ""));
     let last = stderr.lines().last().unwrap_or_default();
     assert!(last.starts_with("repl: ") && last.contains(why), "{stderr}");
 }

@@ -14,8 +14,8 @@ use trunkline::{
     RecvError, SendError, Sender,
 };
 
-use crate::Failure;
 use crate::content::fill;
+use crate::{Failure, Place};
 
 /// How many pairs of threads there are at most.
 const PAIRS: u8 = 8;
@@ -40,9 +40,16 @@ pub(crate) struct Plan {
     pub(crate) reconnect: bool,
 }
 
-pub(crate) fn run(address: &str, config: Config, plan: Plan) -> Result<(), Failure> {
+pub(crate) fn run(at: &Place, config: Config, plan: Plan) -> Result<(), Failure> {
     let grace = if plan.reconnect { GRACE } else { Duration::ZERO };
-    let connection = Connection::connect(address, config.linger(LINGER).resume_grace(grace))?;
+    let config = config.linger(LINGER).resume_grace(grace);
+    let connection = match at {
+        Place::Tcp(address) => Connection::connect(address, config)?,
+        #[cfg(unix)]
+        Place::Unix(path) => Connection::connect_unix(path, config)?,
+        #[cfg(not(unix))]
+        Place::Unix(_) => return Err("--unix: this system has no Unix sockets".into()),
+    };
 
     let (events, resumes) = (connection.events(), Arc::new(AtomicU64::new(0)));
     let counted = Arc::clone(&resumes);

@@ -5,6 +5,7 @@
 //! cargo run --release --example echo -- serve --listen 127.0.0.1:0 --key-file /tmp/key
 //! cargo run --release --example echo -- load --connect 127.0.0.1:PORT --key-file /tmp/key \
 //!     --channels 128 --messages 1000 --size 4096
+//! cargo run --release --example echo -- serve --unix /tmp/mine/echo.sock --key-file /tmp/key --sealed
 //! cargo run --release --example echo -- soak --minutes 10 --cuts 10000
 //! ```
 //!
@@ -24,27 +25,32 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use lexopt::prelude::*;
-use trunkline::{Config, ConnectError, HandshakeError, Key, KeyError};
+use trunkline::{Config, ConnectError, HandshakeError, Key, KeyError, Sealing};
 
 const HELP: &str = "\
-Sends messages over up to 128 channels of one TCP socket and back.
+Sends messages over up to 128 channels of one socket and back.
 
   echo key   --key-file F
       Writes a fresh key into the new file F, for its owner only.
-  echo serve --listen ADDR --key-file F [--grace S] [--heartbeat MS]
-             [--allow-plaintext]
+  echo serve (--listen ADDR | --unix PATH) --key-file F [--grace S]
+             [--heartbeat MS] [--sealed | --allow-plaintext]
       Echoes every message on the channel it came on. Prints `listening on ADDR`
-      with the port that it got: with 127.0.0.1:0 the system chooses one. A client
-      whose link is lost has S seconds to come back (60; 0: none). Nothing is
-      encrypted: an address that other machines reach is refused, unless
-      --allow-plaintext says that the network is trusted.
-  echo load  --connect ADDR --key-file F --channels C --messages N --size S
-             [--rate R] [--reconnect] [--heartbeat MS]
+      with the port that it got: with 127.0.0.1:0 the system chooses one. With
+      --unix it listens on a Unix socket at PATH. A client whose link is lost has
+      S seconds to come back (60; 0: none). On this machine it takes clients that
+      encrypt and clients that do not; --sealed takes only the former. An address
+      that other machines reach is refused, unless --sealed is given, or
+      --allow-plaintext says that the network is trusted: then nothing is
+      encrypted.
+  echo load  (--connect ADDR | --unix PATH) --key-file F --channels C
+             --messages N --size S [--rate R] [--reconnect] [--heartbeat MS]
+             [--sealed | --plain]
       Sends N messages of S bytes on each of C channels (1 to 128), and checks
       every byte that comes back, and the order. --rate: at most R messages a
       second on each channel. --reconnect: goes on when the link is lost and
       comes back within 60 seconds, and says how often that was; without, that
-      is a failure.
+      is a failure. --sealed encrypts, as is the default over TCP; --plain does
+      not.
   echo soak  --minutes N [--cuts N] [--seed N]
       Both sides in one process, and between them a proxy that cuts links, stalls
       and splits what they carry, and lets attempts to connect arrive late and
@@ -78,24 +84,28 @@ fn main() -> ExitCode {
         Command::Key { key_file } => {
             Key::generate().write_new_file(&key_file).map_err(|error| no_new_key(error, &key_file))
         }
-        Command::Serve { listen, key_file, heartbeat, terms } => {
-            config(&key_file, heartbeat).and_then(|config| serve::run(&listen, config, terms))
+        Command::Serve { at, key_file, link, terms } => {
+            config(&key_file, &link).and_then(|config| serve::run(&at, config, link.sealing, terms))
         }
         Command::Soak(plan) => soak::run(plan),
-        Command::Load { connect, key_file, heartbeat, plan } => {
-            config(&key_file, heartbeat).and_then(|config| {
-                load::run(&connect, config, plan).map_err(|error| match error.downcast_ref() {
-                    Some(ConnectError::Handshake(HandshakeError::NotAuthorised)) => {
-                        format!("--key-file {}: {error}", key_file.display()).into()
-                    }
-                    Some(_) => {
-                        format!("--connect {connect}: {error}; `echo serve` prints the address to give here")
-                            .into()
-                    }
-                    None => error,
-                })
+        Command::Load { at, key_file, link, plan } => config(&key_file, &link).and_then(|config| {
+            load::run(&at, config, plan).map_err(|error| match error.downcast_ref() {
+                Some(ConnectError::Handshake(HandshakeError::NotAuthorised)) => {
+                    format!("--key-file {}: {error}", key_file.display()).into()
+                }
+                Some(ConnectError::Handshake(HandshakeError::SealedOnly | HandshakeError::PlainOnly)) => {
+                    format!("{error} (see --sealed and --plain)").into()
+                }
+                Some(_) => {
+                    let (option, at) = match &at {
+                        Place::Tcp(address) => ("--connect", address),
+                        Place::Unix(path) => ("--unix", path),
+                    };
+                    format!("{option} {at}: {error}; `echo serve` prints the address to give here").into()
+                }
+                None => error,
             })
-        }
+        }),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -106,22 +116,37 @@ fn main() -> ExitCode {
     }
 }
 
+/// Where the two sides meet.
+#[derive(Debug)]
+pub(crate) enum Place {
+    Tcp(String),
+    Unix(String),
+}
+
+/// What both sides set.
+#[derive(Debug)]
+struct Link {
+    heartbeat: Option<u64>,
+    sealing: Sealing,
+}
+
 #[derive(Debug)]
 enum Command {
     Help,
     Key { key_file: PathBuf },
-    Serve { listen: String, key_file: PathBuf, heartbeat: Option<u64>, terms: serve::Terms },
-    Load { connect: String, key_file: PathBuf, heartbeat: Option<u64>, plan: load::Plan },
+    Serve { at: Place, key_file: PathBuf, link: Link, terms: serve::Terms },
+    Load { at: Place, key_file: PathBuf, link: Link, plan: load::Plan },
     Soak(soak::Plan),
 }
 
 fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Error> {
     let mut parser = lexopt::Parser::from_iter(args);
-    let (mut verb, mut listen, mut connect, mut key_file) = (None, None, None, None);
+    let (mut verb, mut listen, mut connect, mut unix, mut key_file) = (None, None, None, None, None);
     let (mut channels, mut messages, mut size) = (None, None, None);
     let (mut rate, mut reconnect) = (None, false);
     let (mut minutes, mut cuts, mut seed) = (None, None, None);
     let (mut grace, mut heartbeat, mut allow_plaintext) = (None, None, false);
+    let mut sealing = Sealing::Auto;
     while let Some(arg) = parser.next()? {
         let verb_now = verb.as_deref();
         match arg {
@@ -130,6 +155,11 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Er
             Long("key-file") => key_file = Some(parser.value()?.into()),
             Long("listen") if verb_now == Some("serve") => listen = Some(parser.value()?.string()?),
             Long("connect") if verb_now == Some("load") => connect = Some(parser.value()?.string()?),
+            Long("unix") if matches!(verb_now, Some("serve" | "load")) => {
+                unix = Some(parser.value()?.string()?);
+            }
+            Long("sealed") if matches!(verb_now, Some("serve" | "load")) => sealing = Sealing::Always,
+            Long("plain") if verb_now == Some("load") => sealing = Sealing::Never,
             Long("channels") if verb_now == Some("load") => {
                 channels = Some(number("channels", &mut parser, 1..=128)?)
             }
@@ -162,19 +192,26 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Er
             other => return Err(other.unexpected()),
         }
     }
+    let place = |tcp: Option<String>, missing: &'static str| match (tcp, unix) {
+        (Some(_), Some(_)) => Err("--unix takes the place of the address; give one of the two"),
+        (Some(address), None) => Ok(Place::Tcp(address)),
+        (None, Some(path)) => Ok(Place::Unix(path)),
+        (None, None) => Err(missing),
+    };
+    let link = Link { heartbeat, sealing };
     let key_file = || key_file.ok_or("--key-file is missing; `echo key --key-file F` makes one");
     match verb.as_deref() {
         Some("key") => Ok(Command::Key { key_file: key_file()? }),
         Some("serve") => Ok(Command::Serve {
-            listen: listen.ok_or("--listen is missing; 127.0.0.1:0 takes any free port")?,
+            at: place(listen, "--listen is missing; 127.0.0.1:0 takes any free port")?,
             key_file: key_file()?,
-            heartbeat,
+            link,
             terms: serve::Terms { grace: Duration::from_secs(grace.unwrap_or(60)), allow_plaintext },
         }),
         Some("load") => Ok(Command::Load {
-            connect: connect.ok_or("--connect is missing: the address that `echo serve` printed")?,
+            at: place(connect, "--connect is missing: the address that `echo serve` printed")?,
             key_file: key_file()?,
-            heartbeat,
+            link,
             plan: load::Plan {
                 channels: channels.ok_or("--channels is missing: 1 to 128")? as u8,
                 messages: messages.ok_or("--messages is missing: how many on each channel")?,
@@ -209,7 +246,7 @@ fn number(
 }
 
 /// What both sides have in common.
-fn config(key_file: &Path, heartbeat: Option<u64>) -> Result<Config, Failure> {
+fn config(key_file: &Path, link: &Link) -> Result<Config, Failure> {
     let key = Key::from_file(key_file).map_err(|error| -> Failure {
         match &error {
             KeyError::File { source, .. } if source.kind() == io::ErrorKind::NotFound => {
@@ -221,7 +258,8 @@ fn config(key_file: &Path, heartbeat: Option<u64>) -> Result<Config, Failure> {
     })?;
     // The largest that there is: the limit is that of `load`.
     let config = Config::new(key).max_message(LARGEST);
-    Ok(match heartbeat.map(Duration::from_millis) {
+    let config = config.sealing(link.sealing);
+    Ok(match link.heartbeat.map(Duration::from_millis) {
         Some(interval) => config.heartbeat(interval, interval * 3),
         None => config,
     })

@@ -4,16 +4,17 @@
 //! thread of its own. So one whose client does not read waits alone.
 
 use std::io;
+use std::net::ToSocketAddrs;
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
 use trunkline::{
     BindError, ChannelError, ChannelId, CloseCode, Config, ConfigError, Connection, Disconnect, Event,
-    Listener, Message, Receiver, RecvError, SendError, Sender,
+    Listener, Message, Receiver, RecvError, Sealing, SendError, Sender,
 };
 
-use crate::Failure;
+use crate::{Failure, Place};
 
 /// A channel's thread needs little; there may be 128 of them for each client.
 const STACK: usize = 128 * 1024;
@@ -27,16 +28,33 @@ pub(crate) struct Terms {
     pub(crate) allow_plaintext: bool,
 }
 
-pub(crate) fn run(listen: &str, config: Config, terms: Terms) -> Result<(), Failure> {
+pub(crate) fn run(at: &Place, config: Config, sealing: Sealing, terms: Terms) -> Result<(), Failure> {
+    // Beyond this machine, what it does is said in so many words.
+    let exposed = |listen: &str| {
+        let mut addresses = listen.to_socket_addrs().into_iter().flatten();
+        addresses.any(|address| !address.ip().to_canonical().is_loopback())
+    };
+    let config = match at {
+        Place::Tcp(listen) if sealing == Sealing::Auto && exposed(listen) => config.sealing(Sealing::Never),
+        _ => config,
+    };
     let config = config.resume_grace(terms.grace).allow_plaintext(terms.allow_plaintext);
-    let listener = Listener::bind(listen, config).map_err(|error| match error {
-        BindError::Config(ConfigError::Plaintext(address)) => format!(
-            "--listen {listen}: {address} can be reached from other machines, and nothing on the way is encrypted; listen \
-             on 127.0.0.1 and use a tunnel (ssh -L), or add --allow-plaintext if the network is trusted"
-        ),
-        error => format!("--listen {listen}: {error}"),
-    })?;
-    crate::say(&format!("listening on {}", listener.local_addr()))?;
+    let listener = match at {
+        Place::Tcp(listen) => Listener::bind(listen, config).map_err(|error| match error {
+            BindError::Config(ConfigError::Plaintext(address)) => format!(
+                "--listen {listen}: {address} can be reached from other machines, and nothing on the way is encrypted; \
+                 add --sealed, or --allow-plaintext if the network is trusted"
+            ),
+            error => format!("--listen {listen}: {error}"),
+        })?,
+        #[cfg(unix)]
+        Place::Unix(path) => {
+            Listener::bind_unix(path, config).map_err(|error| format!("--unix {path}: {error}"))?
+        }
+        #[cfg(not(unix))]
+        Place::Unix(_) => return Err("--unix: this system has no Unix sockets".into()),
+    };
+    crate::say(&format!("listening on {}", listener.address()))?;
     answer(&listener)
 }
 

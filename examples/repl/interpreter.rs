@@ -1,122 +1,112 @@
 //! The interpreter: Rhai, with one scope that lives as long as the kernel.
 
-use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rhai::{
-    AST, Dynamic, Engine, EvalAltResult, NativeCallContext, OptimizationLevel, ParseError, Position, Scope,
-};
+use rhai::{AST, Dynamic, Engine, EvalAltResult, NativeCallContext, OptimizationLevel, Position, Scope};
+use trunkline_kernel::kernel::{Kernel, Next, Run, Stdio, StdioError};
 
-use crate::interrupts::Stage;
+use crate::Failure;
 use crate::names::Names;
-use crate::session::{Next, NoLine, Session};
 use crate::syntax::{Parsed, Statement};
 
-pub struct Interpreter {
-    scope: Scope<'static>,
-    functions: AST,
-    names: Names,
-}
-
-impl Interpreter {
-    pub fn new(names: Names) -> Self {
-        Self { scope: Scope::new(), functions: AST::empty(), names }
-    }
-
-    /// Reads statements from a console and runs them, until it has no more.
-    pub fn serve(&mut self, session: &Rc<Session>) {
-        let engine = engine(session);
-        let mut statement = Statement::default();
-        session.enter(Stage::Idle);
-        loop {
-            let line = match session.next() {
-                Next::Line(line) => line,
-                Next::Drop => {
-                    statement.clear();
-                    session.complain("interrupted");
-                    session.enter(Stage::Idle);
-                    continue;
-                }
-                Next::End => {
-                    if !statement.is_empty() {
-                        session.complain("error: the last statement is incomplete");
-                    }
-                    return;
-                }
-            };
-            match statement.push(&engine, &line) {
-                Parsed::Incomplete => {
-                    session.enter(Stage::Incomplete);
-                    continue;
-                }
-                Parsed::Wrong(error) => session.complain(&syntax_error(&error)),
-                Parsed::Complete(statement) => {
-                    session.enter(Stage::Running);
-                    self.run(&engine, session, statement);
-                }
+/// Runs what consoles send, until there are no more.
+pub fn serve(start: impl FnOnce(Names) -> Result<Kernel, Failure>) -> Result<(), Failure> {
+    let names = Names::default();
+    let mut kernel = start(names.clone())?;
+    let stdio = kernel.stdio();
+    let engine = engine(&stdio);
+    let (mut scope, mut functions) = (Scope::new(), AST::empty());
+    let mut statement = Statement::default();
+    // A console that is gone needs no text.
+    let complain = |text: String| drop(stdio.write_stderr(text + "\n"));
+    loop {
+        let line = match kernel.next() {
+            Next::Line(line) => line,
+            Next::Finished if !statement.is_empty() => {
+                complain("error: the last statement is incomplete".to_owned());
+                continue;
             }
-            session.enter(Stage::Idle);
-        }
-    }
-
-    fn run(&mut self, engine: &Engine, session: &Session, statement: AST) {
-        self.functions.combine(statement);
-        let result = engine.eval_ast_with_scope::<Dynamic>(&mut self.scope, &self.functions);
+            Next::Exit | Next::Over => break,
+            _ => {
+                statement.clear();
+                continue;
+            }
+        };
+        let parsed = match statement.push(&engine, &line) {
+            Parsed::Incomplete => {
+                kernel.incomplete();
+                continue;
+            }
+            Parsed::Wrong(error) => {
+                complain(format!("syntax error{}: {}", place(error.position()), error.err_type()));
+                kernel.fail();
+                continue;
+            }
+            Parsed::Complete(parsed) => parsed,
+        };
+        functions.combine(parsed);
+        let ended = kernel.run(|| {
+            let value = engine.eval_ast_with_scope::<Dynamic>(&mut scope, &functions)?;
+            if !value.is_unit() {
+                // As it is written in a program, so that "1" is not 1.
+                drop(stdio.write_stdout(format!("{value:?}\n")));
+            }
+            Ok::<(), Box<EvalAltResult>>(())
+        });
         // The functions stay, what has run does not.
-        self.functions.clear_statements();
-        match result {
-            Ok(value) if value.is_unit() => {}
-            // As it is written in a program, so that "1" is not 1.
-            Ok(value) => session.print(&format!("{value:?}")),
-            Err(error) if matches!(error.unwrap_inner(), EvalAltResult::ErrorTerminated(..)) => {
-                // The interrupt has done its work; this is to be shown even if there is no room yet.
-                session.interrupts.enter(Stage::Running);
-                session.complain("interrupted");
-            }
-            Err(error) => session.complain(&runtime_error(*error)),
+        functions.clear_statements();
+        // The kernel says if it was interrupted.
+        if let Run::Done(Err(error)) = ended
+            && !matches!(error.unwrap_inner(), EvalAltResult::ErrorTerminated(..))
+        {
+            complain(runtime_error(*error));
+            kernel.fail();
         }
-        self.names.update(&self.scope, &self.functions);
+        names.update(&scope, &functions);
     }
+    kernel.end(0);
+    Ok(())
 }
 
 /// Rhai with what connects it to a console.
-fn engine(session: &Rc<Session>) -> Engine {
+fn engine(stdio: &Stdio) -> Engine {
     let mut engine = Engine::new();
     // Statements run once; and an empty loop is to loop.
     engine.set_optimization_level(OptimizationLevel::None);
 
-    let here = Rc::clone(session);
-    engine.on_print(move |text| here.print(text));
-    let here = Rc::clone(session);
-    engine.on_debug(move |text, _, _| here.complain(text));
-    let here = Rc::clone(session);
-    engine.on_progress(move |_| here.interrupts.stopping().then_some(Dynamic::UNIT));
+    // A write that fails is that of a statement which stops at its next operation.
+    let here = stdio.clone();
+    engine.on_print(move |text| drop(here.write_stdout(format!("{text}\n"))));
+    let here = stdio.clone();
+    engine.on_debug(move |text, _, _| drop(here.write_stderr(format!("{text}\n"))));
+    let here = stdio.clone();
+    engine.on_progress(move |_| here.stop_requested().then_some(Dynamic::UNIT));
 
-    let here = Rc::clone(session);
+    let here = stdio.clone();
     engine.register_fn("input", move |context: NativeCallContext<'_>, prompt: &str| {
         input(&here, &context, prompt)
     });
-    let here = Rc::clone(session);
+    let here = stdio.clone();
     engine.register_fn("input", move |context: NativeCallContext<'_>| input(&here, &context, ""));
 
-    let here = Rc::clone(session);
+    let here = stdio.clone();
     engine.register_fn("sleep", move |context: NativeCallContext<'_>, ms: i64| {
         let ms = u64::try_from(ms).map_err(|_| failed(&context, "sleep takes no negative time"))?;
-        here.interrupts.sleep(Duration::from_millis(ms));
-        if here.interrupts.stopping() { Err(terminated(&context)) } else { Ok(()) }
+        let now = Instant::now();
+        let until = now.checked_add(Duration::from_millis(ms));
+        let slept = here.sleep_until(until.unwrap_or(now + Duration::from_secs(1 << 32)));
+        if slept || !here.stop_requested() { Ok(()) } else { Err(terminated(&context)) }
     });
     engine
 }
 
-fn input(
-    session: &Session,
-    context: &NativeCallContext<'_>,
-    prompt: &str,
-) -> Result<String, Box<EvalAltResult>> {
-    session.input(prompt).map_err(|no_line| match no_line {
-        NoLine::Interrupted => terminated(context),
-        NoLine::Failed(why) => failed(context, &why),
-    })
+fn input(stdio: &Stdio, context: &NativeCallContext<'_>, prompt: &str) -> Result<String, Box<EvalAltResult>> {
+    let line = stdio.write_stdout(prompt).and_then(|()| stdio.read_line());
+    match line {
+        Ok(line) => Ok(line.trim_end_matches(['\n', '\r']).to_owned()),
+        Err(StdioError::Interrupted | StdioError::Gone) => Err(terminated(context)),
+        Err(error) => Err(failed(context, &error.to_string())),
+    }
 }
 
 /// Not an error that the program could catch.
@@ -126,10 +116,6 @@ fn terminated(context: &NativeCallContext<'_>) -> Box<EvalAltResult> {
 
 fn failed(context: &NativeCallContext<'_>, why: &str) -> Box<EvalAltResult> {
     EvalAltResult::ErrorRuntime(why.into(), context.call_position()).into()
-}
-
-fn syntax_error(error: &ParseError) -> String {
-    format!("syntax error{}: {}", place(error.position()), error.err_type())
 }
 
 /// What went wrong and where, and then the calls that led there.
@@ -147,9 +133,6 @@ fn runtime_error(error: EvalAltResult) -> String {
 
 /// Counted in the statement: it is what the person has just written.
 fn place(position: Position) -> String {
-    match (position.line(), position.position()) {
-        (Some(line), Some(column)) => format!(" at line {line}, column {column}"),
-        (Some(line), None) => format!(" at line {line}, column 1"),
-        _ => String::new(),
-    }
+    let column = position.position().unwrap_or(1);
+    position.line().map_or_else(String::new, |line| format!(" at line {line}, column {column}"))
 }

@@ -1,16 +1,15 @@
-//! What the introspection thread answers from: the names as of the last statement.
-//!
-//! The interpreter's own values belong to its thread, so it writes their names and the beginning
-//! of each value down here whenever a statement is done.
+//! What questions are answered from: the names as of the last statement.
+//! The interpreter's own values belong to its thread, which writes down their names and beginnings here.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rhai::{AST, Dynamic, Scope};
+use rhai::{AST, Scope};
+use trunkline_kernel::kernel::Introspect;
+use trunkline_kernel::layout::{Operation, Reply, Variable, beginning};
 
-/// How much of a value is kept.
+/// How much of a value is kept, in characters.
 const SHOWN: usize = 500;
 
 /// What is there without anybody having defined it, and what `inspect` says of it.
@@ -35,53 +34,51 @@ const KEYWORDS: &[&str] = &[
 
 /// The names that the interpreter's program has defined, each with what `inspect` says of it.
 #[derive(Clone, Default)]
-pub struct Names(Arc<Mutex<BTreeMap<String, String>>>);
+pub struct Names(Arc<Mutex<Known>>);
+
+#[derive(Default)]
+struct Known {
+    names: BTreeMap<String, String>,
+    variables: Vec<Variable>,
+}
 
 impl Names {
     /// Writes down what there is now.
     pub fn update(&self, scope: &Scope<'_>, functions: &AST) {
-        let mut names = BTreeMap::new();
+        let mut known = Known::default();
         // The newest come first; they hide older ones of the same name.
         for (name, constant, value) in scope.iter_raw() {
-            names.entry(name.to_owned()).or_insert_with(|| describe(name, constant, value));
+            if !known.names.contains_key(name) {
+                let (kind, text) = (value.type_name(), beginning(format_args!("{value:?}"), SHOWN));
+                let kind = kind.rsplit("::").next().unwrap_or(kind);
+                let keyword = if constant { "const" } else { "let" };
+                known.names.insert(name.to_owned(), format!("{keyword} {name}: {kind} = {text}"));
+                known.variables.push(Variable::new(name, kind, "", &text));
+            }
         }
         for function in functions.iter_functions() {
             // Closures have names too, that nobody can write.
             if !function.name.contains('$') {
                 let parameters = function.params.join(", ");
                 let describe = || format!("fn {}({parameters})", function.name);
-                names.entry(function.name.to_owned()).or_insert_with(describe);
+                known.names.entry(function.name.to_owned()).or_insert_with(describe);
             }
         }
-        *self.0.lock() = names;
-    }
-
-    /// Answers a request of the introspection channel.
-    pub fn answer(&self, request: &str) -> String {
-        match request.trim().split_once(' ').unwrap_or((request.trim(), "")) {
-            ("complete", prefix) => self.complete(prefix.trim()).join("\n"),
-            ("inspect", name) => self.inspect(name.trim()),
-            _ => format!("{request:?} is no request; there are `complete PREFIX` and `inspect NAME`"),
-        }
+        *self.0.lock() = known;
     }
 
     fn complete(&self, prefix: &str) -> Vec<String> {
-        let defined = self.0.lock();
-        let mut found: Vec<String> = defined
-            .keys()
-            .map(String::as_str)
-            .chain(BUILT_IN.iter().map(|(name, _)| *name))
-            .chain(KEYWORDS.iter().copied())
-            .filter(|name| name.starts_with(prefix))
-            .map(str::to_owned)
-            .collect();
+        let known = self.0.lock();
+        let built_in = BUILT_IN.iter().map(|(name, _)| *name).chain(KEYWORDS.iter().copied());
+        let all = known.names.keys().map(String::as_str).chain(built_in);
+        let mut found: Vec<String> = all.filter(|name| name.starts_with(prefix)).map(str::to_owned).collect();
         found.sort();
         found.dedup();
         found
     }
 
     fn inspect(&self, name: &str) -> String {
-        if let Some(description) = self.0.lock().get(name) {
+        if let Some(description) = self.0.lock().names.get(name) {
             return description.clone();
         }
         match BUILT_IN.iter().find(|(known, _)| *known == name) {
@@ -92,31 +89,22 @@ impl Names {
     }
 }
 
-fn describe(name: &str, constant: bool, value: &Dynamic) -> String {
-    let keyword = if constant { "const" } else { "let" };
-    let mut shown = format!("{keyword} {name}: {} = ", short_type(value));
-    let limit = shown.len() + SHOWN;
-    if write!(Limited { text: &mut shown, limit }, "{value:?}").is_err() {
-        shown.push('…');
-    }
-    shown
-}
-
-fn short_type(value: &Dynamic) -> &str {
-    let name = value.type_name();
-    name.rsplit("::").next().unwrap_or(name)
-}
-
-/// Fails when enough is written, so that a value of a million items costs no more than the first.
-struct Limited<'a> {
-    text: &'a mut String,
-    limit: usize,
-}
-
-impl Write for Limited<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = self.limit - self.text.len();
-        self.text.push_str(&text[..text.floor_char_boundary(room)]);
-        if text.len() > room { Err(fmt::Error) } else { Ok(()) }
+impl Introspect for Names {
+    fn answer(&self, operation: &Operation) -> Result<Reply, String> {
+        let name = operation.name_at_cursor(|c| c.is_alphanumeric() || c == '_');
+        Ok(match operation {
+            Operation::Complete { cursor, .. } => {
+                Reply::Complete { matches: self.complete(&name.before), start: name.start, end: *cursor }
+            }
+            Operation::Inspect { .. } => Reply::Inspect { text: self.inspect(&name.whole) },
+            Operation::Variables => Reply::Variables { variables: self.0.lock().variables.clone() },
+            Operation::Info => Reply::Info {
+                language: "rhai".to_owned(),
+                version: "1".to_owned(),
+                banner: "Rhai".to_owned(),
+                pid: std::process::id(),
+            },
+            other => return Err(format!("Rhai has no answer to {other:?}")),
+        })
     }
 }

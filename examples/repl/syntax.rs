@@ -32,8 +32,9 @@ impl Statement {
         self.scan.line(line);
         // The parser alone does not say that a text goes on: to it, a comment may end with the file.
         // And a long block is parsed only now and then, or its lines would cost more and more.
-        let wait = self.scan.has_brackets() && self.source.len() < self.parsed + self.parsed / 4;
-        if self.scan.is_in_text() || wait {
+        let wait = !self.scan.open.is_empty() && self.source.len() < self.parsed + self.parsed / 4;
+        let is_in_text = self.scan.within != Within::Code || self.scan.open.contains(&'`');
+        if is_in_text || wait {
             return Parsed::Incomplete;
         }
         self.parsed = if self.source.len() < SHORT { 0 } else { self.source.len() };
@@ -105,14 +106,6 @@ enum Within {
 }
 
 impl Scan {
-    fn is_in_text(&self) -> bool {
-        self.within != Within::Code || self.open.contains(&'`')
-    }
-
-    fn has_brackets(&self) -> bool {
-        !self.open.is_empty()
-    }
-
     fn line(&mut self, line: &str) {
         let mut rest = line;
         while !rest.is_empty() {

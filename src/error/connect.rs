@@ -1,6 +1,8 @@
 //! Why there is no connection: settings, addresses, handshakes.
 
 use std::io;
+#[cfg(unix)]
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Fault;
@@ -10,11 +12,12 @@ use crate::id::ChannelId;
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// A listener on an address that other machines reach, without
+    /// A listener that takes plain connections on an address that other machines reach, without
     /// [`allow_plaintext`](crate::Config::allow_plaintext).
     #[error(
-        "{0} can be reached from other machines, and nothing on the way is encrypted: a network that carries the packets can read \
-         and change them. Bind to 127.0.0.1 and use a tunnel (ssh -L), or say `allow_plaintext(true)` if the network is trusted"
+        "{0} can be reached from other machines, and plain connections are not encrypted: a network that carries the packets can read \
+         and change them. Leave `sealing` at `Sealing::Auto`, in a build with the feature `sealed`; or bind to 127.0.0.1; or say \
+         `allow_plaintext(true)` if the network is trusted"
     )]
     Plaintext(std::net::SocketAddr),
     /// A number outside its limits.
@@ -39,6 +42,9 @@ pub enum ConfigError {
         /// The timeout.
         timeout: Duration,
     },
+    /// [`Sealing::Always`](crate::Sealing::Always) in a build without the feature `sealed`.
+    #[error("this build of trunkline cannot seal connections; enable its feature `sealed`")]
+    CannotSeal,
     /// The same key was given twice.
     #[error("the same key is given twice; each key stands for one set of rights")]
     DuplicateKey,
@@ -51,9 +57,79 @@ pub enum BindError {
     /// A setting cannot work.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The file of a Unix socket cannot be made, or not safely.
+    #[cfg(unix)]
+    #[error(transparent)]
+    SocketFile(#[from] SocketFileError),
     /// The system refused the address or the socket.
     #[error("cannot listen: {0}")]
     Io(#[from] io::Error),
+}
+
+/// Why [`Listener::bind_unix`](crate::Listener::bind_unix) cannot listen at a path.
+#[cfg(unix)]
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SocketFileError {
+    /// Other users can write the directory of the socket, or move a directory above it.
+    #[error(
+        "other users can write {} (mode {mode:o}), so one of them could put a socket of its own where clients look for this one; \
+         choose a directory that only its owner can write, such as $XDG_RUNTIME_DIR or one made by `mkdir -m 700`",
+        directory.display()
+    )]
+    Exposed {
+        /// The directory.
+        directory: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// A directory of the path belongs to another user, who is not root.
+    #[error(
+        "{} belongs to user {user}, so that user could put a socket of its own where clients look for this one; \
+         choose a directory of this process's own user, such as $XDG_RUNTIME_DIR",
+        directory.display()
+    )]
+    ForeignDirectory {
+        /// The directory.
+        directory: PathBuf,
+        /// The user id of its owner.
+        user: u32,
+    },
+    /// Another process listens there.
+    #[error("another process listens at {}; end it, or choose another path", path.display())]
+    InUse {
+        /// The path.
+        path: PathBuf,
+    },
+    /// There is a file that is no socket.
+    #[error("{} exists and is no socket; remove it, or choose another path", path.display())]
+    NotASocket {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The system refused a file or a directory.
+    #[error("cannot listen at {}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system reported.
+        source: io::Error,
+    },
+}
+
+#[cfg(unix)]
+impl From<SocketFileError> for io::Error {
+    fn from(error: SocketFileError) -> Self {
+        let kind = match &error {
+            SocketFileError::Io { source, .. } => source.kind(),
+            SocketFileError::InUse { .. } => io::ErrorKind::AddrInUse,
+            SocketFileError::NotASocket { .. } => io::ErrorKind::AlreadyExists,
+            SocketFileError::Exposed { .. } | SocketFileError::ForeignDirectory { .. } => {
+                io::ErrorKind::PermissionDenied
+            }
+        };
+        Self::new(kind, error)
+    }
 }
 
 /// Why [`Listener::accept`](crate::Listener::accept) returned no connection.
@@ -124,11 +200,27 @@ pub enum HandshakeError {
     #[error("the server cannot go on from where this session stands, or on the terms of this side")]
     TermsChanged,
     /// The server takes only sealed connections.
-    #[error("the server takes only sealed (encrypted) connections, which this side cannot make")]
+    #[error(
+        "the server takes only sealed (encrypted) connections; set this side's `sealing` to `Sealing::Auto` or `Sealing::Always`, \
+         in a build with the feature `sealed`"
+    )]
     SealedOnly,
     /// The server takes only plain connections.
-    #[error("the server takes only plain (unencrypted) connections")]
+    #[error(
+        "the server takes only plain (unencrypted) connections; set this side's `sealing` to `Sealing::Never` if nothing on the way \
+         can read or change what is sent, or build the server with the feature `sealed`"
+    )]
     PlainOnly,
+    /// The process at the other end of a Unix socket belongs to another user, who is not root. Nothing was
+    /// sent to it.
+    #[error(
+        "the process at the other end of the socket belongs to {}, and not to the user of this process or to root; do not trust what listens there",
+        match user { Some(user) => format!("user {user}"), None => "a user whom the system does not tell".to_owned() }
+    )]
+    ForeignUser {
+        /// The id of that user; `None` if the system does not tell it.
+        user: Option<u32>,
+    },
     /// The other side sent a handshake message that the protocol does not allow.
     #[error(
         "the other side broke the protocol in the handshake; the stream may have been changed on the way"
@@ -166,7 +258,7 @@ impl HandshakeError {
         match self {
             Self::NotTrunkline | Self::NoCommonVersion | Self::NotAuthorised | Self::BadProof => true,
             Self::NotPermitted { .. } | Self::MessageTooLarge { .. } => true,
-            Self::SealedOnly | Self::PlainOnly => true,
+            Self::SealedOnly | Self::PlainOnly | Self::ForeignUser { .. } => true,
             Self::TooBusy | Self::TimedOut | Self::Disconnected | Self::Malformed => false,
             Self::SessionUnknown | Self::SessionExpired | Self::TermsChanged => false,
         }
@@ -181,7 +273,7 @@ impl HandshakeError {
             | Self::MessageTooLarge { .. }
             | Self::SealedOnly
             | Self::PlainOnly => Fault::Caller,
-            Self::BadProof => Fault::Peer,
+            Self::BadProof | Self::ForeignUser { .. } => Fault::Peer,
             _ => Fault::Network,
         }
     }

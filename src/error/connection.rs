@@ -91,6 +91,11 @@ pub enum ConnectionError {
         /// What the system reported.
         kind: io::ErrorKind,
     },
+    /// A sealed socket carried bytes that do not open: something on the way has changed them. What came
+    /// before is whole and was sent by the peer. It is a lost socket like others, and a session goes on over
+    /// the next one.
+    #[error("a sealed record was changed on the way, so its socket was given up")]
+    Tampered,
     /// The session was without a socket for longer than its grace period
     /// ([`resume_grace`](crate::Config::resume_grace)), or the listener had to make room for others
     /// ([`max_suspended`](crate::Config::max_suspended)).
@@ -141,6 +146,7 @@ impl ConnectionError {
             Self::ProtocolViolation { .. } => Fault::Peer,
             Self::HeartbeatLost(_)
             | Self::Lost { .. }
+            | Self::Tampered
             | Self::SessionExpired
             | Self::SessionUnknown
             | Self::PeerUnreachable
@@ -160,6 +166,7 @@ impl ConnectionError {
             | Self::ProtocolViolation { code, .. } => Some(*code),
             Self::HeartbeatLost(_) => Some(CloseCode::HEARTBEAT_LOST),
             Self::Lost { .. }
+            | Self::Tampered
             | Self::SessionExpired
             | Self::SessionUnknown
             | Self::PeerUnreachable
@@ -176,7 +183,9 @@ impl From<ConnectionError> for io::Error {
         let kind = match &error {
             ConnectionError::Closed { .. } => io::ErrorKind::NotConnected,
             ConnectionError::ClosedByPeer { .. } => io::ErrorKind::ConnectionAborted,
-            ConnectionError::ProtocolViolation { .. } => io::ErrorKind::InvalidData,
+            ConnectionError::ProtocolViolation { .. } | ConnectionError::Tampered => {
+                io::ErrorKind::InvalidData
+            }
             ConnectionError::HeartbeatLost(_)
             | ConnectionError::SessionExpired
             | ConnectionError::PeerUnreachable => io::ErrorKind::TimedOut,

@@ -3,8 +3,10 @@
 use super::input::Input;
 use crate::key::Key;
 use crate::proto::handshake::client::{ClientHandshake, Step as ClientStep};
+use crate::proto::handshake::sealed_client::SealedClient;
 use crate::proto::handshake::server::{Credential, ServerHandshake, Step as ServerStep};
-use crate::proto::handshake::{Asked, Grace, Granted, Rights, SessionId, Terms};
+use crate::proto::handshake::{Asked, Grace, Granted, Rights, SessionId, Takes, Terms};
+use crate::proto::seal;
 
 /// Feeds both sides with noise, and with each other's messages changed on the way: no client is
 /// accepted unless every byte came as it was sent.
@@ -39,12 +41,22 @@ fn find(id: &[u8; 8]) -> Option<Numbered> {
     Some(Numbered(at, &keys()[at]))
 }
 
+const TAKES: Takes = Takes { plain: true, sealed: seal::IS_BUILT };
+
 fn noise_to_server(mut input: Input<'_>) {
-    let mut server = ServerHandshake::new([3; 32]);
+    let mut server = ServerHandshake::new([3; 32], TAKES);
     // Half of the time, get beyond the first message.
-    if input.byte().is_multiple_of(2) {
-        let (_, hello) = ClientHandshake::new(&keys()[1], [4; 32]);
-        assert!(matches!(server.handle(&mut &hello[..], find), ServerStep::Reply(_)));
+    match input.byte() % 4 {
+        0 => {
+            let (_, hello) = ClientHandshake::new(&keys()[1], [4; 32]);
+            assert!(matches!(server.handle(&mut &hello[..], find), ServerStep::Reply(_)));
+        }
+        1 if seal::IS_BUILT => {
+            let (_, hello) = SealedClient::new(&keys()[1]).expect("the system has random numbers");
+            assert!(matches!(server.handle(&mut &hello[..], find), ServerStep::Owed(_)));
+            assert!(server.answer().is_some());
+        }
+        _ => {}
     }
     while let Some(mut piece) = input.piece() {
         while !piece.is_empty() {
@@ -52,7 +64,8 @@ fn noise_to_server(mut input: Input<'_>) {
             match server.handle(&mut piece, find) {
                 ServerStep::More => assert!(piece.is_empty()),
                 ServerStep::Reply(_) => assert!(piece.len() < before),
-                ServerStep::HangUp => return,
+                ServerStep::Owed(_) => panic!("a tag without the key"),
+                ServerStep::HangUp(_) => return,
                 ServerStep::Refuse(refusal) => {
                     let bytes = refusal.bytes();
                     let status = if bytes.len() == 104 { bytes[0] } else { bytes[5] };
@@ -68,8 +81,12 @@ fn noise_to_server(mut input: Input<'_>) {
 fn noise_to_client(mut input: Input<'_>) {
     let key = &keys()[0];
     let (mut client, hello) = ClientHandshake::new(key, [4; 32]);
-    if input.byte().is_multiple_of(2) {
-        let mut server = ServerHandshake::new([3; 32]);
+    let choice = input.byte() % 4;
+    if choice == 1 && seal::IS_BUILT {
+        return noise_to_sealed_client(input);
+    }
+    if choice == 0 {
+        let mut server = ServerHandshake::new([3; 32], TAKES);
         let ServerStep::Reply(reply) = server.handle(&mut &hello[..], find) else {
             panic!("a right hello is refused");
         };
@@ -79,6 +96,27 @@ fn noise_to_client(mut input: Input<'_>) {
     while let Some(mut piece) = input.piece() {
         while !piece.is_empty() {
             match client.handle(&mut piece, key) {
+                ClientStep::More => assert!(piece.is_empty()),
+                ClientStep::ServerProved => panic!("a server without the key was taken for one that has it"),
+                ClientStep::Failed { verified, .. } => return assert!(!verified),
+                ClientStep::Accepted(_) => panic!("accepted without a proof"),
+            }
+        }
+    }
+}
+
+fn noise_to_sealed_client(mut input: Input<'_>) {
+    let (mut client, hello) = SealedClient::new(&keys()[0]).expect("the system has random numbers");
+    if input.byte().is_multiple_of(2) {
+        let mut server = ServerHandshake::new([3; 32], TAKES);
+        assert!(matches!(server.handle(&mut &hello[..], find), ServerStep::Owed(_)));
+        let reply = server.answer().expect("a right hello is answered");
+        assert!(matches!(client.handle(&mut &reply[..]), ClientStep::ServerProved));
+        assert!(client.prove(&Asked::default()).is_some());
+    }
+    while let Some(mut piece) = input.piece() {
+        while !piece.is_empty() {
+            match client.handle(&mut piece) {
                 ClientStep::More => assert!(piece.is_empty()),
                 ClientStep::ServerProved => panic!("a server without the key was taken for one that has it"),
                 ClientStep::Failed { verified, .. } => return assert!(!verified),
@@ -116,7 +154,7 @@ fn changed_on_the_way(mut input: Input<'_>) {
 
     let key = &keys()[1];
     let (mut client, hello) = ClientHandshake::new(key, [4; 32]);
-    let mut server = ServerHandshake::new([3; 32]);
+    let mut server = ServerHandshake::new([3; 32], TAKES);
     let change = |message: &[u8], mask: &[u8]| -> Vec<u8> {
         message.iter().zip(mask).map(|(byte, mask)| byte ^ mask).collect()
     };
@@ -140,7 +178,7 @@ fn changed_on_the_way(mut input: Input<'_>) {
         ServerStep::More => None,
         step => Some(step),
     });
-    let Some(ServerStep::Proved(proved)) = step else {
+    let Some(ServerStep::Proved(mut proved)) = step else {
         return assert!(whole < 3, "a right proof is refused");
     };
     assert!(whole >= 3, "the server took what was changed");

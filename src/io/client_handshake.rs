@@ -8,9 +8,11 @@ use super::env::{Env, Reasons, random};
 use super::link::NewSocket;
 use super::place::Place;
 use super::socket::Socket;
+use crate::address::Target;
 use crate::error::HandshakeError;
 use crate::key::Key;
-use crate::proto::handshake::client::{ClientHandshake, Step as Handshake};
+use crate::proto::handshake::client::Step as Handshake;
+use crate::proto::handshake::talk::ClientTalk;
 use crate::proto::handshake::{Asked, Granted};
 
 /// What a handshake wants after a pass.
@@ -33,12 +35,14 @@ pub(crate) enum Failure {
 
 pub(crate) struct ClientSide {
     socket: Socket,
-    address: SocketAddr,
+    /// The address of a TCP socket.
+    address: Option<SocketAddr>,
     /// The attempt that it is a part of.
     pub(crate) dial: Place,
     key: Key,
+    sealed: bool,
     /// What is said; nothing while the socket connects.
-    talk: Option<ClientHandshake>,
+    talk: Option<ClientTalk>,
     out: Vec<u8>,
     /// How long the handshake may take once there is a connection.
     timeout: Duration,
@@ -51,19 +55,26 @@ pub(crate) struct ClientSide {
 impl ClientSide {
     /// Begins to connect; not waited for beyond `deadline`.
     pub(crate) fn connect(
-        address: SocketAddr,
+        target: &Target,
         dial: Place,
         key: Key,
+        sealed: bool,
         timeout: Duration,
         deadline: Instant,
         now: Instant,
     ) -> io::Result<Self> {
-        let socket = Socket::tcp(mio::net::TcpStream::connect(address)?);
+        let socket = Socket::connect(target)?;
+        let address = match target {
+            Target::Tcp(address) => Some(*address),
+            #[cfg(unix)]
+            Target::Unix(_) => None,
+        };
         Ok(Self {
             socket,
             address,
             dial,
             key,
+            sealed,
             talk: None,
             out: Vec::new(),
             timeout,
@@ -107,7 +118,14 @@ impl ClientSide {
                 self.socket.reset();
                 return Err(io::ErrorKind::ConnectionRefused.into());
             }
-            let (handshake, hello) = ClientHandshake::new(&self.key, random()?);
+            if let Err(error) = self.socket.check_user() {
+                return Ok(Step::Failed(broken(error)));
+            }
+            let (handshake, hello) = if self.sealed {
+                ClientTalk::sealed(&self.key).ok_or_else(|| io::Error::other("no random numbers"))?
+            } else {
+                ClientTalk::plain(&self.key, random()?)
+            };
             self.talk = Some(handshake);
             self.out.extend(hello);
             self.asked = env.now;
@@ -160,8 +178,10 @@ impl ClientSide {
 
     /// The socket, for a connection that goes on with it.
     pub(crate) fn into_socket(self) -> NewSocket {
-        let Self { socket, address, rtt, out, early, .. } = self;
-        NewSocket { socket, peer_addr: Some(address), rtt, ahead: out, early }
+        let Self { socket, address, talk, rtt, out, early, .. } = self;
+        let seal = talk.and_then(ClientTalk::into_seal);
+        let process = socket.peer_process();
+        NewSocket { socket, peer_addr: address, rtt, ahead: out, early, process, seal }
     }
 }
 

@@ -11,16 +11,17 @@ use super::accepted::Accepted;
 use super::link::NewSocket;
 use super::place::Place;
 use super::shared::Shared;
-use super::socket::Socket;
+use super::socket::{Acceptor, Socket};
 use crate::access::Access;
 use crate::address::Address;
 use crate::error::ConnectError;
 use crate::key::Key;
 use crate::options::Options;
-use crate::proto::handshake::Granted;
+use crate::proto::handshake::{Granted, Takes};
 use crate::proto::session::Settings;
 use crate::queue::accept::AcceptQueue;
 use crate::queue::listener_events::ListenerEvents;
+use crate::session_info::SessionInfo;
 use crate::stats::Stats;
 
 pub(crate) enum Command {
@@ -40,6 +41,8 @@ pub(crate) enum Command {
     /// A name was looked up for the attempt at this place.
     Resolved(Place, io::Result<Vec<SocketAddr>>),
     Stats(Place, Sender<Stats>),
+    /// The clients of the listener at this place.
+    Sessions(Place, Sender<Vec<SessionInfo>>),
     /// All connections of this I/O thread end, behind what was sent, by that time; `done` is dropped
     /// when the last has.
     Shutdown {
@@ -83,10 +86,13 @@ pub(crate) struct Join {
 }
 
 pub(crate) struct Listen {
-    pub(crate) socket: mio::net::TcpListener,
+    pub(crate) socket: Acceptor,
+    /// Where clients find it.
+    pub(crate) address: Address,
+    pub(crate) takes: Takes,
     pub(crate) keys: Vec<(Key, Access)>,
     pub(crate) options: Options,
     pub(crate) accepted: Arc<AcceptQueue<Accepted>>,
     pub(crate) events: Arc<ListenerEvents>,
-    pub(crate) reply: Sender<io::Result<(SocketAddr, Place)>>,
+    pub(crate) reply: Sender<io::Result<Place>>,
 }

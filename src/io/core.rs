@@ -31,8 +31,8 @@ pub(crate) trait Run: Send {
     /// One pass over what other threads asked for, which neither sleeps nor looks at sockets.
     fn pass(&mut self);
 
-    /// Returns `true` if there is something to do that cannot wait for a lease: more to write. More
-    /// to read can, since the thread that left the loop with it probably comes back for it.
+    /// Returns `true` if there is something to do that cannot wait for a lease: more to write, or a client to
+    /// answer. More to read can, since the thread that left the loop with it probably comes back for it.
     fn is_pressed(&self) -> bool;
 
     /// Returns `true` if anything was received since the last call.

@@ -6,6 +6,7 @@
 //! proves its key is the one; only then is anything asked for.
 
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use super::conn::{Home, Refusal};
 use super::env::{Env, Reasons};
 use super::place::Place;
 use super::shared::Shared;
-use crate::address::Address;
+use crate::address::{Address, Target};
 use crate::error::{ConnectError, HandshakeError};
 
 /// How long an address has before the next one is tried beside it.
@@ -42,7 +43,7 @@ pub(crate) enum Step {
     LookUp(Address),
     /// A handshake is to be begun at this address, for so long at most.
     Try {
-        address: SocketAddr,
+        target: Target,
         deadline: Instant,
     },
     /// There is no connection.
@@ -68,14 +69,20 @@ enum Hope {
     HangUp,
     /// A server said that it has no room now.
     Busy,
+    /// So many wait at a Unix socket that the system takes no more.
+    Full,
 }
+
+/// The longest pause before a client tries a full Unix socket again: the listener may take all that wait at
+/// any moment, and trying costs one call.
+const FULL: Duration = Duration::from_millis(100);
 
 pub(crate) struct Dial {
     pub(crate) home: Home,
     pub(crate) goal: Goal,
     phase: Phase,
     /// Addresses that are still to be tried in this round.
-    left: VecDeque<SocketAddr>,
+    left: VecDeque<Target>,
     /// Handshakes under way.
     racing: Vec<Place>,
     /// When all of it is over.
@@ -132,8 +139,8 @@ impl Dial {
     fn begin(&mut self, now: Instant) -> Step {
         self.hope = Hope::None;
         match self.home.address.known() {
-            Some(addresses) => {
-                self.handle_resolved(Ok(addresses), now);
+            Some(targets) => {
+                self.handle_targets(targets, now);
                 self.try_next(now)
             }
             None => {
@@ -147,9 +154,7 @@ impl Dial {
     pub(crate) fn handle_resolved(&mut self, found: std::io::Result<Vec<SocketAddr>>, now: Instant) {
         match found {
             Ok(addresses) => {
-                self.nothing_listens =
-                    !addresses.is_empty() && addresses.iter().all(|address| is_here(*address));
-                self.left = in_turns(&addresses);
+                return self.handle_targets(addresses.into_iter().map(Target::Tcp).collect(), now);
             }
             Err(error) => {
                 self.error = Some(error.into());
@@ -160,11 +165,17 @@ impl Dial {
         self.phase = Phase::Trying { next: now };
     }
 
+    fn handle_targets(&mut self, targets: Vec<Target>, now: Instant) {
+        self.nothing_listens = !targets.is_empty() && targets.iter().all(Target::is_here);
+        self.left = in_turns(targets);
+        self.phase = Phase::Trying { next: now };
+    }
+
     fn try_next(&mut self, now: Instant) -> Step {
         match self.left.pop_front() {
-            Some(address) => {
+            Some(target) => {
                 self.phase = Phase::Trying { next: now + STAGGER };
-                Step::Try { address, deadline: self.deadline }
+                Step::Try { target, deadline: self.deadline }
             }
             None if self.racing.is_empty() => self.round_over(now),
             None => Step::Wait,
@@ -173,14 +184,15 @@ impl Dial {
 
     /// All addresses have failed.
     fn round_over(&mut self, now: Instant) -> Step {
-        let at = now + self.backoff.pause();
+        let pause = self.backoff.pause();
+        let at = now + if self.hope == Hope::Full { pause.min(FULL) } else { pause };
         let again = match self.hope {
             Hope::None => false,
             Hope::HangUp => {
                 self.hang_ups += 1;
                 self.hang_ups < HANG_UPS
             }
-            Hope::Busy => true,
+            Hope::Busy | Hope::Full => true,
         };
         // A connection that is there has pauses of its own.
         if again && at < self.deadline && matches!(self.goal, Goal::New(_)) {
@@ -232,7 +244,18 @@ impl Dial {
         }
         match failure {
             Failure::Unreachable(error) => {
-                self.nothing_listens &= error.kind() == std::io::ErrorKind::ConnectionRefused;
+                match error.kind() {
+                    ErrorKind::ConnectionRefused => {
+                        self.hope = self.hope.max(hope_of_refused(&self.home.address))
+                    }
+                    // There is no file of that name.
+                    ErrorKind::NotFound => {}
+                    ErrorKind::WouldBlock => {
+                        self.nothing_listens = false;
+                        self.hope = Hope::Full;
+                    }
+                    _ => self.nothing_listens = false,
+                }
                 // A server that speaks says more than one that is not there.
                 if !matches!(self.error, Some(ConnectError::Handshake(_))) {
                     self.error = Some(error.into());
@@ -265,16 +288,20 @@ impl Dial {
     }
 }
 
-fn is_here(address: SocketAddr) -> bool {
-    address.ip().to_canonical().is_loopback()
+/// Some systems refuse where so many wait at a Unix socket that they take no more, as they do where nothing
+/// listens.
+fn hope_of_refused(address: &Address) -> Hope {
+    let full = !cfg!(any(target_os = "linux", target_os = "android")) && address.is_unix();
+    if full { Hope::HangUp } else { Hope::None }
 }
 
 /// The families in turns, that of the first address first.
-fn in_turns(addresses: &[SocketAddr]) -> VecDeque<SocketAddr> {
-    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+fn in_turns(targets: Vec<Target>) -> VecDeque<Target> {
+    let is_v6 = |target: &Target| matches!(target, Target::Tcp(address) if address.is_ipv6());
+    let first_is_v6 = targets.first().is_some_and(is_v6);
+    let mut turns = VecDeque::with_capacity(targets.len());
     let (mut first, mut second): (VecDeque<_>, VecDeque<_>) =
-        addresses.iter().copied().partition(|address| address.is_ipv6() == first_is_v6);
-    let mut turns = VecDeque::with_capacity(addresses.len());
+        targets.into_iter().partition(|target| is_v6(target) == first_is_v6);
     while !first.is_empty() || !second.is_empty() {
         turns.extend(first.pop_front());
         turns.extend(second.pop_front());
@@ -292,10 +319,10 @@ mod tests {
 
     #[test]
     fn the_families_of_a_name_take_turns() {
-        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let address = |text: &str| Target::Tcp(text.parse().unwrap());
         let all = ["[::1]:1", "[::2]:1", "[::3]:1", "127.0.0.1:1"].map(address);
         let expected = ["[::1]:1", "127.0.0.1:1", "[::2]:1", "[::3]:1"].map(address);
-        assert_eq!(in_turns(&all), expected);
-        assert!(in_turns(&[]).is_empty());
+        assert_eq!(in_turns(all.into()), expected);
+        assert!(in_turns(Vec::new()).is_empty());
     }
 }

@@ -29,8 +29,7 @@ pub(crate) struct Reasons {
 }
 
 impl Reasons {
-    pub(crate) const CALLED: Self =
-        Self { called: true, due: false, ready: Ready { readable: false, writable: false, hung_up: false } };
+    pub(crate) const CALLED: Self = Self { called: true, due: false, ready: Ready::NONE };
     pub(crate) const DUE: Self = Self { called: false, due: true, ..Self::CALLED };
 
     pub(crate) fn ready(ready: Ready) -> Self {
@@ -51,6 +50,8 @@ pub(crate) struct Env {
     pub(crate) now: Instant,
     pub(crate) timers: Timers,
     pub(crate) scratch: Box<[u8]>,
+    /// Where records are sealed; nothing is left in it between two writes.
+    pub(crate) sealing: Vec<u8>,
     pub(crate) staging: Staging,
     /// Empty between two exchanges; kept, so that an exchange allocates nothing.
     pub(crate) wishes: Wishes,
@@ -66,6 +67,7 @@ impl Env {
             now: Instant::now(),
             timers: Timers::default(),
             scratch: vec![0; SCRATCH].into_boxed_slice(),
+            sealing: Vec::new(),
             staging: Staging::new(Arc::clone(&core.pool)),
             wishes: Wishes::default(),
             output: Output::default(),

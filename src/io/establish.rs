@@ -154,12 +154,10 @@ impl Made {
         let mut trace = ConnTrace::new(side, access.as_ref());
         trace.connected(new.peer_addr);
         let shared = shared(options, &settings, outbound, may_interrupt, access, place, env);
-        {
-            let mut agreed = shared.agreed.lock();
-            (agreed.local_addr, agreed.peer_addr) = (new.socket.local_addr(), new.peer_addr);
-            agreed.suspended = false;
-        }
-        (Conn::new(Arc::clone(&shared), session, identity, new, place, trace), shared)
+        shared.agreed.lock().attach(&new);
+        let conn = Conn::new(Arc::clone(&shared), session, identity, new, place, trace);
+        conn.watch_peer(&env.registry);
+        (conn, shared)
     }
 }
 
@@ -176,12 +174,11 @@ fn shared(
     let attention = Arc::new(Attention { core: Arc::clone(&env.core), place });
     let facts = Facts { linger: options.linger, access };
     let agreed = Agreed {
-        local_addr: None,
-        peer_addr: None,
         may_send: settings.we_may_send,
         may_receive: settings.peer_may_send,
         may_interrupt,
         suspended: true,
+        ..Agreed::default()
     };
     let send = SendQueue::new(outbound, attention.clone());
     let receive =

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 
@@ -12,15 +12,19 @@ use super::conn::{LastWords, terms};
 use super::env::{Env, random};
 use super::keyring::{Credential, Keyring};
 use super::place::Place;
-use super::sessions::{Found, Sessions};
-use super::socket::Socket;
+use super::sessions::{Found, Owner, Sessions};
+use super::socket::{Acceptor, Socket};
 use super::strangers::Strangers;
 use super::trace::ListenTrace;
 use crate::access::Access;
+use crate::address::Address;
+use crate::error::HandshakeError;
 use crate::key::Key;
+#[cfg(unix)]
+use crate::listener_event::ListenerEvent;
 use crate::options::Options;
 use crate::proto::handshake::server::Proved;
-use crate::proto::handshake::{Grace, Granted, Rights, SessionId, Status};
+use crate::proto::handshake::{Grace, Granted, Rights, SessionId, Status, Takes};
 use crate::queue::accept::{AcceptQueue, Seat};
 use crate::queue::listener_events::ListenerEvents;
 
@@ -30,7 +34,12 @@ const ROUND: usize = 64;
 const RETRY: Duration = Duration::from_millis(100);
 
 pub(crate) struct Listen {
-    socket: mio::net::TcpListener,
+    socket: Acceptor,
+    /// Where clients find it.
+    pub(crate) address: Address,
+    /// When to look whether the file of a Unix socket is still there.
+    look: Option<Instant>,
+    pub(crate) takes: Takes,
     pub(crate) options: Options,
     pub(crate) accepted: Arc<AcceptQueue<Accepted>>,
     /// Read by the handshakes; no other lock is taken while it is held.
@@ -43,9 +52,15 @@ pub(crate) struct Listen {
     pub(crate) trace: ListenTrace,
 }
 
+/// How often it is looked whether the file of a Unix socket is still there: programs that clean up temporary
+/// directories remove it.
+const LOOK: Duration = Duration::from_secs(3);
+
 /// What a pass over a listener came to.
 pub(crate) struct Arrivals {
-    pub(crate) sockets: Vec<(Socket, SocketAddr)>,
+    pub(crate) sockets: Vec<(Socket, Option<SocketAddr>)>,
+    /// Why processes that came to a Unix socket were hung up on.
+    pub(crate) foreign: Vec<HandshakeError>,
     /// There may be more.
     pub(crate) more: bool,
     /// The system has no room for another, for this reason: a stranger has to leave.
@@ -70,7 +85,9 @@ pub(crate) enum Verdict {
 
 impl Listen {
     pub(crate) fn new(
-        socket: mio::net::TcpListener,
+        socket: Acceptor,
+        address: Address,
+        takes: Takes,
         keys: Vec<(Key, Access)>,
         options: Options,
         accepted: Arc<AcceptQueue<Accepted>>,
@@ -78,6 +95,9 @@ impl Listen {
     ) -> Self {
         Self {
             socket,
+            address,
+            look: None,
+            takes,
             strangers: Strangers::new(options.pending_handshakes.min(room_for_strangers())),
             options,
             accepted,
@@ -90,19 +110,47 @@ impl Listen {
     }
 
     pub(crate) fn register(&mut self, env: &Env, place: Place) -> io::Result<()> {
-        mio::event::Source::register(&mut self.socket, &env.registry, place.token(), mio::Interest::READABLE)
-    }
-
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        self.socket.register(&env.registry, place.token())
     }
 
     /// Takes what has come.
     pub(crate) fn serve(&mut self, place: Place, env: &mut Env) -> Arrivals {
-        let mut arrivals = Arrivals { sockets: Vec::new(), more: false, full: None };
-        while arrivals.sockets.len() < ROUND {
+        let arrivals = self.accept(place, env);
+        #[cfg(unix)]
+        if !arrivals.more && matches!(self.socket, Acceptor::Unix { .. }) {
+            self.keep_file(place, env);
+        }
+        arrivals
+    }
+
+    /// Looks now and then whether the file of a Unix socket is still there, and makes it again. To be called
+    /// when all that came to the old one was taken.
+    #[cfg(unix)]
+    fn keep_file(&mut self, place: Place, env: &mut Env) {
+        if self.look.is_some_and(|at| at <= env.now)
+            && let Acceptor::Unix { socket, file } = &mut self.socket
+            && let Some(again) = file.keep()
+        {
+            let again = again.map_err(io::Error::from).and_then(|listener| {
+                *socket = mio::net::UnixListener::from_std(listener);
+                mio::event::Source::register(socket, &env.registry, place.token(), mio::Interest::READABLE)
+            });
+            self.trace.file_gone(again.is_ok());
+            self.events.tell(&ListenerEvent::FileRemoved { again: again.is_ok() });
+        }
+        let look = self.look.filter(|at| *at > env.now).unwrap_or(env.now + LOOK);
+        self.look = Some(look);
+        env.timers.set_earlier(place, look);
+    }
+
+    fn accept(&mut self, place: Place, env: &mut Env) -> Arrivals {
+        let mut arrivals = Arrivals { sockets: Vec::new(), foreign: Vec::new(), more: false, full: None };
+        for _ in 0..ROUND {
             match self.socket.accept() {
-                Ok((stream, peer)) => arrivals.sockets.push((Socket::tcp(stream), peer)),
+                Ok((socket, peer)) => match socket.check_user() {
+                    Ok(()) => arrivals.sockets.push((socket, peer)),
+                    Err(error) => arrivals.foreign.push(error),
+                },
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return arrivals,
                 // One that hung up before it was taken says nothing about the next.
                 Err(error)
@@ -123,6 +171,7 @@ impl Listen {
 
     /// Decides what becomes of a client.
     pub(crate) fn judge(&mut self, proved: &Proved<Credential>) -> Verdict {
+        let sealed = proved.is_sealed();
         let Proved { credential, asked, .. } = proved;
         if !self.keys.read().contains(credential) {
             // It was removed while the client proved it.
@@ -131,7 +180,8 @@ impl Listen {
         if asked.session.is_none() {
             return self.judge_new(credential, asked.terms.grace);
         }
-        match self.sessions.find(asked.session, credential) {
+        let owner = Owner { credential: credential.clone(), sealed };
+        match self.sessions.find(asked.session, &owner) {
             Found::At(place) => Verdict::Resume(place),
             Found::Closed(mut words) => {
                 let end = words.at + words.tail.len() as u64;

@@ -5,7 +5,9 @@
 //!
 //! | file | topic |
 //! |---|---|
-//! | `trace` `place` `timer` `spin` `backoff` `pace` `socket` `keyring` | leaves |
+//! | `trace` `place` `timer` `spin` `backoff` `pace` `peer` `socket_file` `keyring` | leaves |
+//! | `socket` | a stream socket of either kind, and what listens for them |
+//! | `sealed` | the seal of a socket, and the records that wait |
 //! | `link` | a socket as a connection uses it |
 //! | `shared` `accepted` | what the handles of a connection see, and how a listener hands it out |
 //! | `command` `core` | what other threads ask for, and which thread runs the loop |
@@ -32,11 +34,16 @@ mod keyring;
 pub(crate) mod link;
 mod listen;
 mod pace;
+#[cfg(unix)]
+pub(crate) mod peer;
 pub(crate) mod place;
+mod sealed;
 mod server_handshake;
 mod sessions;
 pub(crate) mod shared;
 pub(crate) mod socket;
+#[cfg(unix)]
+pub(crate) mod socket_file;
 mod spin;
 mod strangers;
 pub(crate) mod thread;

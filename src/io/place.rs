@@ -12,17 +12,32 @@ pub(crate) struct Place {
 /// The token of the waker, which is no place: so many sources there never are.
 pub(crate) const WAKER: Token = Token(usize::MAX);
 
+/// In a token: it is the second one of its place.
+const SECOND: usize = 1 << (usize::BITS - 1);
+/// As many generations as a token has bits for.
+const GENERATIONS: u32 = (usize::MAX >> (usize::BITS / 2 + 1)) as u32;
+
 impl Place {
     /// The token under which a source's socket is registered.
     pub(crate) fn token(self) -> Token {
         Token((self.index as usize) | (self.generation as usize).rotate_left(usize::BITS / 2))
     }
 
+    /// The token of what a source watches beside its socket.
+    pub(crate) fn second_token(self) -> Token {
+        Token(self.token().0 | SECOND)
+    }
+
     pub(crate) fn of_token(token: Token) -> Self {
         let half = usize::BITS / 2;
         let mask = usize::MAX >> half;
-        Self { index: (token.0 & mask) as u32, generation: (token.0 >> half) as u32 }
+        Self { index: (token.0 & mask) as u32, generation: ((token.0 & !SECOND) >> half) as u32 }
     }
+}
+
+/// Returns `true` if it is the second token of its place.
+pub(crate) fn is_second(token: Token) -> bool {
+    token.0 & SECOND != 0
 }
 
 #[derive(Debug)]
@@ -67,8 +82,7 @@ impl<T> Slots<T> {
             return None;
         }
         let source = slot.source.take()?;
-        // As many bits as a token has for it.
-        slot.generation = slot.generation.wrapping_add(1) & (usize::MAX >> (usize::BITS / 2)) as u32;
+        slot.generation = slot.generation.wrapping_add(1) & GENERATIONS;
         self.free.push(place.index);
         Some(source)
     }
@@ -96,6 +110,8 @@ mod tests {
         let mut slots = Slots::new();
         let first = slots.insert_with(|_| 1);
         assert_eq!(Place::of_token(first.token()), first);
+        assert_eq!(Place::of_token(first.second_token()), first);
+        assert!(is_second(first.second_token()) && !is_second(first.token()));
         assert_eq!(slots.remove(first), Some(1));
         let second = slots.insert_with(|_| 2);
         assert_eq!(slots.get_mut(first), None);

@@ -13,7 +13,9 @@ use super::link::NewSocket;
 use super::place::Place;
 use super::socket::Socket;
 use crate::error::HandshakeError;
+use crate::proto::handshake::Takes;
 use crate::proto::handshake::server::{Proved, Refusal, ServerHandshake, Step as Handshake};
+use crate::proto::seal::Seal;
 
 /// How long a peer that was refused has to read why.
 const PARTING: Duration = Duration::from_secs(1);
@@ -28,6 +30,9 @@ pub(crate) enum Step {
     Wait,
     /// The peer has named a key that is known.
     Named,
+    /// The peer has shown that the key that it names is used, and is [answered](ServerSide::answer) when its
+    /// turn comes. The number is its message's own.
+    Owed(u64),
     /// The peer has proved its key; it is to be [accepted](Handshaking::accept) or
     /// [refused](Handshaking::refuse).
     Proved(Box<Proved<Credential>>),
@@ -71,6 +76,7 @@ impl ServerSide {
         peer: Option<SocketAddr>,
         listener: Place,
         keys: Arc<RwLock<Keyring>>,
+        takes: Takes,
         timeout: Duration,
         now: Instant,
     ) -> io::Result<Self> {
@@ -79,7 +85,7 @@ impl ServerSide {
             peer,
             listener,
             keys,
-            handshake: ServerHandshake::new(random()?),
+            handshake: ServerHandshake::new(random()?, takes),
             state: State::Talking,
             out: Vec::new(),
             deadline: now + timeout,
@@ -133,7 +139,11 @@ impl ServerSide {
                         self.asked = env.now;
                         named = true;
                     }
-                    Handshake::HangUp => return Ok(Step::Gone(HandshakeError::NotTrunkline)),
+                    Handshake::Owed(_) if !input.is_empty() => {
+                        return Ok(Step::Gone(HandshakeError::Malformed));
+                    }
+                    Handshake::Owed(number) => return Ok(Step::Owed(number)),
+                    Handshake::HangUp(error) => return Ok(Step::Gone(error)),
                     Handshake::Refuse(refusal) => {
                         self.refuse(&refusal, env.now);
                         return Ok(Step::Refused(refusal.error()));
@@ -146,6 +156,14 @@ impl ServerSide {
                 }
             }
         }
+    }
+
+    /// Answers the peer. `false`: it is of no use any more.
+    pub(crate) fn answer(&mut self, now: Instant) -> bool {
+        let Some(reply) = self.handshake.answer() else { return false };
+        self.out.extend(reply);
+        self.asked = now;
+        self.flush().is_ok()
     }
 
     /// Reads what a refused peer still says, so that it can read the answer.
@@ -185,9 +203,10 @@ impl ServerSide {
     }
 
     /// The socket, for a connection that goes on with it, behind `accept`.
-    pub(crate) fn accept(self, accept: &[u8]) -> NewSocket {
+    pub(crate) fn accept(self, accept: &[u8], seal: Option<Box<Seal>>) -> NewSocket {
         let Self { socket, peer, rtt, mut out, early, .. } = self;
         out.extend(accept);
-        NewSocket { socket, peer_addr: peer, rtt, ahead: out, early }
+        let process = socket.peer_process();
+        NewSocket { socket, peer_addr: peer, rtt, ahead: out, early, process, seal }
     }
 }

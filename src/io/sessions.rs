@@ -29,7 +29,15 @@ pub(crate) struct Sessions {
 
 struct Known {
     place: Place,
-    credential: Credential,
+    owner: Owner,
+}
+
+/// To which clients of a listener a session belongs.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Owner {
+    pub(crate) credential: Credential,
+    /// Their kind.
+    pub(crate) sealed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +47,7 @@ struct Away {
 }
 
 struct Over {
-    credential: Credential,
+    owner: Owner,
     past: Past,
 }
 
@@ -49,22 +57,22 @@ pub(crate) enum Found {
     /// Closed, and its client may not have got the end.
     Closed(Box<LastWords>),
     Expired,
-    /// Never heard of; or it is another key's, which is none of this client's business.
+    /// Never heard of; or it is another key's or kind's, which is none of this client's business.
     Unknown,
 }
 
 impl Sessions {
-    pub(crate) fn insert(&mut self, session: SessionId, place: Place, credential: Credential) {
-        self.known.insert(session, Known { place, credential });
+    pub(crate) fn insert(&mut self, session: SessionId, place: Place, owner: Owner) {
+        self.known.insert(session, Known { place, owner });
     }
 
-    /// The session of a client that has proved this key.
-    pub(crate) fn find(&self, session: SessionId, credential: &Credential) -> Found {
+    /// The session of a client that has proved its key.
+    pub(crate) fn find(&self, session: SessionId, owner: &Owner) -> Found {
         if let Some(known) = self.known.get(&session) {
-            return if known.credential == *credential { Found::At(known.place) } else { Found::Unknown };
+            return if known.owner == *owner { Found::At(known.place) } else { Found::Unknown };
         }
         match self.over.get(&session) {
-            Some(over) if over.credential == *credential => match &over.past {
+            Some(over) if over.owner == *owner => match &over.past {
                 Past::Closed(words) => Found::Closed(words.clone()),
                 Past::Expired => Found::Expired,
                 Past::Unknown => Found::Unknown,
@@ -89,7 +97,7 @@ impl Sessions {
         }
         self.over_bytes += past.bytes();
         self.by_age.push_back(session);
-        self.over.insert(session, Over { credential: known.credential, past });
+        self.over.insert(session, Over { owner: known.owner, past });
         while self.by_age.len() > REMEMBERED || self.over_bytes > REMEMBERED_BYTES {
             let Some(oldest) = self.by_age.pop_front() else { break };
             if let Some(over) = self.over.remove(&oldest) {
@@ -130,7 +138,7 @@ impl Sessions {
 
     /// The session of a key that has been without a socket for longest.
     pub(crate) fn oldest_away(&self, credential: &Credential) -> Option<Place> {
-        let theirs = self.known.values().filter(|known| known.credential == *credential);
+        let theirs = self.known.values().filter(|known| known.owner.credential == *credential);
         let away =
             theirs.filter_map(|known| self.away.get(&known.place).map(|away| (away.number, known.place)));
         away.min_by_key(|(number, _)| *number).map(|(_, place)| place)
@@ -143,7 +151,7 @@ impl Sessions {
 
     /// A key is no longer accepted: forgets how its sessions ended.
     pub(crate) fn forget(&mut self, credential: &Credential) {
-        for over in self.over.values_mut().filter(|over| over.credential == *credential) {
+        for over in self.over.values_mut().filter(|over| over.owner.credential == *credential) {
             self.over_bytes -= over.past.bytes();
             over.past = Past::Unknown;
         }

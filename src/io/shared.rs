@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::link::NewSocket;
 use crate::access::Access;
 use crate::error::ConnectionError;
 use crate::id::ChannelSet;
+use crate::peer_process::PeerProcess;
 use crate::queue::attend::Attend;
 use crate::queue::events::{Events, Happenings};
 use crate::queue::pool::Pool;
@@ -35,15 +37,27 @@ pub(crate) struct Facts {
 }
 
 /// What the last handshake settled, and what has become of its socket.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Agreed {
     pub(crate) local_addr: Option<SocketAddr>,
     pub(crate) peer_addr: Option<SocketAddr>,
+    pub(crate) peer_process: Option<PeerProcess>,
+    pub(crate) sealed: bool,
     pub(crate) may_send: ChannelSet,
     pub(crate) may_receive: ChannelSet,
     pub(crate) may_interrupt: bool,
     /// There is no socket now, and another is waited for.
     pub(crate) suspended: bool,
+}
+
+impl Agreed {
+    /// There is a socket.
+    pub(crate) fn attach(&mut self, new: &NewSocket) {
+        (self.local_addr, self.peer_addr) = (new.socket.local_addr(), new.peer_addr);
+        self.peer_process = new.process.clone();
+        self.sealed = new.seal.is_some();
+        self.suspended = false;
+    }
 }
 
 pub(crate) struct Shared {
@@ -95,7 +109,7 @@ impl Shared {
 
     /// Nothing is, in a process that was forked.
     pub(crate) fn agreed(&self) -> Agreed {
-        if self.is_forked() { Agreed::default() } else { *self.agreed.lock() }
+        if self.is_forked() { Agreed::default() } else { self.agreed.lock().clone() }
     }
 
     /// Why the connection is over.

@@ -6,6 +6,16 @@ use std::net::{Shutdown, SocketAddr};
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
 
+#[cfg(unix)]
+use super::peer;
+#[cfg(unix)]
+use super::socket_file::SharedFile;
+use crate::address::Target;
+#[cfg(unix)]
+use crate::address::check_path;
+use crate::error::HandshakeError;
+use crate::peer_process::PeerProcess;
+
 #[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(mio::net::TcpStream),
@@ -23,7 +33,66 @@ macro_rules! each {
     };
 }
 
+/// What listens.
+#[derive(Debug)]
+pub(crate) enum Acceptor {
+    Tcp(mio::net::TcpListener),
+    #[cfg(unix)]
+    Unix {
+        socket: mio::net::UnixListener,
+        file: SharedFile,
+    },
+}
+
+impl Acceptor {
+    pub(crate) fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
+        match self {
+            Self::Tcp(socket) => socket.accept().map(|(stream, peer)| (Socket::tcp(stream), Some(peer))),
+            #[cfg(unix)]
+            Self::Unix { socket, .. } => socket.accept().map(|(stream, _)| (Socket::unix(stream), None)),
+        }
+    }
+
+    pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match self {
+            Self::Tcp(socket) => socket.register(registry, token, Interest::READABLE),
+            #[cfg(unix)]
+            Self::Unix { socket, .. } => socket.register(registry, token, Interest::READABLE),
+        }
+    }
+}
+
 impl Socket {
+    /// Begins to connect.
+    pub(crate) fn connect(target: &Target) -> io::Result<Self> {
+        match target {
+            Target::Tcp(address) => mio::net::TcpStream::connect(*address).map(Self::tcp),
+            #[cfg(unix)]
+            Target::Unix(path) => {
+                check_path(path)?;
+                mio::net::UnixStream::connect(path).map(Self::unix)
+            }
+        }
+    }
+
+    /// Refuses a Unix socket whose other end is another user's. To be called before a byte is read or sent.
+    pub(crate) fn check_user(&self) -> Result<(), HandshakeError> {
+        match self {
+            Self::Tcp(_) => Ok(()),
+            #[cfg(unix)]
+            Self::Unix(stream) => peer::check_user(&stream),
+        }
+    }
+
+    /// The process at the other end.
+    pub(crate) fn peer_process(&self) -> Option<PeerProcess> {
+        match self {
+            Self::Tcp(_) => None,
+            #[cfg(unix)]
+            Self::Unix(stream) => peer::process(&stream),
+        }
+    }
+
     #[cfg(unix)]
     pub(crate) fn unix(stream: mio::net::UnixStream) -> Self {
         #[cfg(target_vendor = "apple")]

@@ -23,6 +23,7 @@ mod told {
 
     use super::Side;
     use crate::access::Access;
+    use crate::address::Address;
     use crate::error::ConnectionError;
 
     pub(crate) struct ConnTrace;
@@ -55,7 +56,10 @@ mod told {
         }
 
         #[inline(always)]
-        pub(crate) fn bound(&mut self, _address: SocketAddr) {}
+        pub(crate) fn bound(&mut self, _address: &Address) {}
+
+        #[inline(always)]
+        pub(crate) fn file_gone(&self, _again: bool) {}
 
         #[inline(always)]
         pub(crate) fn stranger_went(&mut self, _now: Instant) -> Option<Instant> {
@@ -85,6 +89,7 @@ mod told {
 
     use super::Side;
     use crate::access::Access;
+    use crate::address::Address;
     use crate::error::ConnectionError;
 
     const TARGET: &str = "trunkline";
@@ -180,7 +185,7 @@ mod told {
     /// What is told of a listener.
     pub(crate) struct ListenTrace {
         /// Once it is bound.
-        address: Option<SocketAddr>,
+        address: Option<Address>,
         /// Turned away since the last summary: peers that had proved nothing, and clients that had
         /// proved their key.
         strangers: u64,
@@ -194,9 +199,15 @@ mod told {
             Self { address: None, strangers: 0, clients: 0, next: None }
         }
 
-        pub(crate) fn bound(&mut self, address: SocketAddr) {
-            self.address = Some(address);
+        pub(crate) fn bound(&mut self, address: &Address) {
+            self.address = Some(address.clone());
             guarded(|| tracing::info!(target: TARGET, parent: None, %address, "listener bound"));
+        }
+
+        /// The file of a Unix socket was removed by something else; `again`: it was made again.
+        pub(crate) fn file_gone(&self, again: bool) {
+            let Some(address) = &self.address else { return };
+            guarded(|| tracing::warn!(target: TARGET, parent: None, %address, again, "socket file removed"));
         }
 
         /// A stranger is gone, or had to go. Returns when it is to be summed up, if not now.
@@ -225,7 +236,7 @@ mod told {
         }
 
         fn tell_refused(&mut self) {
-            let Some(address) = self.address else { return };
+            let Some(address) = &self.address else { return };
             let (strangers, clients) =
                 (std::mem::take(&mut self.strangers), std::mem::take(&mut self.clients));
             guarded(|| {
@@ -239,7 +250,7 @@ mod told {
             if self.strangers + self.clients > 0 {
                 self.tell_refused();
             }
-            if let Some(address) = self.address {
+            if let Some(address) = &self.address {
                 guarded(|| tracing::info!(target: TARGET, parent: None, %address, "listener closed"));
             }
         }

@@ -11,6 +11,7 @@ pub(crate) mod inbound;
 pub(crate) mod liveness;
 pub(crate) mod outbound;
 pub(crate) mod replay;
+pub(crate) mod seal;
 pub(crate) mod segment;
 pub(crate) mod session;
 pub(crate) mod table;

@@ -48,6 +48,10 @@ impl Topic for Door {
                     *last = *newest;
                     return Merged::Known;
                 }
+                (ListenerEvent::FileRemoved { again }, ListenerEvent::FileRemoved { again: newest }) => {
+                    *again = *newest;
+                    return Merged::Known;
+                }
                 (ListenerEvent::AcceptFailed { kind }, ListenerEvent::AcceptFailed { kind: newest }) => {
                     *kind = *newest;
                     return Merged::Known;

@@ -348,6 +348,17 @@ impl Line {
         });
     }
 
+    /// Tasks are woken, and look whether something has changed for them. Threads sleep on.
+    pub(crate) fn notify_tasks(&mut self, wakes: &mut Wakes) {
+        self.waiters.retain(|(_, waiter)| match waiter {
+            Waiter::Task(task) => {
+                wakes.0.push(Wake::Task(task.waker.clone()));
+                false
+            }
+            _ => true,
+        });
+    }
+
     /// All are woken, whatever their place: there will be no room, or not for this run.
     pub(crate) fn notify_all(&mut self, wakes: &mut Wakes) {
         self.waiters.retain_mut(|(_, waiter)| match waiter {

@@ -313,6 +313,35 @@ impl Receiver {
         self.len() == 0
     }
 
+    /// Returns how many whole messages of a channel this side has refused in this session: those that
+    /// [`stop`](Receiver::stop) dropped, those that came after it until the end of the run, and those for
+    /// which there was no receiver any more.
+    ///
+    /// With the messages that were returned it gives the number of each in the peer's own count: a relay
+    /// can so say which of them it has not taken. The end of a refused run wakes a task that waits for
+    /// messages, because the count is final then.
+    ///
+    /// ```
+    /// # use trunkline::{ChannelId, Config, Connection, Key};
+    /// # let (here, there) = Connection::pair(Config::new(Key::generate()))?;
+    /// let channel = ChannelId::new(1);
+    /// let jobs = there.receiver(channel)?;
+    /// let sender = here.sender(channel)?;
+    /// for n in 1..=5 {
+    ///     sender.send(format!("job {n}"))?;
+    /// }
+    /// here.flush()?;
+    /// assert_eq!(jobs.recv()?, "job 1");
+    /// jobs.stop(3);
+    /// assert_eq!(jobs.discarded(channel), 4);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn discarded(&self, channel: ChannelId) -> u64 {
+        let shared = &self.handle.shared;
+        if shared.is_forked() { 0 } else { shared.receive.discarded(channel) }
+    }
+
     /// Refuses the rest of the peer's current runs; of a channel on which no run is open, the next run.
     ///
     /// What has arrived is dropped, and the peer's `send` fails with this code. What comes after those runs
@@ -333,17 +362,38 @@ impl Receiver {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn stop(&self, code: u32) {
-        self.stop_channels(self.channels(), code);
+        self.stop_channels(self.channels(), code, false);
     }
 
     /// Refuses the rest of one channel's run; otherwise as [`stop`](Receiver::stop).
     pub fn stop_channel(&self, channel: ChannelId, code: u32) {
         if self.channels().contains(channel) {
-            self.stop_channels(channel.into(), code);
+            self.stop_channels(channel.into(), code, false);
         }
     }
 
-    fn stop_channels(&self, channels: ChannelSet, code: u32) {
+    /// Drops what has arrived on one channel, and refuses the rest of its run if one is open. Otherwise as
+    /// [`stop_channel`](Receiver::stop_channel), which also refuses a run that has not begun.
+    ///
+    /// ```
+    /// # use trunkline::{ChannelId, Config, Connection, Key};
+    /// # let (here, there) = Connection::pair(Config::new(Key::generate()))?;
+    /// let channel = ChannelId::new(1);
+    /// let lines = there.receiver(channel)?;
+    /// here.sender(channel)?.send("a run of one line, which is over")?;
+    /// here.flush()?;
+    /// lines.refuse_channel(channel, 3);
+    /// here.sender(channel)?.send("the next run")?;
+    /// assert_eq!(lines.recv()?, "the next run");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn refuse_channel(&self, channel: ChannelId, code: u32) {
+        if self.channels().contains(channel) {
+            self.stop_channels(channel.into(), code, true);
+        }
+    }
+
+    fn stop_channels(&self, channels: ChannelSet, code: u32, only_open: bool) {
         let shared = &self.handle.shared;
         if shared.is_forked() {
             return;
@@ -365,7 +415,7 @@ impl Receiver {
         }
         local.over = local.over - channels;
         let rest = std::mem::take(&mut local.batch).into_rest();
-        local.batch.pieces = shared.receive.stop(&self.claim, channels, code, rest, &shared.pool);
+        local.batch.pieces = shared.receive.stop(&self.claim, channels, code, only_open, rest, &shared.pool);
     }
 
     /// Returns a crossbeam channel to `select!` on. It has a token while there may be something to take,

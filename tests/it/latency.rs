@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use trunkline::*;
 
-use crate::support::{LONG, loopback};
+use crate::support::{LONG, loopback, slow};
 
 const ASK: ChannelId = ChannelId::new(1);
 const ANSWER: ChannelId = ChannelId::new(2);
@@ -94,4 +94,41 @@ fn a_client_that_connected_lazily_is_accepted_at_once() {
     let lazily = accepts(&|| Connection::connect_lazily(listener.local_addr(), config()).unwrap());
     // It was 200 ms more.
     assert!(lazily < eagerly * 5 + Duration::from_millis(50), "lazily {lazily:?}, else {eagerly:?}");
+}
+
+/// An interrupt passes bulk on a slow link: no more is handed to the kernel, and to what is between, than the
+/// link carries in a moment. It was all that their buffers take, about two seconds.
+#[test]
+fn an_interrupt_passes_bulk_on_a_slow_link() {
+    thread::scope(|scope| {
+        for sealing in [Sealing::Never, Sealing::Always] {
+            scope.spawn(move || {
+                let key = Key::generate();
+                let config = || Config::new(key.clone()).linger(Duration::ZERO);
+                let listener = Listener::bind("127.0.0.1:0", config()).unwrap();
+                let far = slow::start(listener.local_addr(), 100e3, 128 << 10);
+                let here = config().sealing(sealing).io_thread(&IoThread::new().unwrap());
+                let client = Connection::connect(far, here).unwrap();
+                let server = listener.accept().unwrap();
+                let (sender, receiver) = (server.sender(ANSWER).unwrap(), client.receiver(ANSWER).unwrap());
+                let flood = thread::spawn(move || while sender.send([7; 4096]).is_ok() {});
+                let read = thread::spawn(move || while receiver.recv().is_ok() {});
+                let interrupts = client.interrupts();
+                // What has filled the buffers before anything was known of the link is through by then.
+                thread::sleep(Duration::from_secs(4));
+                let times = (0..7).map(|_| {
+                    let sent = Instant::now();
+                    server.interrupt().unwrap();
+                    assert!(interrupts.wait());
+                    sent.elapsed()
+                });
+                let time = median(times.collect());
+                assert!(time < Duration::from_secs(1), "{time:?}, {sealing:?}");
+                client.abandon();
+                server.abandon();
+                flood.join().unwrap();
+                read.join().unwrap();
+            });
+        }
+    });
 }

@@ -24,10 +24,13 @@ mod order;
 mod outages;
 mod reader;
 mod regressions;
+mod relay;
 mod stdio;
 mod streams;
 mod tasks;
 mod traps;
+#[cfg(unix)]
+mod unix;
 mod user_memory;
 mod wakers;
 mod wire;

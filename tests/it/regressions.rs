@@ -112,7 +112,8 @@ fn silent_server() -> (Connection, wire::RawPeer) {
     });
     // It acknowledges nothing either, so nothing is to be kept for it.
     let config = Config::new(Key::from(key)).no_heartbeat().linger(Duration::from_millis(1));
-    let config = config.resume_grace(Duration::ZERO);
+    // A test reads from its socket as it is.
+    let config = config.resume_grace(Duration::ZERO).sealing(Sealing::Never);
     let conn = Connection::connect(address, config).unwrap();
     (conn, accepting.join().unwrap())
 }
@@ -202,4 +203,25 @@ fn a_sender_dropped_after_a_close_is_no_finish() {
         drop(receiver);
         assert_eq!(closing.join().unwrap(), Ok(()));
     });
+}
+
+/// Found by the kernel's loop: what stands behind a gap on another channel came before it, so a console was
+/// told that a statement was over, and then that its output had been cut.
+#[test]
+fn a_gap_keeps_its_place_among_other_channels() {
+    let (here, there) = Connection::pair(Config::new(Key::generate())).unwrap();
+    let (output, status) = (here.sender(ChannelId::new(1)).unwrap(), here.sender(ChannelId::new(2)).unwrap());
+    let both = there.receiver(output.channel() | status.channel()).unwrap();
+    for _ in 0..300 {
+        // Above 16 that are unread they are merged.
+        for bytes in 1..=10 {
+            output.gap(1, bytes).unwrap();
+            status.send("over").unwrap();
+        }
+        for round in 1..=10 {
+            let gap = Received::Gap { channel: output.channel(), messages: 1, bytes: round };
+            assert_eq!(both.recv_any().unwrap(), gap);
+            assert!(matches!(both.recv_any().unwrap(), Received::Message(_)));
+        }
+    }
 }

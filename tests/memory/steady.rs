@@ -79,6 +79,55 @@ fn a_steady_stream_allocates_nothing_by_the_message() {
     }
 }
 
+/// What is allocated for so many messages of 64 KiB one way, or of 16 bytes there and back, after a round that
+/// warms up.
+fn allocations(sealing: Sealing, large: bool, count: u64) -> u64 {
+    // So much that no sender waits for credit, which makes an entry in a line.
+    let (here, there) = loopback(|config| config.sealing(sealing).window(1 << 30).send_queue(1 << 30));
+    assert_eq!(here.is_sealed(), sealing == Sealing::Always);
+    let (ask, asked) = (here.sender(A).unwrap(), there.receiver(A).unwrap());
+    let (answer, answered) = (there.sender(A).unwrap(), here.receiver(A).unwrap());
+    let answering = thread::spawn(move || {
+        let mut taken = 0;
+        while asked.recv().is_ok() {
+            taken += 1;
+            if !large || taken % count == 0 {
+                answer.send([7; 16]).unwrap();
+            }
+        }
+    });
+    let message = bytes::Bytes::from(vec![7; if large { 65_536 } else { 16 }]);
+    let mut made = 0;
+    for _ in 0..2 {
+        let before = calls();
+        for _ in 0..count {
+            ask.send_bytes(message.clone()).unwrap();
+            if !large {
+                answered.recv().unwrap();
+            }
+        }
+        if large {
+            answered.recv().unwrap();
+        }
+        made = calls() - before;
+    }
+    drop((ask, answered));
+    answering.join().unwrap();
+    made
+}
+
+/// A record for each message, or for each 64 KiB: a seal allocates nothing by the record.
+#[test]
+fn a_seal_allocates_nothing_by_the_record() {
+    let _turn = turn();
+    for (large, count) in [(false, 20_000), (true, 4000)] {
+        let [plain, sealed] = [Sealing::Never, Sealing::Always].map(|kind| allocations(kind, large, count));
+        println!("large {large}: {plain} allocations for {count} messages plain, {sealed} sealed");
+        // By the record it would be two more for each message at least, one on each side.
+        assert!(sealed <= plain + count, "large {large}: {plain} plain, {sealed} sealed, of {count}");
+    }
+}
+
 /// The threads of the library.
 #[cfg(target_os = "linux")]
 fn threads() -> usize {

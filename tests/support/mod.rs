@@ -9,6 +9,7 @@ pub mod heap;
 pub mod kernel;
 pub mod line;
 pub mod process;
+pub mod slow;
 pub mod wire;
 
 use std::time::Duration;

@@ -158,6 +158,7 @@ fn print_machine(congestion: Option<&str>) {
         congestion.unwrap_or("the system's default, since neither cubic nor reno may be set")
     );
     println!("{}", peers::versions());
+    println!("AES-256-GCM alone, on one core: {:.1} GB/s", peers::tls::ceiling());
     println!("median (min-max) of the rounds; x raw: the ratio to that raw row in the same round;");
     println!("cpu seconds, peak rss and voluntary context switches: client/server");
 }

@@ -12,6 +12,8 @@ pub(super) struct Traffic {
     writes: u64,
     bytes_read: u64,
     bytes_written: u64,
+    /// Sockets that were given up because a record did not open.
+    pub(super) tampered: u64,
 }
 
 impl Traffic {
@@ -30,16 +32,16 @@ impl Conn {
     /// The account of the connection: everything that its peer can make this side hold, in bytes.
     pub(crate) fn account(&self) -> Held {
         let unread = self.session.inbound().counts().map(|count| count.unread_cost).sum::<u64>();
-        let unhandled = match &self.attachment {
-            Attachment::Attached(link) => link.unhandled.len(),
-            Attachment::Away(_) => 0,
+        let (unhandled, link) = match &self.attachment {
+            Attachment::Attached(link) => (link.unhandled.len(), link.memory()),
+            Attachment::Away(_) => (0, 0),
         };
         let (queued, waiting) =
             self.shared.send.read(|outbound| (outbound.queued_memory(), outbound.waiting_bytes()));
         Held {
             unread,
             unfinished: (self.session.inbound().assembled() + unhandled) as u64,
-            queued: queued as u64,
+            queued: (queued + link) as u64,
             waiting: waiting as u64,
             replay: self.replay.memory() as u64,
         }
@@ -88,6 +90,7 @@ impl Conn {
             wakes: 0,
             reads: self.traffic.reads,
             writes: self.traffic.writes,
+            tampered: self.traffic.tampered,
         }
     }
 }

@@ -7,6 +7,7 @@
 //! | `ending` | how a connection comes to its end |
 //! | `outage` | a connection without a socket: how it waits for another, and goes on with it |
 //! | `identity` | by what the two sides know it again |
+//! | `sealed` | what a sealed socket has |
 //! | `account` | what it holds, and its counts |
 
 use std::io;
@@ -18,6 +19,7 @@ use super::env::{Env, Reasons};
 use super::keyring::{Credential, Tenant};
 use super::link::{Link, NewSocket, Read, Wrote};
 use super::place::Place;
+use super::sealed::TAMPERED;
 use super::shared::Shared;
 use super::trace::ConnTrace;
 use crate::error::ConnectionError;
@@ -29,11 +31,13 @@ use crate::proto::session::{CloseWish, Exchange, Room, Session};
 use crate::queue::receive::Routes;
 use crate::queue::send::Comes;
 use crate::queue::staging::Staging;
+use crate::session_info::SessionInfo;
 
 mod account;
 mod ending;
 mod identity;
 mod outage;
+mod sealed;
 
 use account::Traffic;
 pub(crate) use ending::{LastWords, Past};
@@ -84,6 +88,8 @@ pub(crate) struct Conn {
     /// The peer's half of the socket has ended behind its CLOSE.
     half_ended: bool,
     traffic: Traffic,
+    /// The senders were told that only the peer can make room.
+    stuck: bool,
     trace: ConnTrace,
     /// Dropped with the connection: what waits for the end of all connections waits for that.
     done: Option<crossbeam_channel::Sender<()>>,
@@ -93,6 +99,7 @@ pub(crate) struct Conn {
 pub(crate) struct Origin {
     pub(crate) listener: Place,
     pub(crate) tenant: Tenant,
+    pub(crate) since: Instant,
 }
 
 impl Conn {
@@ -119,7 +126,7 @@ impl Conn {
         place: Place,
         trace: ConnTrace,
     ) -> Self {
-        Self {
+        let mut conn = Self {
             place,
             shared,
             session,
@@ -131,8 +138,18 @@ impl Conn {
             ending: None,
             half_ended: false,
             traffic: Traffic::default(),
+            stuck: false,
             trace,
             done: None,
+        };
+        conn.set_stuck(matches!(conn.attachment, Attachment::Away(_)));
+        conn
+    }
+
+    /// Has the end of the peer's process told.
+    pub(crate) fn watch_peer(&self, registry: &mio::Registry) {
+        if let Attachment::Attached(link) = &self.attachment {
+            link.watch_peer(registry, self.place);
         }
     }
 
@@ -156,6 +173,20 @@ impl Conn {
     pub(crate) fn is_of(&self, listener: Place, credential: &Credential) -> bool {
         let origin = self.origin.as_ref();
         origin.is_some_and(|origin| origin.listener == listener && origin.tenant.credential() == credential)
+    }
+
+    /// How a listener lists it, if it is that listener's.
+    pub(crate) fn info(&self, listener: Place) -> Option<SessionInfo> {
+        let origin = self.origin.as_ref().filter(|origin| origin.listener == listener)?;
+        let agreed = self.shared.agreed.lock().clone();
+        Some(SessionInfo {
+            access: origin.tenant.credential().access().clone(),
+            since: origin.since,
+            sealed: agreed.sealed,
+            suspended: agreed.suspended,
+            peer_addr: agreed.peer_addr,
+            peer_process: agreed.peer_process,
+        })
     }
 
     pub(crate) fn shared(&self) -> Arc<Shared> {
@@ -207,7 +238,14 @@ impl Conn {
             Ok(more) => self.after_writing(more, env),
             Err(error) => {
                 self.exchange(env);
-                self.lose(&ConnectionError::Lost { kind: error.kind() }, env)
+                let cause = match error.kind() {
+                    TAMPERED => {
+                        self.traffic.tampered += 1;
+                        ConnectionError::Tampered
+                    }
+                    kind => ConnectionError::Lost { kind },
+                };
+                self.lose(&cause, env)
             }
         }
     }
@@ -247,6 +285,12 @@ impl Conn {
             let Attachment::Attached(link) = &mut self.attachment else { return Ok(()) };
             if budget.is_spent() || !link.unhandled.is_empty() {
                 return Ok(());
+            }
+            if link.sealed().is_some() {
+                match self.read_sealed(&mut budget, env)? {
+                    true => continue,
+                    false => return Ok(()),
+                }
             }
             let large = self.session.expects_large();
             let payload = self.session.payload_buffer();
@@ -324,21 +368,33 @@ impl Conn {
             self.exchange(env);
             let Attachment::Attached(link) = &mut self.attachment else { return Ok(false) };
             if !link.is_writable() {
+                self.set_stuck(true);
                 return Ok(false);
             }
             if link.is_clear() && self.replay.is_written() {
                 link.pace.idle();
+                // What is still there is held until the peer has acknowledged more.
+                self.set_stuck(env.output.held);
                 return Ok(false);
             }
-            let wrote = link.write(&mut self.replay, env.now, &mut &*env.core.pool)?;
+            let wrote = link.write(&mut self.replay, env.now, &mut &*env.core.pool, &mut env.sealing)?;
             let (Wrote::All(bytes) | Wrote::Part(bytes)) = wrote;
             self.traffic.wrote(bytes);
-            if matches!(wrote, Wrote::Part(_)) {
+            let part = matches!(wrote, Wrote::Part(_));
+            self.set_stuck(part);
+            if part {
                 return Ok(false);
             }
         }
         // The senders rely on it that this one comes back.
         Ok(true)
+    }
+
+    /// The peer takes no more, or does again.
+    fn set_stuck(&mut self, stuck: bool) {
+        if std::mem::replace(&mut self.stuck, stuck) != stuck {
+            self.shared.send.set_stuck(stuck);
+        }
     }
 
     fn exchange(&mut self, env: &mut Env) {
@@ -369,7 +425,7 @@ impl Conn {
             }
             let mut room = match link {
                 Some(link) if link.is_writable() && link.is_clear() && replay.is_written() => {
-                    outbound.limit_frames(link.pace.frame());
+                    outbound.limit_frames(link.pace.frame().min(session.longest_frame()));
                     Room::Bytes(link.pace.bite())
                 }
                 _ => Room::None,

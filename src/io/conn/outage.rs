@@ -115,6 +115,7 @@ impl Conn {
             }
         };
         self.attachment = Attachment::Away(Outage::new(now, grace, phase));
+        self.set_stuck(true);
         self.half_ended = false;
         if self.session.ended().is_none() {
             self.shared.agreed.lock().suspended = true;
@@ -353,14 +354,10 @@ impl Conn {
             self.session.set_rtt(rtt);
         }
         let peer_addr = new.peer_addr;
-        let link = Link::new(new);
-        {
-            let mut agreed = self.shared.agreed.lock();
-            (agreed.local_addr, agreed.peer_addr) = (link.local_addr(), link.peer_addr);
-            agreed.suspended = false;
-        }
+        self.shared.agreed.lock().attach(&new);
         self.half_ended = false;
-        let before = std::mem::replace(&mut self.attachment, Attachment::Attached(link));
+        let before = std::mem::replace(&mut self.attachment, Attachment::Attached(Link::new(new)));
+        self.watch_peer(&env.registry);
         self.session.handle_resumed(env.now, peer_has);
         if let Attachment::Away(Outage { since, attempts, .. }) = before
             && self.session.ended().is_none()

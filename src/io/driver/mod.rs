@@ -23,7 +23,7 @@ use super::dial::Dial;
 use super::env::{Env, Reasons};
 use super::link::Ready;
 use super::listen::Listen;
-use super::place::{Place, Slots, WAKER};
+use super::place::{Place, Slots, WAKER, is_second};
 use super::server_handshake::ServerSide;
 use super::spin::{SPIN, Spin};
 use crate::queue::until::RunsLoop;
@@ -57,6 +57,8 @@ pub(crate) struct Driver {
     marked: VecDeque<Place>,
     /// The marked ones of this pass; kept, so that a pass allocates nothing.
     serving: VecDeque<Place>,
+    /// Listeners of which strangers wait for answers that take work, each once.
+    owing: VecDeque<Place>,
     /// A connection has more to write.
     pressed: bool,
     commands: Vec<Command>,
@@ -75,6 +77,7 @@ impl Driver {
             slots: Slots::new(),
             marked: VecDeque::new(),
             serving: VecDeque::new(),
+            owing: VecDeque::new(),
             pressed: false,
             commands: Vec::new(),
             stopping: false,
@@ -143,7 +146,7 @@ impl Driver {
 
     /// Waits until something happens or is due, unless there is more to do.
     fn wait(&mut self, until: Option<Instant>) -> io::Result<()> {
-        if !self.marked.is_empty() {
+        if !self.marked.is_empty() || !self.owing.is_empty() {
             return self.poll(Some(Duration::ZERO));
         }
         let at = [self.env.timers.next(), until].into_iter().flatten().min();
@@ -195,8 +198,10 @@ impl Driver {
     fn mark_ready(&mut self) {
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         for event in &events {
-            if event.token() != WAKER {
-                self.mark(Place::of_token(event.token()), Reasons::ready(Ready::of(event)));
+            let token = event.token();
+            if token != WAKER {
+                let ready = if is_second(token) { Ready::PEER_DIED } else { Ready::of(event) };
+                self.mark(Place::of_token(token), Reasons::ready(ready));
             }
         }
         self.events = events;
@@ -251,6 +256,9 @@ impl Run for Driver {
         self.collect();
         self.collect_due();
         self.serve_marked();
+        if !self.owing.is_empty() {
+            self.answer_strangers();
+        }
         Ok(true)
     }
 
@@ -261,7 +269,7 @@ impl Run for Driver {
     }
 
     fn is_pressed(&self) -> bool {
-        self.pressed
+        self.pressed || !self.owing.is_empty()
     }
 
     fn take_received(&mut self) -> bool {

@@ -76,6 +76,11 @@ impl Driver {
                     let _ = reply.send(conn.stats());
                 }
             }
+            Command::Sessions(place, reply) => {
+                let places: Vec<Place> = self.slots.places().collect();
+                let sessions = places.into_iter().filter_map(|at| self.conn(at)?.info(place)).collect();
+                let _ = reply.send(sessions);
+            }
             Command::Shutdown { until, done } => self.shut_down(until, done),
             Command::Stop => self.stopping = true,
         }
@@ -83,7 +88,15 @@ impl Driver {
 
     fn adopt(&mut self, adopt: Adopt) {
         let Adopt { socket, options, settings, reply } = adopt;
-        let new = NewSocket { socket, peer_addr: None, rtt: None, ahead: Vec::new(), early: Vec::new() };
+        let new = NewSocket {
+            socket,
+            peer_addr: None,
+            rtt: None,
+            ahead: Vec::new(),
+            early: Vec::new(),
+            process: None,
+            seal: None,
+        };
         self.begin_with(new, reply, |new, place, env| {
             establish::pair_end(new, &options, settings, place, env)
         });
@@ -106,7 +119,7 @@ impl Driver {
         let mut made = None;
         let mut registered = Ok(());
         let place = self.insert(|place, env| {
-            registered = new.socket.register(&env.registry, place.token());
+            registered = new.register(&env.registry, place);
             let (conn, shared) = make(new, place, env);
             made = Some(shared);
             Source::Conn(Box::new(conn))
@@ -121,29 +134,21 @@ impl Driver {
     }
 
     fn begin_listening(&mut self, request: ListenRequest) {
-        let ListenRequest { socket, keys, options, accepted, events, reply } = request;
-        let mut listen = Box::new(Listen::new(socket, keys, options, accepted, events));
+        let ListenRequest { socket, address, takes, keys, options, accepted, events, reply } = request;
+        let mut listen = Box::new(Listen::new(socket, address, takes, keys, options, accepted, events));
         let mut registered = Ok(());
-        let mut address = None;
         let place = self.insert(|place, env| {
             registered = listen.register(env, place);
-            address = listen.local_addr().ok();
-            if registered.is_ok()
-                && let Some(address) = address
-            {
-                listen.trace.bound(address);
+            if registered.is_ok() {
+                listen.trace.bound(&listen.address);
             }
             Source::Listen(listen)
         });
-        let result = match (registered, address) {
-            (Ok(()), Some(address)) => Ok((address, place)),
-            (Err(error), _) => Err(error),
-            (Ok(()), None) => Err(std::io::ErrorKind::AddrNotAvailable.into()),
-        };
-        if result.is_err() {
-            self.remove(place);
+        match &registered {
+            Ok(()) => self.mark(place, Reasons::CALLED),
+            Err(_) => drop(self.remove(place)),
         }
-        let _ = reply.send(result);
+        let _ = reply.send(registered.map(|()| place));
     }
 
     /// No client can come back to a listener that is gone: its sessions end with their sockets.

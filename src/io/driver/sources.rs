@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Driver, Source};
+use crate::address::Target;
 use crate::error::{CloseCode, ConnectError, HandshakeError};
 use crate::io::client_handshake::{ClientSide, Failure, Step as ClientStep};
 use crate::io::command::Command;
@@ -18,11 +19,17 @@ use crate::io::keyring::Credential;
 use crate::io::listen::Verdict;
 use crate::io::place::Place;
 use crate::io::server_handshake::{ServerSide, Step as ServerStep};
+use crate::io::sessions::Owner;
 use crate::io::strangers::Spared;
 use crate::io::trace::ListenTrace;
 use crate::proto::handshake::server::Proved;
 use crate::proto::handshake::{Asked, Granted, Status};
 use crate::proto::session::{CloseWish, Farewell};
+
+/// Strangers of all listeners that are answered in a pass, if that takes work, about 60 µs each: so many in
+/// any case, and more for as long as it takes less time than all else in the pass, but never more than that.
+const ANSWERS: usize = 4;
+const MOST_ANSWERS: usize = 32;
 
 impl Driver {
     /// Serves a source, and does what it wants.
@@ -36,7 +43,10 @@ impl Driver {
             Source::Listen(listen) => {
                 let arrivals = listen.serve(place, &mut self.env);
                 for (socket, peer) in arrivals.sockets {
-                    self.stranger_comes(place, socket, Some(peer));
+                    self.stranger_comes(place, socket, peer);
+                }
+                for error in arrivals.foreign {
+                    self.turned_away(place, error, None);
                 }
                 if arrivals.full.is_some()
                     && let Some(spared) = self.listen(place).and_then(|listen| listen.strangers.spare())
@@ -162,8 +172,10 @@ impl Driver {
         peer: Option<SocketAddr>,
     ) {
         let Some(listen) = self.listen(owner) else { return };
-        let (keys, timeout) = (Arc::clone(&listen.keys), listen.options.handshake_timeout);
-        let Ok(server) = ServerSide::new(socket, peer, owner, keys, timeout, self.env.now) else { return };
+        let (keys, takes, timeout) =
+            (Arc::clone(&listen.keys), listen.takes, listen.options.handshake_timeout);
+        let server = ServerSide::new(socket, peer, owner, keys, takes, timeout, self.env.now);
+        let Ok(server) = server else { return };
         let mut registered = Ok(());
         let place = self.insert(|place, env| {
             let mut server = Box::new(server);
@@ -231,13 +243,48 @@ impl Driver {
                     self.send_away(leaves, owner);
                 }
             }
+            ServerStep::Owed(number) => {
+                let Some(owner) = self.server(place).map(|server| server.listener) else { return };
+                let leaves = self.listen(owner).and_then(|listen| listen.strangers.owed(place, number));
+                if let Some(leaves) = leaves {
+                    self.send_away(leaves, owner);
+                }
+                if !self.owing.contains(&owner) {
+                    self.owing.push_back(owner);
+                }
+            }
             ServerStep::Refused(error) => {
                 if let Some((owner, peer)) = self.server(place).map(|server| (server.listener, server.peer)) {
                     self.turned_away(owner, error, peer);
                     self.refused(place, owner);
                 }
             }
-            ServerStep::Proved(proved) => self.judge(place, &proved),
+            ServerStep::Proved(proved) => self.judge(place, *proved),
+        }
+    }
+
+    /// Answers some of the strangers whose answers take work, behind all that has proved its key. What is
+    /// left is for the next pass.
+    pub(super) fn answer_strangers(&mut self) {
+        let begun = Instant::now();
+        let pass = begun.saturating_duration_since(self.env.now);
+        for count in 0..MOST_ANSWERS {
+            if count >= ANSWERS && begun.elapsed() >= pass {
+                return;
+            }
+            let Some(owner) = self.owing.pop_front() else { return };
+            let Some(listen) = self.listen(owner) else { continue };
+            let Some((place, leaves)) = listen.strangers.answer() else { continue };
+            if listen.strangers.owes() {
+                self.owing.push_back(owner);
+            }
+            if let Some(leaves) = leaves {
+                self.send_away(leaves, owner);
+            }
+            let now = self.env.now;
+            if self.server(place).is_some_and(|server| !server.answer(now)) {
+                self.stranger_goes(place, HandshakeError::Malformed);
+            }
         }
     }
 
@@ -249,31 +296,34 @@ impl Driver {
     }
 
     /// A client has proved its key.
-    fn judge(&mut self, place: Place, proved: &Proved<Credential>) {
+    fn judge(&mut self, place: Place, mut proved: Proved<Credential>) {
         let Some(owner) = self.server(place).map(|server| server.listener) else { return };
         let Some(listen) = self.listen(owner) else {
             return self.stranger_goes(place, HandshakeError::Disconnected);
         };
-        match listen.judge(proved) {
+        match listen.judge(&proved) {
             Verdict::New { granted, seat, replaces } => {
                 let options = listen.options.clone();
                 if let Some(oldest) = replaces {
                     self.expire(oldest);
                 }
                 let Some(server) = self.proved(place) else { return };
-                let mut new = server.accept(&proved.accept(Ok(&granted)));
-                let origin = Origin { listener: owner, tenant: proved.credential.admit() };
+                let accept = proved.accept(Ok(&granted));
+                let (asked, credential) = (proved.asked.terms, proved.credential.clone());
+                let origin = Origin { listener: owner, tenant: credential.admit(), since: self.env.now };
+                let session_owner = Owner { credential, sealed: proved.is_sealed() };
+                let mut new = server.accept(&accept, proved.into_seal());
                 let mut registered = Ok(());
                 let conn = self.insert(|place, env| {
-                    registered = new.socket.reregister(&env.registry, place.token());
-                    let guest = Guest { origin, asked: proved.asked.terms, granted, seat };
+                    registered = new.reregister(&env.registry, place);
+                    let guest = Guest { origin, asked, granted, seat };
                     let conn = guest.conn(new, &options, place, env);
                     Source::Conn(Box::new(conn))
                 });
                 if let Some(listen) = self.listen(owner) {
                     listen.connections += 1;
                     if !granted.session.is_none() {
-                        listen.sessions.insert(granted.session, conn, proved.credential.clone());
+                        listen.sessions.insert(granted.session, conn, session_owner);
                     }
                 }
                 if registered.is_err() {
@@ -283,15 +333,14 @@ impl Driver {
             }
             Verdict::Resume(conn) => self.resume(place, owner, conn, proved),
             Verdict::LastWords(words) => {
-                let mut bytes = proved.accept(Ok(&words.granted)).to_vec();
-                bytes.extend_from_slice(&words.tail);
+                let bytes = proved.accept_and_say(&words.granted, &words.tail);
                 let now = self.env.now;
                 if let Some(server) = self.server(place) {
                     server.say_last(&bytes, now);
                 }
                 self.refused(place, owner);
             }
-            Verdict::Refuse(status) => self.refuse(place, owner, proved, status),
+            Verdict::Refuse(status) => self.refuse(place, owner, &mut proved, status),
         }
     }
 
@@ -304,7 +353,7 @@ impl Driver {
         Some(server)
     }
 
-    fn refuse(&mut self, place: Place, owner: Place, proved: &Proved<Credential>, status: Status) {
+    fn refuse(&mut self, place: Place, owner: Place, proved: &mut Proved<Credential>, status: Status) {
         let bytes = proved.accept(Err(status));
         let now = self.env.now;
         let mut peer = None;
@@ -331,24 +380,26 @@ impl Driver {
     }
 
     /// A client that has proved the key asks for its connection.
-    fn resume(&mut self, place: Place, owner: Place, conn: Place, proved: &Proved<Credential>) {
+    fn resume(&mut self, place: Place, owner: Place, conn: Place, mut proved: Proved<Credential>) {
         let admitted = match self.conn(conn) {
             Some(conn) => conn.admit(&proved.asked),
             None => Err(Status::SessionUnknown),
         };
         let granted = match admitted {
             Ok(granted) => granted,
-            Err(status) => return self.refuse(place, owner, proved, status),
+            Err(status) => return self.refuse(place, owner, &mut proved, status),
         };
         let Some(server) = self.proved(place) else { return };
-        let mut new = server.accept(&proved.accept(Ok(&granted)));
+        let accept = proved.accept(Ok(&granted));
+        let offset = proved.asked.offset;
+        let mut new = server.accept(&accept, proved.into_seal());
         if let Some(listen) = self.listen(owner) {
             listen.sessions.back(conn);
         }
         // One that cannot be registered is lost at once, and the client comes again.
-        let registered = new.socket.reregister(&self.env.registry, conn.token()).is_ok();
+        let registered = new.reregister(&self.env.registry, conn).is_ok();
         if registered {
-            self.guarded(conn, |conn, env| conn.resume(new, proved.asked.offset, env));
+            self.guarded(conn, |conn, env| conn.resume(new, offset, env));
         }
         self.mark(conn, Reasons::CALLED);
     }
@@ -434,7 +485,7 @@ impl Driver {
                 let mut made = None;
                 let mut registered = Ok(());
                 let conn = self.insert(|place, env| {
-                    registered = new.socket.reregister(&env.registry, place.token());
+                    registered = new.reregister(&env.registry, place);
                     let conn = establish::client(new, home, granted, place, env);
                     made = Some(conn.shared());
                     Source::Conn(Box::new(conn))
@@ -452,7 +503,7 @@ impl Driver {
                 self.mark(conn, Reasons::CALLED);
             }
             Goal::Conn(place) => {
-                let registered = new.socket.reregister(&self.env.registry, place.token());
+                let registered = new.reregister(&self.env.registry, place);
                 let env = &mut self.env;
                 let Some(Source::Conn(conn)) = self.slots.get_mut(place).map(|slot| &mut slot.source) else {
                     return;
@@ -490,16 +541,17 @@ impl Driver {
                     self.obey(Command::Resolved(place, Err(error)));
                 }
             }
-            DialStep::Try { address, deadline } => self.try_address(place, address, deadline),
+            DialStep::Try { target, deadline } => self.try_target(place, &target, deadline),
             DialStep::Failed(refusal) => self.dial_failed(place, refusal),
         }
     }
 
-    fn try_address(&mut self, dial_place: Place, address: SocketAddr, deadline: Instant) {
+    fn try_target(&mut self, dial_place: Place, target: &Target, deadline: Instant) {
         let now = self.env.now;
         let Some(dial) = self.dial(dial_place) else { return };
         let (key, timeout) = (dial.home.key.clone(), dial.home.options.handshake_timeout);
-        let begun = ClientSide::connect(address, dial_place, key, timeout, deadline, now);
+        let sealed = dial.home.options.seals(matches!(target, Target::Tcp(_)));
+        let begun = ClientSide::connect(target, dial_place, key, sealed, timeout, deadline, now);
         let begun = begun.and_then(|client| {
             let mut registered = Ok(());
             let place = self.insert(|place, env| {

@@ -23,7 +23,7 @@ pub(crate) enum Step {
     Failed { error: HandshakeError, verified: bool },
 }
 
-fn failed(error: HandshakeError) -> Step {
+pub(super) fn failed(error: HandshakeError) -> Step {
     Step::Failed { error, verified: false }
 }
 

@@ -13,9 +13,12 @@ use crate::error::HandshakeError;
 use crate::id::ChannelSet;
 use crate::key::Key;
 use crate::proto::credit::Credit;
+use crate::proto::seal;
 
 pub(crate) mod client;
+pub(crate) mod sealed_client;
 pub(crate) mod server;
+pub(crate) mod talk;
 
 #[cfg(test)]
 mod tests;
@@ -31,6 +34,14 @@ pub(crate) const CLIENT_PROOF: usize = 72;
 pub(crate) const ACCEPT: usize = 104;
 /// A hello of a sealed connection, and its answer.
 pub(crate) const SEALED_HELLO: usize = 64;
+/// What stands before the Noise message in each of them.
+const SEALED_HELLO_HEAD: usize = 16;
+const SEALED_REPLY_HEAD: usize = 8;
+const _: () = assert!(SEALED_HELLO_HEAD + seal::MESSAGE_1 == SEALED_HELLO);
+const _: () = assert!(SEALED_REPLY_HEAD + seal::MESSAGE_2 == SEALED_HELLO);
+/// The first record of a client, and of a server.
+const SEALED_PROOF: usize = PROOF_SIGNED + seal::OVERHEAD;
+const SEALED_ACCEPT: usize = ACCEPT_SIGNED + seal::OVERHEAD;
 
 /// What the proofs of ClientProof and Accept cover of the message itself.
 const PROOF_SIGNED: usize = CLIENT_PROOF - 32;
@@ -169,6 +180,13 @@ pub(crate) struct Granted {
     pub(crate) offset: u64,
     pub(crate) terms: Terms,
     pub(crate) rights: Rights,
+}
+
+/// The kinds of connections that a server takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Takes {
+    pub(crate) plain: bool,
+    pub(crate) sealed: bool,
 }
 
 /// What the server lets the client do.

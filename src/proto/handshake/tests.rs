@@ -2,6 +2,8 @@ use super::client::{ClientHandshake, Step as ClientStep};
 use super::server::{Credential, ServerHandshake, Step as ServerStep};
 use super::*;
 
+const PLAIN: Takes = Takes { plain: true, sealed: false };
+
 #[derive(Clone, PartialEq, Debug)]
 struct Numbered(usize, [u8; 32]);
 
@@ -41,7 +43,7 @@ fn shake(
 ) -> (Option<usize>, Result<Granted, HandshakeError>) {
     let client_key = Key::from(client_key);
     let (mut client, hello) = ClientHandshake::new(&client_key, [1; 32]);
-    let mut server = ServerHandshake::new([2; 32]);
+    let mut server = ServerHandshake::new([2; 32], PLAIN);
     let mut to_server = hello.to_vec();
     let mut to_client = Vec::new();
     let mut proved = None;
@@ -51,9 +53,10 @@ fn shake(
                 match server.handle(&mut input, find(server_keys)) {
                     ServerStep::More => {}
                     ServerStep::Reply(reply) => to_client.extend(reply),
-                    ServerStep::HangUp => return (None, Err(HandshakeError::NotTrunkline)),
+                    ServerStep::Owed(_) => panic!("a plain client"),
+                    ServerStep::HangUp(_) => return (None, Err(HandshakeError::NotTrunkline)),
                     ServerStep::Refuse(refusal) => to_client.extend(refusal.bytes()),
-                    ServerStep::Proved(client) => {
+                    ServerStep::Proved(mut client) => {
                         assert_eq!(client.asked, asked);
                         proved = Some(client.credential.0);
                         to_client.extend(client.accept(answer.as_ref().map_err(|status| *status)));
@@ -160,9 +163,9 @@ fn statuses_that_are_not_legal_in_a_hello_mean_nothing() {
 #[test]
 fn http_and_tls_fail_at_their_first_byte() {
     for first in [b"G", b"\x16"] {
-        let mut server = ServerHandshake::new([0; 32]);
+        let mut server = ServerHandshake::new([0; 32], PLAIN);
         let step = server.handle(&mut &first[..], find(&[]));
-        assert!(matches!(step, ServerStep::HangUp));
+        assert!(matches!(step, ServerStep::HangUp(_)));
     }
 }
 
@@ -172,7 +175,7 @@ fn a_sealed_hello_is_answered_in_its_size_once_all_of_it_is_there() {
     hello[..8].copy_from_slice(&[0xF4, b'T', b'L', b'N', 1, 1, 0, 1]);
     for (flags, status) in [([0, 1], 8), ([0, 3], 1), ([1, 1], 1)] {
         hello[6..8].copy_from_slice(&flags);
-        let mut server = ServerHandshake::new([0; 32]);
+        let mut server = ServerHandshake::new([0; 32], PLAIN);
         for byte in &hello[..63] {
             assert!(matches!(server.handle(&mut &[*byte][..], find(&[])), ServerStep::More));
         }
@@ -189,7 +192,7 @@ fn a_sealed_hello_is_answered_in_its_size_once_all_of_it_is_there() {
 fn unknown_flags_of_a_plain_hello_are_another_version() {
     let (_, mut hello) = ClientHandshake::new(&Key::from([3; 32]), [1; 32]);
     hello[7] = 2;
-    let mut server = ServerHandshake::new([0; 32]);
+    let mut server = ServerHandshake::new([0; 32], PLAIN);
     let ServerStep::Refuse(refusal) = server.handle(&mut &hello[..], find(&[[3; 32]])) else {
         panic!("unknown flags go on");
     };
@@ -211,7 +214,7 @@ fn a_message_changed_on_the_way_is_noticed() {
         };
         let (mut client, mut hello) = ClientHandshake::new(&key, [1; 32]);
         damage(0, &mut hello);
-        let mut server = ServerHandshake::new([2; 32]);
+        let mut server = ServerHandshake::new([2; 32], PLAIN);
         let ServerStep::Reply(mut reply) = server.handle(&mut &hello[..], find(&[[3; 32]])) else {
             return false;
         };
@@ -219,7 +222,7 @@ fn a_message_changed_on_the_way_is_noticed() {
         let ClientStep::ServerProved = client.handle(&mut &reply[..], &key) else { return false };
         let mut client_proof = client.prove(&key, &asked()).unwrap();
         damage(2, &mut client_proof);
-        let ServerStep::Proved(proved) = server.handle(&mut &client_proof[..], find(&[])) else {
+        let ServerStep::Proved(mut proved) = server.handle(&mut &client_proof[..], find(&[])) else {
             return false;
         };
         let mut accept = proved.accept(Ok(&granted()));

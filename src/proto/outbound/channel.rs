@@ -108,6 +108,11 @@ impl Channel {
         self.messages += 1;
         self.bytes += bytes as u64;
     }
+
+    /// Bytes that were accepted and wait.
+    pub(super) fn staged(&self) -> u64 {
+        self.waiting.iter().map(Item::len).sum::<usize>() as u64
+    }
 }
 
 /// Counts of one channel.

@@ -9,7 +9,7 @@ use super::sieve::Discarded;
 impl Outbound {
     /// Drops the messages of a sender's run that wait, and tells of them by a gap. A message of which
     /// some may be out stays, and so does what belongs to earlier runs.
-    pub(crate) fn discard(&mut self, place: usize, generation: u32) -> Result<Discarded, Stopped> {
+    pub(crate) fn discard(&mut self, place: usize, generation: u32, most: u64) -> Result<Discarded, Stopped> {
         let channel = self.channels.at(place);
         if channel.generation != generation {
             return Err(Stopped(channel.stop_code));
@@ -20,12 +20,19 @@ impl Outbound {
             return Ok(all);
         }
         if let Some(unmet) = &mut self.unmet {
-            all = unmet.discard(channel, place, &mut self.freed);
+            all = unmet.discard(channel, place, most, &mut self.freed);
         } else {
             let newest = channel.waiting.iter().rposition(|item| matches!(item, Item::End(_)));
             let from = newest.map_or(0, |at| at + 1);
-            if newest.is_none() {
-                all = self.lanes.discard(channel.id, channel.lane, &mut self.freed);
+            let waiting = channel.waiting.iter().skip(from).filter(|item| matches!(item, Item::Message(_)));
+            let waiting = waiting.count() as u64;
+            // The oldest of those that wait stay, if not all of them may go.
+            let mut stay = waiting.saturating_sub(most);
+            // What is in the lane is older than all of those: a gap that is taken from there may not come
+            // to stand behind one that stays.
+            let most = most.saturating_sub(waiting);
+            if newest.is_none() && most > 0 {
+                all = self.lanes.discard(channel.id, channel.lane, most, &mut self.freed);
                 // It was paid for; what waits is not.
                 let _ = channel.credit.grant(all.cost);
                 channel.notes = all.notes;
@@ -43,13 +50,17 @@ impl Outbound {
                         freed.push(rest.clone());
                         false
                     }
+                    Item::Message(_) if place_in_line > from && stay > 0 => {
+                        stay -= 1;
+                        true
+                    }
                     Item::Message(message) if place_in_line > from => {
                         bytes += message.len();
                         all.add(message.len(), true);
                         freed.push(message.clone());
                         false
                     }
-                    Item::Gap { messages, bytes } if place_in_line > from => {
+                    Item::Gap { messages, bytes } if place_in_line > from && stay == 0 => {
                         all.gap = Some(sum(all.gap, *messages, *bytes));
                         false
                     }
@@ -94,7 +105,7 @@ mod tests {
         Ahead { channel: u8, len: usize },
         Finish { channel: u8 },
         Gap { channel: u8 },
-        Discard { channel: u8 },
+        Discard { channel: u8, most: u64 },
         Take(usize),
         Credit { channel: u8, bytes: u32 },
     }
@@ -107,7 +118,8 @@ mod tests {
             1 => (channel.clone(), len).prop_map(|(channel, len)| Op::Ahead { channel, len }),
             1 => channel.clone().prop_map(|channel| Op::Finish { channel }),
             1 => channel.clone().prop_map(|channel| Op::Gap { channel }),
-            3 => channel.clone().prop_map(|channel| Op::Discard { channel }),
+            3 => (channel.clone(), prop_oneof![Just(u64::MAX), 0..4u64])
+                .prop_map(|(channel, most)| Op::Discard { channel, most }),
             2 => (0..20_000usize).prop_map(Op::Take),
             2 => (channel, 0..100_000u32).prop_map(|(channel, bytes)| Op::Credit { channel, bytes }),
         ]
@@ -162,12 +174,36 @@ mod tests {
         assert!(outbound.offer_ahead(place, Payload::Slice(&[2; 50]), false, false));
         // For the rest of the first and its end, and for no more.
         outbound.handle_credit(ChannelId::new(1), 1064, &mut Fresh).unwrap();
-        let taken = outbound.discard(place, generation).unwrap();
+        let taken = outbound.discard(place, generation, u64::MAX).unwrap();
         assert_eq!((taken.messages, taken.bytes), (1, 50));
         // Again there is nothing, and nothing of an ended run either.
-        assert_eq!(outbound.discard(place, generation).unwrap().messages, 0);
+        assert_eq!(outbound.discard(place, generation, u64::MAX).unwrap().messages, 0);
         outbound.end(place, generation, End::Finish, &mut Fresh).unwrap();
-        assert_eq!(outbound.discard(place, generation).unwrap().messages, 0);
+        assert_eq!(outbound.discard(place, generation, u64::MAX).unwrap().messages, 0);
+    }
+
+    #[test]
+    fn a_gap_in_the_lane_stays_before_a_message_that_waits_and_stays() {
+        let mut outbound = Outbound::new(ChannelSet::ALL, Credit::new(1000).unwrap(), 1 << 20, 1 << 20);
+        let (place, generation) = outbound.claim(ChannelId::new(1), None).unwrap();
+        outbound.gap(place, generation, 1, 4).unwrap();
+        outbound.keep_place(place, &mut Fresh);
+        assert_eq!(outbound.offer(place, generation, Payload::Slice(&[0; 4]), false, &mut Fresh), Ok(()));
+        assert!(outbound.offer_ahead(place, Payload::Slice(&[0; 2000]), false, false));
+        outbound.gap(place, generation, 1, 4).unwrap();
+        assert_eq!(outbound.discard(place, generation, 0).unwrap().messages, 0);
+        outbound.handle_credit(ChannelId::new(1), 100_000, &mut Fresh).unwrap();
+        let mut out = VecDeque::new();
+        outbound.take(usize::MAX, &mut Fresh, &mut out);
+        let mut kinds = Vec::new();
+        for segment in out {
+            let [first, second] = segment.parts();
+            let bytes = [first, second].concat();
+            super::super::sieve::each_frame(&bytes, |frame| {
+                kinds.push(Word::first_of(frame).unwrap().is_control());
+            });
+        }
+        assert_eq!(kinds, [true, false, false, true], "gap, both messages, gap");
     }
 
     proptest! {
@@ -221,9 +257,10 @@ mod tests {
                         outbound.gap(senders[at].0, senders[at].1, 1, 1).unwrap();
                         sent[at] += 1;
                     }
-                    Op::Discard { channel } => {
+                    Op::Discard { channel, most } => {
                         let at = usize::from(channel);
-                        outbound.discard(senders[at].0, senders[at].1).unwrap();
+                        let taken = outbound.discard(senders[at].0, senders[at].1, most).unwrap();
+                        prop_assert!(taken.messages <= most);
                     }
                     Op::Take(most) => take(&mut outbound, &mut reader, most),
                     Op::Credit { channel, bytes } => {

@@ -228,9 +228,15 @@ impl Lanes {
         all
     }
 
-    /// Takes back the whole messages of a channel that stand behind the last end of a run, and the gaps
-    /// there. The first message stays, since some of it may be out.
-    pub(super) fn discard(&mut self, id: ChannelId, priority: Priority, freed: &mut Vec<Bytes>) -> Discarded {
+    /// Takes back the newest whole messages of a channel that stand behind the last end of a run, at most so
+    /// many, and the gaps among them. The first message stays, since some of it may be out.
+    pub(super) fn discard(
+        &mut self,
+        id: ChannelId,
+        priority: Priority,
+        most: u64,
+        freed: &mut Vec<Bytes>,
+    ) -> Discarded {
         let lane = &mut self.lanes[priority as usize];
         let mut extent = Extent::default();
         for segment in &lane.full {
@@ -241,7 +247,7 @@ impl Lanes {
             }
         }
         each_frame(&lane.open, |frame| extent.see(id, frame));
-        let mut sieve = Sieve::new(id, extent);
+        let mut sieve = Sieve::new(id, &extent, most);
         let mut drops = Drops { old: std::mem::take(&mut lane.drops), new: VecDeque::new(), at: lane.taken };
         lane.full.retain_mut(|segment| {
             let before = segment.len();

@@ -102,6 +102,15 @@ impl Outbound {
         Ok(())
     }
 
+    /// Puts what a channel owes into its lane, so that it keeps its place among what other channels send
+    /// later. Above the bound for notes it goes on being merged.
+    pub(crate) fn keep_place(&mut self, place: usize, spare: &mut impl Spare) {
+        let channel = self.channels.at(place);
+        if channel.gate & gate::AHEAD != 0 && channel.ahead.gap.is_some() && !self.has_many_notes(place) {
+            self.begin(place, spare);
+        }
+    }
+
     // ---- how many
 
     /// Returns `true` if so many notes stand in a row at the end of what has not gone out that the

@@ -411,6 +411,11 @@ impl Outbound {
         self.channels.at(place).credit.get()
     }
 
+    /// Bytes of a channel that were accepted and wait.
+    pub(crate) fn staged(&mut self, place: usize) -> u64 {
+        self.channels.at(place).staged()
+    }
+
     /// The largest message that the peer takes.
     pub(crate) fn max_message(&self) -> u32 {
         self.max_message
@@ -436,7 +441,7 @@ impl Outbound {
             messages: channel.messages,
             bytes: channel.bytes,
             credit: channel.credit.get(),
-            staged: channel.waiting.iter().map(Item::len).sum::<usize>() as u64,
+            staged: channel.staged(),
         })
     }
 }

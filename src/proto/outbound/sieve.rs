@@ -44,19 +44,26 @@ pub(super) fn each_frame(mut bytes: &[u8], mut see: impl FnMut(&[u8])) {
 }
 
 /// Which of a channel's frames can be taken back, by their number.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Extent {
     frames: usize,
     /// From here on messages are whole and belong to the newest run.
     from: usize,
     /// What comes from here on begins a message.
     fresh: bool,
+    /// The last data frame was not the last of its message.
+    within: bool,
+    /// The first frames of messages.
+    starts: Vec<usize>,
 }
 
 impl Extent {
     pub(super) fn see(&mut self, id: ChannelId, frame: &[u8]) {
         let Some(word) = Word::first_of(frame).filter(|word| word.channel() == id) else { return };
         self.frames += 1;
+        if !word.is_control() && !std::mem::replace(&mut self.within, word.has_more()) {
+            self.starts.push(self.frames - 1);
+        }
         if word.is_control() {
             self.fresh |= self.frames == 1;
             if !is_gap(word, frame) {
@@ -82,8 +89,17 @@ pub(super) struct Sieve {
 }
 
 impl Sieve {
-    pub(super) fn new(id: ChannelId, extent: Extent) -> Self {
+    /// Takes back the newest messages, at most so many.
+    pub(super) fn new(id: ChannelId, extent: &Extent, most: u64) -> Self {
         let from = if extent.fresh { extent.from } else { extent.frames };
+        let may_go = &extent.starts[extent.starts.partition_point(|start| *start < from)..];
+        let stay = may_go.len().saturating_sub(usize::try_from(most).unwrap_or(usize::MAX));
+        let from = match may_go.get(stay) {
+            // Notes between those that stay stay too.
+            Some(start) if stay > 0 => *start,
+            None if stay > 0 => extent.frames,
+            _ => from,
+        };
         Self { id, from, seen: 0, taken: Discarded::default() }
     }
 

@@ -53,16 +53,29 @@ impl Unmet {
         &mut self,
         channel: &mut Channel,
         place: usize,
+        most: u64,
         freed: &mut Vec<Bytes>,
     ) -> Discarded {
         let mut all = Discarded::default();
         let is_end = |(of, item): &(usize, Item)| *of == place && matches!(item, Item::End(_));
         let from = self.items.iter().rposition(is_end).map_or(0, |at| at + 1);
+        let own = self
+            .items
+            .iter()
+            .skip(from)
+            .filter(|(of, item)| *of == place && matches!(item, Item::Message(_)));
+        // The oldest stay, if not all may go.
+        let mut stay = (own.count() as u64).saturating_sub(most);
         let mut at = 0;
         self.items.retain(|(of, item)| {
             at += 1;
             match item {
                 _ if *of != place || at <= from => true,
+                Item::Message(_) if stay > 0 => {
+                    stay -= 1;
+                    true
+                }
+                Item::Gap { .. } if stay > 0 => true,
                 Item::Message(message) => {
                     all.add(message.len(), true);
                     freed.push(message.clone());

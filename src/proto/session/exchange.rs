@@ -33,8 +33,18 @@ impl Session {
             }
         }
         if let Room::Bytes(most) = room {
-            let unacknowledged = if self.resumable { self.stream.unacknowledged() } else { 0 };
-            let left = self.stream.limit.saturating_sub(unacknowledged);
+            let under_way = self.stream.unacknowledged();
+            if under_way == 0 {
+                self.flight.begin(now, self.stream.sent);
+            }
+            if let Some(at) = self.flight.probe_at()
+                && under_way >= at
+            {
+                self.owed.pings.want_behind(self.stream.peer_has + at);
+            }
+            let kept = if self.resumable { under_way } else { 0 };
+            let left = self.stream.limit.saturating_sub(kept);
+            let left = left.min(self.flight.window().saturating_sub(under_way));
             self.transmit(now, outbound, most.min(left.try_into().unwrap_or(usize::MAX)), spare, segments);
             output.held = left == 0;
             if !flushes.is_empty() {
@@ -110,7 +120,8 @@ impl Session {
             && let Some((offset, rtt)) = self.owed.pings.handle_pong(number, now)
         {
             self.rtt = Some(rtt);
-            self.stream.peer_has = self.stream.peer_has.max(offset);
+            self.flight.handle_rtt(rtt);
+            self.handle_peer_has(offset, now);
         }
         for (channel, bytes) in effects.credits {
             match outbound.handle_credit(channel, bytes, spare) {
@@ -132,7 +143,7 @@ impl Session {
             Some(offset) if offset > self.stream.sent => {
                 self.fail(&Violation::AckOutOfRange { offset, sent: self.stream.sent });
             }
-            Some(offset) => self.stream.peer_has = self.stream.peer_has.max(offset),
+            Some(offset) => self.handle_peer_has(offset, now),
             None => {}
         }
         self.news.interrupt |= effects.interrupt;
@@ -140,6 +151,15 @@ impl Session {
             self.ended.get_or_insert(ConnectionError::ClosedByPeer { code, reason });
             self.life.answer();
             self.acks.owe_now(now);
+        }
+    }
+
+    /// The peer has told that it has so much of our stream.
+    fn handle_peer_has(&mut self, offset: u64, now: Instant) {
+        if offset > self.stream.peer_has {
+            self.stream.peer_has = offset;
+            let left = self.stream.unacknowledged();
+            self.flight.handle_progress(now, offset, left, self.stream.limit);
         }
     }
 

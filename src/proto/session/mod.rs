@@ -24,10 +24,12 @@ use crate::error::{CloseCode, ConnectionError};
 use crate::id::{ChannelId, ChannelSet};
 
 mod exchange;
+mod flight;
 mod life;
 mod owed;
 mod wishes;
 
+use flight::Flight;
 pub(crate) use life::Farewell;
 use life::{Life, Said};
 use owed::{Acks, Owed};
@@ -106,6 +108,7 @@ pub(crate) struct Session {
     liveness: Liveness,
     rtt: Option<Duration>,
     stream: Stream,
+    flight: Flight,
     acks: Acks,
     owed: Owed,
     news: News,
@@ -141,6 +144,7 @@ impl Session {
             liveness: Liveness::new(now, settings.heartbeat),
             rtt: None,
             stream: Stream { sent: 0, peer_has: 0, limit: settings.replay_limit },
+            flight: Flight::new(),
             acks: Acks::new(),
             owed: Owed::default(),
             news: News::default(),
@@ -276,6 +280,7 @@ impl Session {
     pub(crate) fn handle_resumed(&mut self, now: Instant, peer_has: u64) {
         self.stream.peer_has = self.stream.peer_has.max(peer_has);
         self.liveness.restart(now);
+        self.flight.restart();
         self.owed.pings.restart();
         self.acks.tell(self.inbound.received());
     }
@@ -375,6 +380,12 @@ impl Session {
 
     pub(crate) fn set_rtt(&mut self, rtt: Duration) {
         self.rtt = Some(rtt);
+        self.flight.handle_rtt(rtt);
+    }
+
+    /// The longest payload of a frame that the link allows.
+    pub(crate) fn longest_frame(&self) -> usize {
+        self.flight.frame()
     }
 
     /// The receiving half.

@@ -145,7 +145,11 @@ impl State {
     /// Drops what was not read, and gives its credit back.
     pub(super) fn discard(&mut self, pieces: &mut Pieces, pool: &Pool) {
         for item in std::mem::take(pieces).items {
-            for_each(&item, |channel, framed| framed.taken(channel).add_to(&mut self.taken));
+            for_each(&item, |channel, framed| {
+                let taken = framed.taken(channel);
+                self.runs.count_discarded(channel, taken.messages);
+                taken.add_to(&mut self.taken);
+            });
             if let Item::Frames(frames) = item {
                 (&mut &*pool).put(frames);
             }
@@ -168,9 +172,16 @@ impl State {
                     *to.served |= queue.waiters.notify(to.wakes);
                 }
                 Fate::Discarded { stop, changes } => {
-                    framed.taken(channel).add_to(&mut self.taken);
+                    let taken = framed.taken(channel);
+                    self.runs.count_discarded(channel, taken.messages);
+                    taken.add_to(&mut self.taken);
                     self.stops.extend(stop);
                     changed |= changes;
+                    let number = self.routes[channel.index()];
+                    if changes && number != UNCLAIMED {
+                        // The end of a refused run: a relay wants to know how much it had.
+                        let _ = self.queue(number).waiters.notify(to.wakes);
+                    }
                 }
             }
         });

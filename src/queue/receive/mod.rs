@@ -193,13 +193,19 @@ impl ReceiveQueues {
         self.state.lock().queue(claim.number).pieces.messages
     }
 
+    /// How many whole messages of a channel were dropped unread in this session.
+    pub(crate) fn discarded(&self, channel: ChannelId) -> u64 {
+        self.state.lock().runs.discarded(channel)
+    }
+
     /// The receiver wants no more of the runs of these channels: what is there is dropped, and so
-    /// is what comes until they end; of a channel with no open run, the next one.
+    /// is what comes until they end; of a channel with no open run, the next one, unless `only_open`.
     pub(crate) fn stop(
         &self,
         claim: &Claim,
         channels: ChannelSet,
         code: u32,
+        only_open: bool,
         mut rest: Pieces,
         pool: &Pool,
     ) -> Pieces {
@@ -217,7 +223,7 @@ impl ReceiveQueues {
         }
         state.queue(claim.number).pieces = kept;
         for id in channels.iter() {
-            if state.ended.is_none() {
+            if state.ended.is_none() && (!only_open || state.runs.is_open(id)) {
                 state.stops.extend(state.runs.stop(id, code));
             }
         }

@@ -18,15 +18,20 @@ pub(super) enum Fate {
 pub(super) struct RunStates {
     /// How many runs of a channel have ended, where any has.
     ended: Vec<(ChannelId, u32)>,
+    /// Channels with a run that has begun, perhaps with a part of a message, and not ended.
+    open: ChannelSet,
     /// What comes is discarded until the run ends; STOP names it.
     discarding: ChannelSet,
     /// Channels whose receiver was dropped, and the code for their runs.
     refused: Vec<(ChannelId, u32)>,
+    /// How many whole messages of a channel were dropped unread, where any were.
+    discarded: Vec<(ChannelId, u64)>,
 }
 
 impl RunStates {
     /// What the I/O thread has received by now.
     pub(super) fn update(&mut self, runs: &Runs) {
+        self.open = runs.open;
         for (channel, ended) in &runs.ended {
             match self.ended.iter_mut().find(|(known, _)| known == channel) {
                 Some((_, known)) => *known = *ended,
@@ -39,6 +44,11 @@ impl RunStates {
     pub(super) fn stop(&mut self, channel: ChannelId, code: u32) -> Option<Stop> {
         let run = self.ended.iter().find(|(known, _)| *known == channel).map_or(0, |(_, ended)| *ended);
         self.discarding.insert(channel).then_some(Stop { channel, code, run })
+    }
+
+    /// Returns `true` if a run of the channel has begun and not ended.
+    pub(super) fn is_open(&self, channel: ChannelId) -> bool {
+        self.open.contains(channel)
     }
 
     /// Stops the newest run of a channel, and every later one, until there is a receiver.
@@ -59,6 +69,21 @@ impl RunStates {
 
     fn refusal(&self, channel: ChannelId) -> Option<u32> {
         self.refused.iter().find(|(known, _)| *known == channel).map(|(_, code)| *code)
+    }
+
+    /// Whole messages of a channel were dropped unread.
+    pub(super) fn count_discarded(&mut self, channel: ChannelId, messages: u32) {
+        if messages > 0 {
+            match self.discarded.iter_mut().find(|(known, _)| *known == channel) {
+                Some((_, sum)) => *sum += u64::from(messages),
+                None => self.discarded.push((channel, messages.into())),
+            }
+        }
+    }
+
+    /// How many that were so far.
+    pub(super) fn discarded(&self, channel: ChannelId) -> u64 {
+        self.discarded.iter().find(|(known, _)| *known == channel).map_or(0, |(_, sum)| *sum)
     }
 
     /// A message or a gap came.

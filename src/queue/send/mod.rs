@@ -16,6 +16,7 @@ use crate::queue::until::{Until, check_may_wait};
 use crate::queue::waiters::{Line, Owner, Turn, Waiters, Wakes};
 
 mod flush;
+mod room;
 
 /// Why a message was not accepted.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -60,6 +61,8 @@ pub(crate) struct State {
     lines: Vec<Line>,
     /// Places whose first in line waits for room in the lanes, not for credit.
     cramped: Vec<usize>,
+    /// The I/O thread can send nothing more for now: the peer takes no more, or is away.
+    stuck: bool,
     ended: Option<ConnectionError>,
     close: Option<CloseWish>,
     interrupt: bool,
@@ -86,6 +89,7 @@ impl SendQueue {
                 scheduled: false,
                 lines: Vec::new(),
                 cramped: Vec::new(),
+                stuck: false,
                 ended: None,
                 close: None,
                 interrupt: false,
@@ -232,67 +236,6 @@ impl SendQueue {
         Some(Ok(()))
     }
 
-    /// Returns `true` if a message of a usual size would be accepted now, or refused for good; else
-    /// `task` is woken when that may have changed.
-    pub(crate) fn poll_room(&self, place: usize, generation: u32, owner: Owner, task: &Waker) -> bool {
-        let mut state = self.state.lock();
-        if state.ended.is_some() {
-            return true;
-        }
-        match state.outbound.room(place, generation) {
-            Err(refused @ (Refused::Credit | Refused::QueueFull)) => {
-                self.wait_as_task(state, place, refused, owner, task);
-                false
-            }
-            // There is room, or the senders hear of the end at once.
-            Ok(()) | Err(_) => true,
-        }
-    }
-
-    fn wait_as_task(
-        &self,
-        mut state: MutexGuard<'_, State>,
-        place: usize,
-        refused: Refused,
-        owner: Owner,
-        task: &Waker,
-    ) {
-        if refused == Refused::QueueFull {
-            state.cramp(place);
-        }
-        let spent = state.lines[place].add_task(owner, task);
-        drop(state);
-        drop(spent);
-        self.attention.call();
-    }
-
-    /// A number for a handle that waits with one task at a time.
-    pub(crate) fn number(&self, place: usize) -> u64 {
-        self.state.lock().lines[place].number()
-    }
-
-    /// The task of a handle waits no more.
-    pub(crate) fn forget_task(&self, place: usize, owner: u64) {
-        let spent = self.state.lock().lines[place].remove_task(owner);
-        drop(spent);
-    }
-
-    /// A channel on which a token comes when there may be room.
-    pub(crate) fn ready(&self, place: usize, generation: u32) -> crossbeam_channel::Receiver<()> {
-        let (token, ready) = crossbeam_channel::bounded(1);
-        let mut state = self.state.lock();
-        if state.ended.is_none() {
-            match state.outbound.room(place, generation) {
-                Err(Refused::QueueFull) => state.cramp(place),
-                Err(Refused::Credit) => {}
-                _ => drop(token.try_send(())),
-            }
-            // Without a sender the channel counts as disconnected: always ready, which is so.
-            state.lines[place].add_token(token);
-        }
-        ready
-    }
-
     /// Lets the I/O thread know, unless it does.
     fn attend(&self, mut state: MutexGuard<'_, State>) {
         let first = !std::mem::replace(&mut state.scheduled, true);
@@ -362,12 +305,19 @@ impl SendQueue {
     }
 
     /// Takes back what a sender's run has sent and is not on its way; how many messages that was.
-    pub(crate) fn discard(&self, place: usize, generation: u32) -> Result<u64, Unsent> {
+    pub(crate) fn discard(
+        &self,
+        place: usize,
+        generation: u32,
+        most: u64,
+        mut pool: &Pool,
+    ) -> Result<u64, Unsent> {
         let mut state = self.state.lock();
         if let Some(cause) = &state.ended {
             return Err(Unsent::Ended(cause.clone()));
         }
-        let messages = state.outbound.discard(place, generation)?.messages;
+        let messages = state.outbound.discard(place, generation, most)?.messages;
+        state.outbound.keep_place(place, &mut pool);
         self.after_end(state, place, messages > 0);
         Ok(messages)
     }
@@ -381,12 +331,20 @@ impl SendQueue {
         wakes.run();
     }
 
-    pub(crate) fn gap(&self, place: usize, generation: u32, messages: u64, bytes: u64) -> Result<(), Unsent> {
+    pub(crate) fn gap(
+        &self,
+        place: usize,
+        generation: u32,
+        messages: u64,
+        bytes: u64,
+        mut pool: &Pool,
+    ) -> Result<(), Unsent> {
         let mut state = self.state.lock();
         if let Some(cause) = &state.ended {
             return Err(Unsent::Ended(cause.clone()));
         }
         state.outbound.gap(place, generation, messages, bytes)?;
+        state.outbound.keep_place(place, &mut pool);
         self.attend(state);
         Ok(())
     }

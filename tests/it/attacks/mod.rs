@@ -4,4 +4,5 @@
 
 mod fairness;
 mod herds;
+mod replays;
 mod strangers;

@@ -5,8 +5,6 @@ use std::process::{Child, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::support::chaos::{Chaos, Cut};
-use crate::support::kernel::Kernel;
 use crate::support::process::{Outcome, Process, example, lines, rest};
 
 /// Runs an example to its end, and returns its lines. It may panic in a thread, as `tasks` does.
@@ -72,6 +70,14 @@ fn sorted(ended: &Outcome) -> Vec<&str> {
 #[test]
 fn hello() {
     assert_eq!(run("hello"), ["hello, world"]);
+}
+
+#[test]
+#[cfg(unix)]
+fn unix() {
+    let lines = run("unix");
+    let said = &lines[lines.len() - 2..];
+    assert_eq!(said, ["program: reload", "control: done"]);
 }
 
 #[test]
@@ -192,25 +198,36 @@ fn build_runner() {
 
 #[test]
 fn ide() {
-    let kernel = Kernel::start();
-    let chaos = Chaos::new(kernel.address);
-    let mut ide = client("ide", &[], &chaos.addr.to_string(), &kernel.key_file(), &[]);
+    let mut command = example("ide");
+    // The kernel is found as a user finds it: by its path.
+    command.arg(example("repl").get_program()).arg("own-kernel");
+    let mut ide = Process::start(&mut command);
     let shows = |ide: &Process, line: &str| while ide.line().trim_end() != line {};
-    ide.write("let x = 6;\nx * 7\n");
+    shows(&ide, "[idle 0]");
+    ide.write("let x = 6;\nx *\\n 7\n?pri\n");
     shows(&ide, "42");
-    ide.write("print(\"endless\"); loop {}\n");
+    ide.write("?pri\n");
+    shows(&ide, "[print private]");
+    ide.write("print(\"endless\"); loop {}\nprint(\"after\")\n");
     shows(&ide, "endless");
     ide.write("!\n");
     shows(&ide, "error: interrupted");
-
+    shows(&ide, "after");
     ide.write("print(input(\"\"))\n");
-    shows(&ide, "[waiting]");
-    chaos.cut(Cut::Reset);
-    shows(&ide, "[the link is lost]");
-    ide.write("typed meanwhile\n");
-    shows(&ide, "[the link is back]");
-    shows(&ide, "typed meanwhile");
+    shows(&ide, "[waiting 5]");
+    ide.write("an answer\n");
+    shows(&ide, "an answer");
+
+    // The kernel is killed in the middle of a statement; what it had written is there, and a new one comes.
+    ide.write("for i in 0..1000 { print(i) } print(\"the last words\"); loop {}\n");
+    shows(&ide, "the last words");
+    ide.write("!!\n");
+    shows(&ide, "[a new kernel]");
+    ide.write("1 + 1\n");
+    shows(&ide, "2");
     ide.finish();
     let ended = ide.end();
-    assert_eq!((ended.code, ended.stdout.lines().last()), (Some(0), Some("[idle]")), "{ended:?}");
+    let last: Vec<&str> = ended.stdout.lines().rev().take(2).collect();
+    assert_eq!((ended.code, last[1]), (Some(0), "[idle 1]"), "{ended:?}");
+    assert!(last[0].starts_with("[the kernel has ended: exit "), "{ended:?}");
 }

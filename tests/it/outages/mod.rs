@@ -2,6 +2,7 @@
 
 mod peers;
 mod resume;
+mod tampering;
 mod told;
 
 use std::net::SocketAddr;

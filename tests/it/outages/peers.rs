@@ -13,7 +13,7 @@ use crate::support::line::{Line, eventually, next, on};
 use crate::support::wire::{self, ClientHandshake, RawKey, RawPeer};
 use trunkline::{
     ChannelId, CloseCode, Config, ConnectError, Connection, ConnectionError, Event, HandshakeError, Key,
-    Listener, RecvError, RecvTimeoutError,
+    Listener, RecvError, RecvTimeoutError, Sealing,
 };
 
 const A: ChannelId = ChannelId::new(1);
@@ -259,7 +259,11 @@ fn a_first_handshake_that_falls_silent_ends_in_time() {
     let key = Key::generate();
     // More than both sides need; only a link that is silent takes so long.
     let patience = Duration::from_secs(1);
-    let client = || on(key.clone()).handshake_timeout(patience).connect_timeout(LONG);
+    let client = || {
+        // The places of the cuts are those of the plain messages.
+        let config = on(key.clone()).handshake_timeout(patience).connect_timeout(LONG);
+        config.sealing(Sealing::Never)
+    };
     // It notices silence before it takes it for a client that has nothing to say.
     let server = || on(key.clone()).heartbeat(Duration::from_millis(20), Duration::from_millis(100));
     // In each of the four messages: who has not proved the key yet is not asked again.
@@ -324,7 +328,11 @@ fn a_close_that_is_cut_anywhere_ends_both_sides() {
         let linger = if kind == Cut::Fin { Duration::from_millis(500) } else { Duration::from_secs(3600) };
         for cut in (100..=260).step_by(3).flat_map(|at| [[at, u64::MAX], [u64::MAX, at + 60]]) {
             let key = Key::generate();
-            let config = || on(key.clone()).resume_grace(Duration::MAX).linger(linger);
+            // The places of the cuts are those of the plain messages.
+            let config = || {
+                let config = on(key.clone()).resume_grace(Duration::MAX).linger(linger);
+                config.sealing(Sealing::Never)
+            };
             let listener = Listener::bind("127.0.0.1:0", config()).unwrap();
             let chaos = Chaos::new(listener.local_addr());
             chaos.plan_cuts(kind, [cut]);

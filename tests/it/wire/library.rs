@@ -25,7 +25,7 @@ pub fn config(key: &RawKey) -> Config {
 
 /// A client that speaks plainly: the raw server cannot seal.
 pub fn plain(config: Config) -> Config {
-    config.allow_plaintext(true)
+    config.sealing(trunkline::Sealing::Never)
 }
 
 pub struct Server {

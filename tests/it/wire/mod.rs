@@ -22,6 +22,7 @@ mod refusals;
 mod resume;
 mod resume_refused;
 mod runs;
+mod sealed;
 mod speaker;
 mod violations;
 mod waiting;

@@ -173,6 +173,11 @@ impl ClientHandshake {
         if accept.mac != expected {
             return violation("the MAC of Accept is wrong");
         }
+        self.check_accepted(accept)
+    }
+
+    /// Checks an Accept that is known to come from the server.
+    pub(super) fn check_accepted(&self, accept: Accept) -> Result<Accept, WireError> {
         match accept.status {
             status::OK => self.check_accept(&accept).map(|()| accept),
             2..=6 if self.accept_bytes[1..ACCEPT_HEAD].iter().any(|&byte| byte != 0) => {

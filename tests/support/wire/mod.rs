@@ -15,6 +15,7 @@ mod messages;
 mod noise;
 mod peer;
 mod reading;
+pub mod seal;
 mod sealed;
 mod server;
 mod stream;
@@ -28,7 +29,8 @@ pub use messages::*;
 pub use noise::Noise;
 pub use peer::{RawPeer, Role};
 pub use reading::Event;
-pub use sealed::{SEALED_HELLO, SEALED_REPLY, SealedHello, read_sealed_refusal};
+pub use seal::RawSeal;
+pub use sealed::{SEALED_HELLO, SEALED_REPLY, SealedClient, SealedHello, read_sealed_refusal};
 pub use server::{Hello, ServerHandshake};
 pub use stream::{WireError, dial, read_exact_by, read_to_end_by};
 

@@ -24,6 +24,8 @@ pub enum Role {
 /// CLOSE, is a [`WireError::Violation`]; `books` has all of it.
 pub struct RawPeer {
     pub stream: TcpStream,
+    /// Of a sealed socket.
+    pub seal: Option<RawSeal>,
     pub role: Role,
     pub key: RawKey,
     /// What the other side told us, seen from here: its window, its largest message, the channels
@@ -120,6 +122,15 @@ impl RawPeer {
         peer
     }
 
+    pub(super) fn as_sealed_client(handshake: SealedClient, accept: Accept) -> Self {
+        let SealedClient { mut plain, seal, .. } = handshake;
+        let auto_ack = std::mem::replace(&mut plain.auto_ack, false);
+        let mut peer = Self::as_client(plain, accept);
+        (peer.seal, peer.auto_ack) = (seal, auto_ack);
+        peer.acknowledge_accept();
+        peer
+    }
+
     pub(super) fn as_server(handshake: ServerHandshake, proof: &ClientProof) -> Self {
         // Seen from this side the roles of the two windows are exchanged.
         let own = handshake.accept;
@@ -137,6 +148,7 @@ impl RawPeer {
             attempt: proof.attempt,
             receive_credit: vec![i64::from(own.window); 128],
             own_accept: Some(own),
+            seal: handshake.seal,
             ..Self::new(handshake.stream, Role::Server, handshake.key, seen)
         }
     }
@@ -144,6 +156,7 @@ impl RawPeer {
     fn new(stream: TcpStream, role: Role, key: RawKey, accept: Accept) -> Self {
         Self {
             stream,
+            seal: None,
             role,
             key,
             own_accept: None,
@@ -208,9 +221,20 @@ impl RawPeer {
 
     /// Any bytes; the books only follow them.
     pub fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), WireError> {
-        self.stream.write_all(bytes)?;
+        self.write(bytes)?;
         self.enter_sent(bytes);
         Ok(())
+    }
+
+    /// To the socket, sealed if it is.
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match &mut self.seal {
+            Some(seal) => {
+                let records = seal.seal(bytes);
+                self.stream.write_all(&records)
+            }
+            None => self.stream.write_all(bytes),
+        }
     }
 
     /// Enters in the books what was sent as a part of the frame stream by other means.
@@ -261,7 +285,7 @@ impl RawPeer {
 
     /// Any bytes; they belong to the stream even if this socket is over, and are for the next one.
     pub fn send_anyway(&mut self, bytes: &[u8]) {
-        let _ = self.stream.write_all(bytes);
+        let _ = self.write(bytes);
         self.enter_sent(bytes);
     }
 
@@ -357,6 +381,19 @@ impl RawPeer {
         handshake
     }
 
+    /// Connects again, sealed, and goes on.
+    pub fn resume_sealed(&mut self, addr: SocketAddr) -> Result<(), WireError> {
+        let mut handshake = SealedClient::from_plain(self.come_back(addr));
+        let accept = handshake.shake()?;
+        if !accept.same_terms(&self.accept) {
+            return violation(format!("{accept:?} of a session with {:?}", self.accept));
+        }
+        let ours = handshake.plain.proof.offset;
+        self.replay_sealed(handshake.plain.stream, handshake.seal, accept.offset, ours)?;
+        self.acknowledge_accept();
+        Ok(())
+    }
+
     /// Goes on over the socket of a handshake that was accepted; the old one is closed.
     pub fn go_on(&mut self, handshake: ClientHandshake, accept: &Accept) -> Result<(), WireError> {
         if !accept.same_terms(&self.accept) {
@@ -403,7 +440,7 @@ impl RawPeer {
     pub fn serve_again(&mut self, listener: &TcpListener) -> Result<(), WireError> {
         let (mut handshake, proof) = self.hear_again(listener)?;
         handshake.send_accept()?;
-        self.replay(handshake.stream, proof.offset, handshake.accept.offset)
+        self.replay_sealed(handshake.stream, handshake.seal, proof.offset, handshake.accept.offset)
     }
 
     fn check_offset(&self, offset: u64) -> Result<(), WireError> {
@@ -417,14 +454,26 @@ impl RawPeer {
     /// Over a new socket: what was sent, from what the peer named on, and of what it sends, what was
     /// not received before; `ours` is what we named.
     pub fn replay(&mut self, stream: TcpStream, theirs: u64, ours: u64) -> Result<(), WireError> {
+        self.replay_sealed(stream, None, theirs, ours)
+    }
+
+    /// The same, over a socket that may be sealed.
+    pub fn replay_sealed(
+        &mut self,
+        stream: TcpStream,
+        seal: Option<RawSeal>,
+        theirs: u64,
+        ours: u64,
+    ) -> Result<(), WireError> {
         assert!(self.keep, "a session that is resumed needs what was sent");
         self.check_offset(theirs)?;
         self.acked = Some(theirs);
         self.resumed = true;
         self.repeated = (self.heard() - ours) as usize;
-        self.stream = stream;
+        (self.stream, self.seal) = (stream, seal);
         let from = (theirs - self.history_start) as usize;
-        Ok(self.stream.write_all(&self.history[from..])?)
+        let again = self.history[from..].to_vec();
+        Ok(self.write(&again)?)
     }
 }
 

@@ -102,7 +102,12 @@ impl RawPeer {
         if got == 0 {
             return Err(WireError::End { partial: self.buffer.len() });
         }
+        let opened;
         let mut new = &chunk[..got];
+        if let Some(seal) = &mut self.seal {
+            opened = seal.open(new).map_err(WireError::Violation)?;
+            new = &opened;
+        }
         if self.repeated > 0 {
             let again;
             (again, new) = new.split_at(self.repeated.min(new.len()));

@@ -24,6 +24,9 @@ pub struct ServerHandshake {
     pub hello: ServerHello,
     /// Its grace is what the server grants at most; what the client asks for may be less.
     pub accept: Accept,
+    /// Of a sealed connection, once its hello was answered.
+    pub seal: Option<RawSeal>,
+    noise: Option<seal::Handshake>,
     pub flip_hello: Option<(usize, u8)>,
     pub flip_accept: Option<(usize, u8)>,
     pub client_hello_bytes: [u8; CLIENT_HELLO],
@@ -81,6 +84,8 @@ impl ServerHandshake {
                 grace: 60_000,
                 ..Accept::refusing(status::OK)
             },
+            seal: None,
+            noise: None,
             flip_hello: None,
             flip_accept: None,
             client_hello_bytes: [0; CLIENT_HELLO],
@@ -112,16 +117,24 @@ impl ServerHandshake {
         Ok(Hello::Plain(ClientHello::decode(&self.client_hello_bytes)))
     }
 
-    /// Reads ClientHello and checks all of it.
+    /// Reads a hello of either kind and checks all of it; of a sealed one the nonce is zeros.
     pub fn read_hello(&mut self) -> Result<ClientHello, WireError> {
         let hello = match self.read_any_hello()? {
             Hello::Plain(hello) => hello,
-            Hello::Sealed(_) => return violation("a SealedHello for a server that cannot seal"),
+            Hello::Sealed(hello) => {
+                let mut noise = seal::Handshake::new(&hello.encode()[..16]);
+                match noise.read_first(&self.key, &hello.noise) {
+                    Some(payload) if payload.is_empty() => self.noise = Some(noise),
+                    _ => return violation("the client's Noise message is not the key's"),
+                }
+                let SealedHello { magic, low, high, flags, key_id, .. } = hello;
+                ClientHello { magic, low, high, flags, key_id, nonce: [0; 32] }
+            }
         };
         if hello.magic != MAGIC {
             return violation(format!("ClientHello magic {:02x?}", hello.magic));
         }
-        if hello.flags != 0 {
+        if hello.flags != u16::from(self.noise.is_some()) {
             return violation(format!("ClientHello flags {:#x}", hello.flags));
         }
         if !(hello.low..=hello.high).contains(&VERSION) {
@@ -139,6 +152,19 @@ impl ServerHandshake {
     }
 
     pub fn send_hello(&mut self) -> Result<(), WireError> {
+        if let Some(noise) = &mut self.noise {
+            let mut reply = [0; SEALED_REPLY];
+            reply[..8].copy_from_slice(&self.hello.encode()[..8]);
+            reply[7] |= 1;
+            if self.hello.status == status::OK {
+                let message = noise.write_second(&reply[..8]);
+                reply[8..].copy_from_slice(&message);
+                let (receives, sends) = noise.split();
+                self.seal = Some(RawSeal::new(sends, receives));
+            }
+            let bytes = flipped(reply, self.flip_hello);
+            return Ok(self.stream.write_all(&bytes)?);
+        }
         let head = self.hello.encode();
         self.hello.proof = if self.hello.status == status::OK {
             let head = &head[..SERVER_HELLO_HEAD];
@@ -152,6 +178,16 @@ impl ServerHandshake {
     }
 
     pub fn read_proof(&mut self) -> Result<ClientProof, WireError> {
+        if let Some(seal) = &mut self.seal {
+            let mut record = [0; sealed::SEALED_PROOF];
+            read_exact_by(&mut self.stream, &mut record, self.deadline)?;
+            let text = seal.open(&record).map_err(WireError::Violation)?;
+            if text.len() != CLIENT_PROOF_HEAD {
+                return violation(format!("the first record has {} bytes", text.len()));
+            }
+            self.client_proof_bytes[..CLIENT_PROOF_HEAD].copy_from_slice(&text);
+            return Self::check_proof(ClientProof::decode(&self.client_proof_bytes));
+        }
         read_exact_by(&mut self.stream, &mut self.client_proof_bytes, self.deadline)?;
         let proof = ClientProof::decode(&self.client_proof_bytes);
         let expected = mac(
@@ -166,6 +202,10 @@ impl ServerHandshake {
         if proof.proof != expected {
             return violation("the client's proof is wrong");
         }
+        Self::check_proof(proof)
+    }
+
+    fn check_proof(proof: ClientProof) -> Result<ClientProof, WireError> {
         if !window_is_legal(proof.window) {
             return violation(format!("a window of {}", proof.window));
         }
@@ -196,6 +236,13 @@ impl ServerHandshake {
     }
 
     pub fn send_accept(&mut self) -> Result<(), WireError> {
+        if let Some(seal) = &mut self.seal {
+            let mut bytes = seal.record(&self.accept.encode()[..ACCEPT_HEAD]);
+            if let Some((at, mask)) = self.flip_accept {
+                bytes[at] ^= mask;
+            }
+            return Ok(self.stream.write_all(&bytes)?);
+        }
         let bytes = self.make_accept();
         Ok(self.stream.write_all(&bytes)?)
     }

@@ -22,6 +22,8 @@ pub enum WireError {
     Violation(String),
     /// The server said no; the ServerHello says why.
     RefusedByHello(Box<ServerHello>),
+    /// The server said no in a SealedReply.
+    Refused(u8),
     /// The server said no; the Accept, whose MAC was right, says why.
     RefusedByAccept(Box<Accept>),
     Io(io::Error),
@@ -40,6 +42,7 @@ impl WireError {
     /// The status of a refusal, by either message.
     pub fn refusal(&self) -> Option<u8> {
         match self {
+            Self::Refused(status) => Some(*status),
             Self::RefusedByHello(hello) => Some(hello.status),
             Self::RefusedByAccept(accept) => Some(accept.status),
             _ => None,

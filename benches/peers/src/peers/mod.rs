@@ -5,6 +5,7 @@ mod byte_stream;
 mod chmux;
 mod h2;
 mod raw;
+pub mod tls;
 mod trunkline;
 mod yamux;
 mod zmq;
@@ -19,6 +20,7 @@ use crate::worlds::{asynchronous, blocking};
 pub fn run(role: Role, plan: &Plan) -> Result<()> {
     match plan.peer {
         PeerName::Raw => blocking::run::<raw::Raw>(role, plan),
+        PeerName::Tls => blocking::run::<tls::Tls>(role, plan),
         PeerName::Zmq => blocking::run::<zmq::Zmq>(role, plan),
         PeerName::Trunkline => blocking::run::<trunkline::Trunkline>(role, plan),
         PeerName::Yamux => asynchronous::run::<yamux::Yamux>(role, plan),
@@ -37,6 +39,6 @@ pub fn versions() -> String {
         let version = entry.and_then(|p| p.split("version = \"").nth(1)?.split('"').next());
         format!("{name} {}", version.unwrap_or("?"))
     };
-    let crates = ["yamux", "h2", "remoc", "async_smux", "trunkline"].map(of).join(", ");
+    let crates = ["rustls", "yamux", "h2", "remoc", "async_smux", "trunkline"].map(of).join(", ");
     format!("libzmq {major}.{minor}.{patch}, {crates}")
 }

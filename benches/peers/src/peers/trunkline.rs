@@ -4,7 +4,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ::trunkline::{ChannelId, ChannelSet, Config, Connection, Key, Listener, Priority, Receiver, Sender};
+use ::trunkline::{
+    ChannelId, ChannelSet, Config, Connection, Key, Listener, Priority, Receiver, Sealing, Sender,
+};
 use anyhow::{Result, anyhow, bail, ensure};
 use bytes::Bytes;
 
@@ -40,7 +42,7 @@ impl Peer for Trunkline {
         let pings_beside_flood = matches!(plan.workload, Workload::Flood | Workload::Slow);
         let line = |index| {
             let channel = ChannelId::try_from(u8::try_from(index)?)?;
-            let urgent = pings_beside_flood && index == 0 && plan.way == Way::Natural;
+            let urgent = pings_beside_flood && index == 0 && matches!(plan.way, Way::Natural | Way::Sealed);
             let priority = if urgent { Priority::Urgent } else { Priority::Normal };
             Ok(Line {
                 sender: self.connection.sender_with(channel, priority)?,
@@ -63,6 +65,7 @@ impl Peer for Trunkline {
 /// Both processes are ours and live for a few seconds, so the key may be known.
 fn config(plan: &Plan) -> Result<Config> {
     let config = Config::new("5a".repeat(32).parse::<Key>()?);
+    let config = config.sealing(if plan.way == Way::Sealed { Sealing::Always } else { Sealing::Never });
     Ok(match plan.way {
         Way::ResumeOn => config.resume_grace(Duration::from_secs(60)),
         Way::Bulk => config.bulk(),

@@ -125,7 +125,7 @@ fn small_count(row: Row) -> u64 {
         / match (row.peer, row.way) {
             (PeerName::Trunkline, _) | (_, Way::Buffered) => 1,
             (PeerName::Zmq | PeerName::H2 | PeerName::AsyncSmux, _) => 10,
-            (PeerName::Raw | PeerName::Yamux | PeerName::Chmux, _) => 100,
+            (PeerName::Raw | PeerName::Tls | PeerName::Yamux | PeerName::Chmux, _) => 100,
         }
 }
 

@@ -8,6 +8,7 @@ use crate::plan::workload::Workload;
 #[serde(rename_all = "kebab-case")]
 pub enum PeerName {
     Raw,
+    Tls,
     Zmq,
     Yamux,
     H2,
@@ -36,6 +37,8 @@ pub enum Way {
     Bulk,
     /// Trunkline only: with `Config::interactive`; beside a flood, the pings are in its class.
     Interactive,
+    /// Trunkline only: over a sealed connection; the other rows are plain, as all other peers are.
+    Sealed,
     /// Trunkline only: sessions that outlive their socket, on both sides, or none, whatever the
     /// default is.
     ResumeOn,
@@ -76,12 +79,21 @@ impl Row {
 }
 
 impl PeerName {
-    pub const ALL: [Self; 7] =
-        [Self::Raw, Self::Zmq, Self::Yamux, Self::H2, Self::Chmux, Self::AsyncSmux, Self::Trunkline];
+    pub const ALL: [Self; 8] = [
+        Self::Raw,
+        Self::Tls,
+        Self::Zmq,
+        Self::Yamux,
+        Self::H2,
+        Self::Chmux,
+        Self::AsyncSmux,
+        Self::Trunkline,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Raw => "raw",
+            Self::Tls => "tls",
             Self::Zmq => "zmq",
             Self::Yamux => "yamux",
             Self::H2 => "h2",
@@ -95,6 +107,7 @@ impl PeerName {
     fn ways(self, workload: Workload) -> &'static [(Way, &'static str)] {
         match self {
             Self::Raw => raw(workload),
+            Self::Tls => tls(workload),
             Self::Zmq => zmq(workload),
             Self::Chmux => chmux(workload),
             Self::Yamux | Self::H2 | Self::AsyncSmux => streams(workload),
@@ -113,6 +126,15 @@ fn raw(workload: Workload) -> &'static [(Way, &'static str)] {
         Workload::Large => &[(Way::Natural, "one write each"), (Way::Vectored, "eight to a writev")],
         Workload::Ping | Workload::PingOneCore => &[(Way::Natural, "one write each")],
         Workload::Flood | Workload::Unread | Workload::Slow => &[(Way::Natural, "a socket per channel")],
+    }
+}
+
+/// One stream over one socket, without channels.
+fn tls(workload: Workload) -> &'static [(Way, &'static str)] {
+    match workload {
+        Workload::Small => &[BUFFERED],
+        Workload::Large | Workload::Ping | Workload::PingOneCore => &[(Way::Natural, "one write each")],
+        Workload::Many | Workload::Flood | Workload::Unread | Workload::Slow => &[],
     }
 }
 
@@ -151,6 +173,7 @@ fn trunkline(workload: Workload) -> &'static [(Way, &'static str)] {
             (Way::Bulk, "send, bulk"),
             (Way::ResumeOn, "send, resume on"),
             (Way::ResumeOff, "send, resume off"),
+            (Way::Sealed, "send, sealed"),
         ],
         Workload::Large => &[
             (Way::Natural, "send_bytes"),
@@ -159,6 +182,7 @@ fn trunkline(workload: Workload) -> &'static [(Way, &'static str)] {
             (Way::Bulk, "send_bytes, bulk"),
             (Way::ResumeOn, "send_bytes, resume on"),
             (Way::ResumeOff, "send_bytes, resume off"),
+            (Way::Sealed, "send_bytes, sealed"),
         ],
         Workload::Many => &[(Way::Natural, "one receiver for all")],
         Workload::Flood | Workload::Slow => &[
@@ -166,7 +190,9 @@ fn trunkline(workload: Workload) -> &'static [(Way, &'static str)] {
             (Way::SameClass, "same class"),
             (Way::Interactive, "same class, interactive"),
             (Way::Bulk, "same class, bulk"),
+            (Way::Sealed, "urgent, sealed"),
         ],
-        Workload::Ping | Workload::PingOneCore | Workload::Unread => &[(Way::Natural, "send")],
+        Workload::Ping | Workload::PingOneCore => &[(Way::Natural, "send"), (Way::Sealed, "send, sealed")],
+        Workload::Unread => &[(Way::Natural, "send")],
     }
 }

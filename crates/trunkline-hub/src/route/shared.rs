@@ -1,0 +1,123 @@
+//! Messages on shared channels, which a filter judges.
+
+use bytes::Bytes;
+use trunkline::ChannelId;
+
+use super::input::Numbers;
+use super::plan::Up;
+use super::{Action, Key, Router};
+use crate::code;
+use crate::filter::{Line, Lines, Origin, Verdict};
+
+/// A message that waits for an input message of its sender.
+#[derive(Debug)]
+pub(super) struct Held {
+    channel: ChannelId,
+    own: u64,
+    message: Bytes,
+}
+
+/// So many are kept for each client.
+const MOST: usize = 16;
+
+impl Router {
+    /// A message from a client on a shared channel.
+    pub(crate) fn handle_shared(&mut self, key: Key, channel: ChannelId, message: Bytes) {
+        match self.judge(key, channel, &message) {
+            Some(Verdict::Pass) => self.actions.push_back(Action::Pass { channel, message }),
+            Some(Verdict::Rewrite(message)) => self.actions.push_back(Action::Pass { channel, message }),
+            Some(Verdict::Hold(own)) => self.hold(key, Held { channel, own, message }),
+            Some(Verdict::Drop) | None => {}
+            Some(Verdict::Refuse(code)) => self.actions.push_back(Action::Refuse { key, channel, code }),
+        }
+    }
+
+    /// What a client has sent lies unread until there is room on a channel upstream.
+    pub(crate) fn park(&mut self, key: Key, channel: ChannelId) {
+        if !self.parked.contains(&(key, channel)) {
+            self.parked.push((key, channel));
+        }
+    }
+
+    /// There is room on a channel upstream that is not the input's.
+    pub(crate) fn handle_shared_room(&mut self, channel: ChannelId) {
+        let private = self.plan.private.filter(|_| self.plan.pool.contains(channel));
+        let actions = &mut self.actions;
+        self.parked.retain(|(key, of)| {
+            if *of == channel {
+                actions.push_back(Action::Look { key: *key, channel: private.unwrap_or(channel) });
+            }
+            *of != channel
+        });
+    }
+
+    /// Upstream wants no more of the run of a shared channel: no client's run is.
+    pub(crate) fn handle_shared_stopped(&mut self, channel: ChannelId, code: u32) {
+        let senders = self.clients.iter().filter(|(_, client)| client.sends.contains(channel));
+        self.actions.extend(senders.map(|(key, _)| Action::Refuse { key, channel, code }));
+    }
+
+    /// A client interrupts what runs; the core has checked that it may.
+    pub(crate) fn handle_interrupt(&mut self, key: Key) {
+        if self.plan.may_interrupt && self.clients.contains(key) {
+            self.actions.push_back(Action::InterruptUpstream);
+        }
+    }
+
+    fn judge(&self, key: Key, channel: ChannelId, message: &[u8]) -> Option<Verdict> {
+        let client = self.clients.get(key)?;
+        let Up::Shared(filter) = self.plan.up(channel) else { return None };
+        if !self.plan.may_send.contains(channel) {
+            return Some(Verdict::Refuse(code::NOT_SENT_HERE));
+        }
+        let numbers = Numbers { inlet: &client.inlet, relayed: &self.relayed };
+        let origin = Origin {
+            access: &client.access,
+            owns_input: self.owner() == Some(key),
+            passed: self.number(),
+            lines: &numbers,
+        };
+        Some(filter(&origin, message))
+    }
+
+    fn hold(&mut self, key: Key, held: Held) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let known = |other: &Held| other.own == held.own && other.message == held.message;
+        if client.held.iter().any(known) {
+            return;
+        }
+        if client.held.len() == MOST {
+            let channel = held.channel;
+            self.actions.push_back(Action::Refuse { key, channel, code: code::UNREAD });
+            return;
+        }
+        client.held.push_back(held);
+    }
+
+    /// What a client's lines have become may decide on what is held of it.
+    pub(super) fn judge_held(&mut self, key: Key) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if client.held.is_empty() {
+            return;
+        }
+        let held = std::mem::take(&mut client.held);
+        for held in held {
+            let client = &self.clients[key];
+            let numbers = Numbers { inlet: &client.inlet, relayed: &self.relayed };
+            if numbers.line(held.own) == Line::Coming {
+                self.clients[key].held.push_back(held);
+            } else {
+                self.handle_shared(key, held.channel, held.message);
+            }
+        }
+    }
+
+    /// The same for all clients.
+    pub(super) fn judge_all_held(&mut self) {
+        let keys: Vec<_> =
+            self.clients.iter().filter(|(_, client)| !client.held.is_empty()).map(|(key, _)| key).collect();
+        for key in keys {
+            self.judge_held(key);
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The hub over real sockets.
+
+#[path = "../../../../tests/support/mod.rs"]
+mod support;
+
+mod chain;
+mod ends;
+mod hub;
+mod input;
+mod joining;
+mod outages;
+mod private;
+mod read_only;
+mod roster;

@@ -1,0 +1,87 @@
+//! Threads of the program that read standard input.
+
+use std::time::Instant;
+
+use super::{Action, Console, Machine, NoLine, Reader, Running, Stage};
+use crate::kernel::input::{Break, Next, Span};
+
+impl Machine {
+    /// A thread reads standard input. `main`: it runs the statement.
+    pub(in crate::kernel) fn begin_read(&mut self, main: bool) -> u64 {
+        self.next_reader += 1;
+        let stopping =
+            matches!(&self.stage, Stage::Running(Running { stop: Some(stop), .. }) if !stop.delivered);
+        self.readers.push_back(Reader {
+            id: self.next_reader,
+            main,
+            fate: (main && stopping).then_some(NoLine::Interrupted),
+        });
+        self.next_reader
+    }
+
+    /// The reader's line, if it is there. After that, or after an error, it reads no more.
+    pub(in crate::kernel) fn poll_read(&mut self, id: u64, now: Instant) -> Option<Result<Vec<u8>, NoLine>> {
+        let at = self.readers.iter().position(|reader| reader.id == id)?;
+        let result = self.try_read(at, now);
+        if result.is_some() {
+            self.readers.remove(at);
+            self.actions.push_back(Action::Wake);
+        }
+        self.report();
+        result
+    }
+
+    fn try_read(&mut self, at: usize, now: Instant) -> Option<Result<Vec<u8>, NoLine>> {
+        let Reader { main, ref fate, .. } = self.readers[at];
+        if let Some(fate) = fate.clone() {
+            if main {
+                self.deliver();
+            }
+            return Some(Err(fate));
+        }
+        if matches!(self.console, Console::Gone(_)) {
+            return Some(Err(NoLine::Gone));
+        }
+        if at > 0 || self.console != Console::Served {
+            return None;
+        }
+        match self.input.next() {
+            Next::Nothing => {
+                let span = self.input.part()?;
+                // What has come of the answer belongs to the statement.
+                if let Stage::Running(running) = &mut self.stage {
+                    running.span.last = span.last;
+                }
+                if !self.is_remembered(span) {
+                    return None;
+                }
+                self.input.drop_part();
+                Some(Err(self.interrupt_read(main, span, now)))
+            }
+            Next::Line(span, line) => {
+                let remembered = self.is_remembered(span);
+                if let Stage::Running(running) = &mut self.stage {
+                    running.span.last = span.last;
+                }
+                if remembered { Some(Err(self.interrupt_read(main, span, now))) } else { Some(Ok(line)) }
+            }
+            Next::TooLong(_) => Some(Err(NoLine::TooLong)),
+            Next::Break(Break::Finished) => Some(Err(NoLine::Finished)),
+            Next::Break(Break::Reset) => Some(Err(NoLine::Broken("the console has abandoned its input"))),
+            Next::Break(Break::Gap { .. }) => Some(Err(NoLine::Broken("some of the input was left out"))),
+        }
+    }
+
+    /// A message that was to be stopped was for this reader.
+    fn interrupt_read(&mut self, main: bool, span: Span, now: Instant) -> NoLine {
+        self.input.drop_rest_of(span.last);
+        if let Stage::Running(running) = &mut self.stage {
+            running.span.last = running.span.last.max(span.last);
+            self.stop(now);
+            if main {
+                self.deliver();
+            }
+        }
+        NoLine::Interrupted
+    }
+}

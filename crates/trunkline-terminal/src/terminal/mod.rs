@@ -1,0 +1,556 @@
+//! The console of a person at a terminal: a line editor that is always there, and output above it.
+//!
+//! One thread does it all: it waits by `poll(2)` for keys, signals, the kernel and the terminal at once. So no
+//! key waits for the kernel, and Ctrl-C is a key like any other.
+
+mod area;
+mod column;
+mod editor;
+mod escapes;
+mod hearing;
+mod history;
+mod keys;
+mod screen;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use area::View;
+use bytes::Bytes;
+use editor::{Action, Editor};
+use keys::{Key, Keys};
+use screen::Screen;
+use signal_hook::consts::{SIGCONT, SIGINT, SIGTSTP, SIGWINCH};
+use trunkline_kernel::console::{Activity, Session, Unsent};
+use trunkline_kernel::layout::{Operation, Picture};
+
+use crate::ending::{Ending, lost};
+use crate::meta::{self, Meta};
+use crate::options::Options;
+use crate::pictures::{self, Files, Protocol};
+use crate::questions::{NO_ANSWER, Purpose, Questions};
+use crate::sys::tty::{self, Manner, Tty};
+use crate::sys::{Bell, Read, Signals, Sink, Source, unreadable, wait};
+
+/// How long a line has until the next prompt is drawn: what is done by then has its output before the prompt
+/// and not above it.
+const QUICK: Duration = Duration::from_millis(200);
+/// Behind the line while the link is lost.
+const TRYING: &str = "  [link lost, trying…]";
+/// Lines that the kernel has not taken, in bytes; while there are more, no key is read.
+const QUEUE: usize = 1 << 20;
+/// How long the terminal has to say whether it can show pictures.
+const ABILITIES: Duration = Duration::from_secs(1);
+/// Output for a redirected standard error that it has not taken.
+const STDERR_ROOM: usize = 64 * 1024;
+/// How much of a line is looked at on each side of the cursor, in bytes.
+const IN_VIEW: usize = 16 * 1024;
+/// So many names are listed at Tab.
+const LISTED: usize = 100;
+/// A line that found no room is tried again so much later, if nothing says when there is.
+const RETRY: Duration = Duration::from_millis(10);
+/// Of a message of output so much is shown at a time.
+const PIECE: usize = 16 * 1024;
+/// How long the last output may take if the terminal takes nothing.
+const LAST: Duration = Duration::from_secs(2);
+
+struct Terminal<'a> {
+    session: &'a mut Session,
+    options: &'a Options,
+    tty: Tty,
+    signals: Signals,
+    /// Signals that came while the process was stopped.
+    late: Vec<i32>,
+    bell: Arc<Bell>,
+    source: Source,
+    keys: Keys,
+    /// The key that stops the process, mostly Ctrl-Z.
+    suspend: Option<Key>,
+    editor: Editor,
+    screen: Screen,
+    /// Where the kernel's standard error goes, if not to the terminal.
+    stderr: Option<Sink>,
+    /// Lines that the kernel has not taken yet, and as they were typed.
+    queue: VecDeque<(Bytes, String)>,
+    queued: usize,
+    questions: Questions,
+    pictures: Pictures,
+    /// No prompt is drawn until then: the kernel may be done at once.
+    quiet: Option<Instant>,
+    /// What is not shown yet of a message of output, and where it goes.
+    rest: Bytes,
+    rest_is_error: bool,
+    /// There is more of what the kernel says, which had no room.
+    more: bool,
+    /// When a line is tried again that found no room.
+    retry: Option<Instant>,
+    /// What the kernel said last: whether a statement runs, and how many lines it had read.
+    last: (bool, u64),
+    /// Output that was not shown since the interrupt, in bytes.
+    skipped: Option<u64>,
+    link_lost: bool,
+    /// The person has ended the input.
+    leaving: bool,
+    failed: bool,
+    told_of_turn: Option<Instant>,
+    /// The kernel was told that there are no more lines.
+    has_finished: bool,
+    /// Nothing is drawn yet, since more keys are there.
+    hurries: bool,
+    /// No key is read.
+    paused: bool,
+}
+
+struct Pictures {
+    protocol: Option<Protocol>,
+    /// The terminal was asked, and what waits for its answer.
+    asked: Option<(Instant, Picture)>,
+    answered: bool,
+    files: Files,
+}
+
+/// Is the console of a kernel until one of the two ends.
+///
+/// # Errors
+///
+/// If standard input or output is no terminal, or the system has no descriptors left.
+pub(crate) fn run(session: &mut Session, options: &Options) -> io::Result<Ending> {
+    let (stdin, stdout) = (rustix::stdio::stdin(), rustix::stdio::stdout());
+    let signals = Signals::take()?;
+    let tty = Tty::enter(stdin, Manner::Keys)?;
+    let to_file = !rustix::termios::isatty(rustix::stdio::stderr());
+    let mut terminal = Terminal {
+        suspend: tty.suspend_key().map(|byte| Key::Ctrl((byte | 0x40).into())),
+        tty,
+        signals,
+        late: Vec::new(),
+        bell: Bell::new()?,
+        source: Source::new(tty::reopen(stdin)?),
+        keys: Keys::new(),
+        editor: Editor::new(),
+        screen: Screen::new(tty::reopen(stdout)?, tty::size(stdout)),
+        stderr: if to_file { Some(Sink::stderr(true)?) } else { None },
+        queue: VecDeque::new(),
+        queued: 0,
+        questions: Questions::default(),
+        pictures: Pictures {
+            protocol: pictures::known(),
+            asked: None,
+            answered: false,
+            files: Files::new(options.pictures.clone()),
+        },
+        quiet: Some(Instant::now() + QUICK),
+        rest: Bytes::new(),
+        rest_is_error: false,
+        more: true,
+        retry: None,
+        last: (false, 0),
+        skipped: None,
+        link_lost: false,
+        leaving: false,
+        failed: false,
+        told_of_turn: Some(Instant::now() + Duration::from_secs(1)),
+        has_finished: false,
+        hurries: false,
+        paused: false,
+        session,
+        options,
+    };
+    Ok(terminal.run())
+}
+
+impl Terminal<'_> {
+    fn run(&mut self) -> Ending {
+        if !self.options.banner.is_empty() {
+            self.say(&self.options.banner);
+        }
+        let ending = match self.work() {
+            Ok(never) => match never {},
+            Err(ending) => ending,
+        };
+        self.last_words(&ending);
+        ending
+    }
+
+    fn work(&mut self) -> Result<std::convert::Infallible, Ending> {
+        let waker = Waker::from(Arc::clone(&self.bell));
+        let mut context = Context::from_waker(&waker);
+        let mut something = false;
+        loop {
+            self.take_signals()?;
+            if something {
+                self.read_keys()?;
+            }
+            self.send()?;
+            // There is room for a short line, but not for this one; otherwise the bell rings when there is.
+            let cramped = !self.queue.is_empty() && self.session.poll_ready(&mut context).is_ready();
+            self.retry = cramped.then(|| Instant::now() + RETRY);
+            self.listen(&mut context)?;
+            self.paint();
+            self.flush()?;
+            something = self.wait()?;
+        }
+    }
+
+    fn wait(&mut self) -> Result<bool, Ending> {
+        let now = Instant::now();
+        let deadlines = [
+            self.quiet,
+            self.retry,
+            self.screen.deadline().filter(|at| *at > now),
+            self.questions.deadline(),
+            self.told_of_turn,
+            self.pictures.asked.as_ref().map(|(asked, _)| *asked + ABILITIES),
+        ];
+        let at_once = (self.more && self.may_show()).then_some(now);
+        let deadline = deadlines.into_iter().chain([at_once]).flatten().min();
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            self.expire(now);
+        }
+        // While the kernel takes nothing, keys wait in the terminal, and Ctrl-C is a signal.
+        let pause = self.queued > QUEUE;
+        if pause != self.paused {
+            self.paused = pause;
+            self.tty.set_signals(pause);
+        }
+        let source = (!pause).then_some(&self.source);
+        let mut sinks = vec![self.screen.sink()];
+        sinks.extend(&self.stderr);
+        wait(&self.bell, Some(&self.signals), source, &sinks, deadline)
+            .map_err(|error| Ending::Unusable(unreadable(&error)))
+    }
+
+    fn expire(&mut self, now: Instant) {
+        if self.quiet.is_some_and(|until| until <= now) {
+            self.quiet = None;
+        }
+        if self.told_of_turn.is_some_and(|at| at <= now) {
+            self.told_of_turn = None;
+            if self.session.console().activity() == Activity::Unserved {
+                self.say("[waiting for the kernel, which serves another console]");
+            }
+        }
+        for _ in 0..self.questions.expire(now) {
+            self.say(NO_ANSWER);
+        }
+        if self.pictures.asked.as_ref().is_some_and(|(asked, _)| *asked + ABILITIES <= now) {
+            self.abilities(false);
+        }
+    }
+
+    // -- Signals -------------------------------------------------------------------------------------------
+
+    fn take_signals(&mut self) -> Result<(), Ending> {
+        let mut signals = std::mem::take(&mut self.late);
+        signals.extend(self.signals.pending());
+        for signal in signals {
+            match signal {
+                SIGINT => self.interrupt()?,
+                SIGWINCH => self.screen.resize(tty::size(rustix::stdio::stdout())),
+                SIGTSTP => self.stop(tty::stop_alone),
+                SIGCONT => self.go_on(),
+                signal => return Err(Ending::Signal(signal)),
+            }
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self, stop: fn()) {
+        self.screen.leave();
+        // A terminal that takes nothing now shows it later.
+        drop(self.screen.flush());
+        self.tty.restore();
+        stop();
+        // The signal that has stopped it does so once.
+        self.late = self.signals.pending();
+        self.late.retain(|signal| ![SIGTSTP, SIGCONT].contains(signal));
+        self.go_on();
+    }
+
+    /// The process was stopped, by itself or by another, and goes on.
+    fn go_on(&mut self) {
+        // One that is gone is noticed when a key is read.
+        drop(self.tty.resume());
+        self.screen.resize(tty::size(rustix::stdio::stdout()));
+        self.screen.come_back();
+    }
+
+    // -- Keys ----------------------------------------------------------------------------------------------
+
+    fn read_keys(&mut self) -> Result<(), Ending> {
+        let mut buffer = [0; 4096];
+        let read = match self.source.read(&mut buffer) {
+            Ok(Read::Bytes(read)) => read,
+            Ok(Read::Nothing) => return Ok(()),
+            // The terminal is gone.
+            Ok(Read::End) => return Err(Ending::Signal(signal_hook::consts::SIGHUP)),
+            Err(error) => return Err(Ending::Unusable(unreadable(&error))),
+        };
+        // More is there, as of a paste: it is drawn when all is read.
+        self.hurries = self.source.has_more();
+        let mut pressed = Vec::new();
+        self.keys.feed(&buffer[..read], |key| pressed.push(key));
+        for key in pressed {
+            if self.suspend == Some(key) {
+                self.stop(tty::stop);
+                continue;
+            }
+            match self.editor.press(key) {
+                Action::None => {}
+                Action::Accept(line) => self.accept(&line)?,
+                Action::Interrupt(dropped) => {
+                    self.screen.commit(&View { text: dropped + "^C", ..self.view() });
+                    self.interrupt()?;
+                }
+                Action::End => self.end()?,
+                Action::Quit => return Err(Ending::Signal(signal_hook::consts::SIGQUIT)),
+                Action::Complete => self.complete(),
+                Action::Clear => self.screen.clear(),
+                Action::Abilities(sixel) => self.abilities(sixel),
+                Action::Beep => self.screen.beep(),
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, line: &str) -> Result<(), Ending> {
+        self.screen.commit(&View { text: line.to_owned(), ..self.view() });
+        if self.leaving {
+            self.say("[the input has ended; this line is not sent]");
+            return Ok(());
+        }
+        match meta::parse(line) {
+            Meta::Line(text) => {
+                self.queued += text.len() + 1;
+                self.queue.push_back((Bytes::from(text + "\n"), line.to_owned()));
+                self.quiet = Some(Instant::now() + QUICK);
+                // At once, so that an interrupt that comes next knows the line.
+                self.send()?;
+            }
+            command => {
+                self.editor.history.add(line, None);
+                self.command(command)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn command(&mut self, command: Meta) -> Result<(), Ending> {
+        match command {
+            Meta::Quit => self.end()?,
+            Meta::Interrupt => self.interrupt()?,
+            Meta::Status => {
+                let link = if self.link_lost { ", as far as is known: the link is lost" } else { "" };
+                self.say(&format!("{}{link}", self.session.console().activity().describe()));
+            }
+            Meta::Complete(code) => {
+                let cursor = code.chars().count();
+                self.ask(Operation::Complete { code, cursor });
+            }
+            Meta::Inspect(code) => {
+                let cursor = code.chars().count();
+                self.ask(Operation::Inspect { code, cursor });
+            }
+            Meta::Line(line) | Meta::Unknown(line) => self.say(&meta::unknown(&line)),
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, operation: Operation) {
+        match self.session.request(operation) {
+            Ok(id) => self.questions.ask(id, Purpose::Command),
+            Err(Unsent::NotNow) if self.link_lost => {
+                self.say("[the link is lost; ask again when it is back]");
+            }
+            Err(error) => self.say(&format!("[{error}]")),
+        }
+    }
+
+    fn complete(&mut self) {
+        let (text, cursor) = (self.editor.text().to_owned(), self.editor.cursor());
+        if text[..cursor].trim().is_empty() {
+            self.editor.replace(cursor, cursor, "    ");
+            return;
+        }
+        let characters = text[..cursor].chars().count();
+        match self.session.request(Operation::Complete { code: text.clone(), cursor: characters }) {
+            Ok(id) => self.questions.ask(id, Purpose::Tab { text, cursor }),
+            // It serves another console, or the link is lost: nothing is completed.
+            Err(_) => self.screen.beep(),
+        }
+    }
+
+    fn interrupt(&mut self) -> Result<(), Ending> {
+        if self.link_lost {
+            self.say("[the link is lost; the interrupt waits for it like all else, Ctrl-D leaves]");
+        }
+        match self.session.interrupt() {
+            Ok(true) => {
+                self.quiet = Some(Instant::now() + QUICK);
+                self.skipped.get_or_insert(0);
+            }
+            Ok(false) => {}
+            Err(Unsent::Full) => self.say("[the kernel takes no commands]"),
+            Err(Unsent::Over(cause)) => return Err(lost(&cause)),
+            Err(error) => self.say(&format!("[{error}]")),
+        }
+        Ok(())
+    }
+
+    /// No more lines: the kernel finishes what it was given.
+    fn end(&mut self) -> Result<(), Ending> {
+        if self.leaving {
+            return Err(Ending::Lost("left before the kernel has finished".to_owned()));
+        }
+        if self.link_lost {
+            return Err(Ending::Lost(
+                "left while the link was lost; the kernel may not have read the last lines".to_owned(),
+            ));
+        }
+        if self.session.console().activity() == Activity::Waiting && self.queue.is_empty() {
+            // The program that waits is told that there is no more, and the session goes on.
+            let view = self.view();
+            self.screen.commit(&view);
+            return match self.session.end_of_input() {
+                Ok(()) | Err(Unsent::Over(_)) => Ok(()),
+                Err(error) => {
+                    self.say(&format!("[{error}]"));
+                    Ok(())
+                }
+            };
+        }
+        self.leaving = true;
+        Ok(())
+    }
+
+    // -- The kernel ----------------------------------------------------------------------------------------
+
+    fn send(&mut self) -> Result<(), Ending> {
+        while let Some((message, line)) = self.queue.pop_front() {
+            match self.session.try_send(message.clone()) {
+                Ok(number) => {
+                    self.queued -= message.len();
+                    self.editor.history.add(&line, Some(number));
+                }
+                Err(Unsent::Full) => {
+                    self.queue.push_front((message, line));
+                    return Ok(());
+                }
+                Err(Unsent::Over(_)) => {
+                    // Why, is told behind the output.
+                    self.queue.clear();
+                    self.queued = 0;
+                }
+                Err(error) => {
+                    self.queued -= message.len();
+                    self.say(&format!("[this line was not sent: {error}]"));
+                }
+            }
+        }
+        if self.leaving && !self.has_finished {
+            self.has_finished = true;
+            match self.session.finish() {
+                // Why the connection is over, is told behind the output.
+                Ok(()) | Err(Unsent::Stopped | Unsent::Over(_)) => {}
+                Err(error) => return Err(Ending::Lost(error.to_string())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Says something of the console's own.
+    fn say(&mut self, text: &str) {
+        self.screen.note(text, self.session.console().activity() == Activity::Waiting);
+    }
+
+    fn view(&self) -> View {
+        let activity = self.session.console().activity();
+        let inline = activity == Activity::Waiting && self.screen.has_begun_line();
+        let prompt = match (self.editor.search_prompt(), inline) {
+            (Some(search), _) => search,
+            (None, true) => String::new(),
+            (None, false) => prompt(activity).to_owned(),
+        };
+        // Of a very long line only what is around the cursor: no screen has more.
+        let (text, cursor) = (self.editor.text(), self.editor.cursor());
+        let begin = text.floor_char_boundary(cursor.saturating_sub(IN_VIEW));
+        let end = text.ceil_char_boundary((cursor + IN_VIEW).min(text.len()));
+        View {
+            inline: inline && self.editor.search_prompt().is_none(),
+            prompt,
+            text: text[begin..end].to_owned(),
+            cursor: cursor - begin,
+            hint: if self.link_lost { TRYING.to_owned() } else { String::new() },
+        }
+    }
+
+    fn paint(&mut self) {
+        if std::mem::take(&mut self.hurries) {
+            return;
+        }
+        let is_quiet = self.quiet.is_some() && self.editor.text().is_empty() && !self.link_lost;
+        if is_quiet || self.leaving {
+            self.screen.paint(None);
+        } else {
+            let view = self.view();
+            self.screen.paint(Some(&view));
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), Ending> {
+        if let Some(stderr) = &mut self.stderr {
+            stderr.flush().map_err(|error| not_written(&error, "standard error"))?;
+        }
+        match self.screen.flush() {
+            Ok(_) => Ok(()),
+            // Both mean that the terminal is gone.
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+                Err(Ending::Signal(signal_hook::consts::SIGHUP))
+            }
+            Err(error) => Err(not_written(&error, "terminal")),
+        }
+    }
+
+    /// Writes what is left, and leaves the cursor at the beginning of a row.
+    fn last_words(&mut self, ending: &Ending) {
+        if !self.editor.text().is_empty() {
+            // What was typed and not sent can still be read.
+            self.screen.commit(&View { text: self.editor.text().to_owned(), ..self.view() });
+        }
+        if let Some(message) = ending.message().filter(|_| self.stderr.is_some()) {
+            // It is told on standard error too, which leads elsewhere.
+            self.screen.note(message, false);
+        }
+        self.screen.end();
+        let deadline = Instant::now() + LAST;
+        while let Ok(false) = self.screen.flush() {
+            let sinks = [self.screen.sink()];
+            if Instant::now() >= deadline || wait(&self.bell, None, None, &sinks, Some(deadline)).is_err() {
+                return;
+            }
+        }
+        if let Some(stderr) = &mut self.stderr {
+            drop(stderr.flush());
+        }
+    }
+}
+
+fn prompt(activity: Activity) -> &'static str {
+    match activity {
+        Activity::Idle => "> ",
+        Activity::Incomplete => ". ",
+        Activity::Waiting => "? ",
+        _ => "* ",
+    }
+}
+
+fn not_written(error: &io::Error, what: &str) -> Ending {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        Ending::ReaderGone
+    } else {
+        Ending::Unusable(format!("the {what} cannot be written: {error}"))
+    }
+}
