@@ -17,7 +17,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{
     AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, FutureExt, Sink, SinkExt, StreamExt, TryStreamExt,
 };
-use support::{LONG, loopback, pair};
+use support::{LONG, free_address, loopback, pair};
 use trunkline::*;
 
 const A: ChannelId = ChannelId::new(1);
@@ -361,7 +361,7 @@ async fn turns(mut turns: u32) {
 fn a_listener_is_a_stream_of_clients(run: Executor) {
     const CLIENTS: usize = 20;
     let key = Key::generate();
-    let mut listener = Listener::bind("127.0.0.1:0", Config::new(key.clone())).unwrap();
+    let mut listener = Listener::bind(free_address(), Config::new(key.clone())).unwrap();
     let address = listener.local_addr();
     let clients = thread::spawn(move || {
         for _ in 0..CLIENTS {

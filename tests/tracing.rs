@@ -10,8 +10,8 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::LONG;
 use support::chaos::{Chaos, Cut};
+use support::{LONG, free_address};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event as Told, Metadata, Subscriber};
@@ -142,7 +142,7 @@ impl Recorder {
 fn by_chaos(name: &str) -> (Listener, Chaos, Connection, Connection, Key) {
     let key = Key::generate();
     let config = Config::with_access(key.clone(), Access::full().named(name));
-    let listener = Listener::bind("127.0.0.1:0", config).unwrap();
+    let listener = Listener::bind(free_address(), config).unwrap();
     let chaos = Chaos::new(listener.local_addr());
     let client = Connection::connect(chaos.addr, Config::new(key.clone())).unwrap();
     let server = listener.accept_timeout(LONG).unwrap();
@@ -207,7 +207,7 @@ fn the_life_of_a_connection_is_told_on_both_sides() {
 fn a_lazy_connection_is_told_of_once_its_server_is_there() {
     let recorder = recorder();
     let key = Key::generate();
-    let listener = Listener::bind("127.0.0.1:0", Config::new(key.clone())).unwrap();
+    let listener = Listener::bind(free_address(), Config::new(key.clone())).unwrap();
     let address = listener.local_addr();
     let client = Connection::connect_lazily(address, Config::new(key)).unwrap();
     let server = listener.accept_timeout(LONG).unwrap();
@@ -222,7 +222,7 @@ fn a_lazy_connection_is_told_of_once_its_server_is_there() {
 fn a_herd_of_strangers_is_summed_up() {
     const STRANGERS: u64 = 60;
     let recorder = recorder();
-    let listener = Listener::bind("127.0.0.1:0", Config::new(Key::generate())).unwrap();
+    let listener = Listener::bind(free_address(), Config::new(Key::generate())).unwrap();
     let address = listener.local_addr();
     for _ in 0..STRANGERS {
         drop(TcpStream::connect(address).unwrap());
@@ -250,7 +250,7 @@ fn a_client_that_has_no_right_to_come_is_counted_apart() {
     let recorder = recorder();
     let key = Key::generate();
     let config = |key: &Key| Config::new(key.clone()).connect_timeout(Duration::from_millis(300));
-    let listener = Listener::bind("127.0.0.1:0", config(&key).max_connections(1)).unwrap();
+    let listener = Listener::bind(free_address(), config(&key).max_connections(1)).unwrap();
     let address = listener.local_addr();
     let client = Connection::connect(address, config(&key)).unwrap();
     assert!(Connection::connect(address, config(&key)).is_err());

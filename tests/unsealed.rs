@@ -7,13 +7,14 @@ mod support;
 use std::io::Write;
 use std::time::Instant;
 
+use support::free_address;
 use support::wire::*;
 use trunkline::*;
 
 #[test]
 fn it_answers_a_sealed_hello_with_status_8_and_goes_on() {
     let key: RawKey = random();
-    let listener = Listener::bind("127.0.0.1:0", Config::new(Key::from(key))).unwrap();
+    let listener = Listener::bind(free_address(), Config::new(Key::from(key))).unwrap();
     match SealedClient::new(listener.local_addr(), &key).shake() {
         Err(WireError::Refused(status::ONLY_PLAIN)) => {}
         other => panic!("{other:?}"),
@@ -30,11 +31,11 @@ fn it_answers_a_sealed_hello_with_status_8_and_goes_on() {
 fn auto_is_plain_and_always_is_an_error_that_names_the_feature() {
     let key = Key::generate();
     let config = || Config::new(key.clone());
-    let listener = Listener::bind("127.0.0.1:0", config()).unwrap();
+    let listener = Listener::bind(free_address(), config()).unwrap();
     assert!(!Connection::connect(listener.local_addr(), config()).unwrap().is_sealed());
     let always = || config().sealing(Sealing::Always);
     let errors = [
-        Listener::bind("127.0.0.1:0", always()).unwrap_err().to_string(),
+        Listener::bind(free_address(), always()).unwrap_err().to_string(),
         Connection::connect(listener.local_addr(), always()).unwrap_err().to_string(),
         Connection::pair(always()).unwrap_err().to_string(),
     ];
@@ -58,7 +59,7 @@ fn an_address_that_others_reach_needs_a_word() {
 #[test]
 fn a_server_that_seals_only_refuses_and_the_error_says_what_to_do() {
     let key: RawKey = random();
-    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = std::net::TcpListener::bind(free_address()).unwrap();
     let address = server.local_addr().unwrap();
     let refusing = std::thread::spawn(move || {
         let mut handshake = ServerHandshake::accept(&server, &key);

@@ -10,7 +10,7 @@ use trunkline::*;
 use crate::support::chaos::Cut;
 use crate::support::line::{Line, eventually, next};
 use crate::support::wire::{RawKey, RawPeer, ServerHandshake};
-use crate::support::{LONG, loopback, pair};
+use crate::support::{LONG, free_address, loopback, pair};
 
 const A: ChannelId = ChannelId::new(1);
 const KEY: RawKey = [7; 32];
@@ -25,7 +25,7 @@ struct Dead {
 
 impl Dead {
     fn new() -> Self {
-        Self { socket: TcpListener::bind("127.0.0.1:0").unwrap(), peers: Vec::new() }
+        Self { socket: TcpListener::bind(free_address()).unwrap(), peers: Vec::new() }
     }
 
     fn connect(&mut self, set: impl Fn(Config) -> Config) -> Connection {
@@ -42,7 +42,7 @@ impl Dead {
 #[test]
 fn both_sides_may_close_at_once() {
     let key = Key::generate();
-    let listener = Listener::bind("127.0.0.1:0", Config::new(key.clone())).unwrap();
+    let listener = Listener::bind(free_address(), Config::new(key.clone())).unwrap();
     let both = |round: u32, here: Connection, there: Connection| {
         if round.is_multiple_of(3) {
             here.sender(A).unwrap().send(vec![1; 10_000]).unwrap();
@@ -179,7 +179,7 @@ fn abandon_and_detach_wait_for_nothing_without_a_socket() {
         line.chaos.refuse(true);
         line.chaos.cut(Cut::Reset);
         assert!(matches!(next(&events), Event::Suspended { .. }));
-        let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
+        let nobody = TcpListener::bind(free_address()).unwrap();
         let address = nobody.local_addr().unwrap();
         let lazy = Connection::connect_lazily(address, Config::new(Key::generate()).linger(LONG)).unwrap();
         let begun = Instant::now();

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use trunkline::*;
 
-use crate::support::LONG;
 use crate::support::line::next;
 use crate::support::wire::{RawKey, ServerHandshake};
+use crate::support::{LONG, free_address};
 
 const A: ChannelId = ChannelId::new(1);
 
@@ -23,13 +23,13 @@ enum Other {
 }
 
 fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    TcpListener::bind(free_address()).unwrap().local_addr().unwrap()
 }
 
 impl Other {
     /// One that does so with each that comes, while the test runs.
     fn speaks(answer: fn(&mut TcpStream)) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind(free_address()).unwrap();
         let address = listener.local_addr().unwrap();
         thread::spawn(move || {
             for stream in listener.incoming() {
@@ -70,10 +70,10 @@ fn others() -> Vec<(&'static str, Other)> {
     };
     vec![
         ("nothing", Other::Nothing),
-        ("silence", Other::Silent(TcpListener::bind("127.0.0.1:0").unwrap())),
+        ("silence", Other::Silent(TcpListener::bind(free_address()).unwrap())),
         (
             "another key",
-            Other::AnotherKey(Listener::bind("127.0.0.1:0", Config::new(Key::generate())).unwrap()),
+            Other::AnotherKey(Listener::bind(free_address(), Config::new(Key::generate())).unwrap()),
         ),
         ("HTTP", Other::speaks(http)),
         ("a server that hangs up", Other::speaks(hangs_up)),
@@ -93,7 +93,7 @@ fn works(client: &Connection, listener: &Listener) {
 #[test]
 fn every_address_is_tried_whatever_is_at_the_others() {
     let key = Key::generate();
-    let listener = Listener::bind("127.0.0.1:0", Config::new(key.clone())).unwrap();
+    let listener = Listener::bind(free_address(), Config::new(key.clone())).unwrap();
     let server = listener.local_addr();
     let others = others();
     for (name, other) in &others {
@@ -113,7 +113,7 @@ fn every_address_is_tried_whatever_is_at_the_others() {
 /// All of it has one time: addresses that say nothing do not add up.
 #[test]
 fn silent_addresses_share_one_connect_timeout() {
-    let silent: Vec<_> = (0..4).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let silent: Vec<_> = (0..4).map(|_| TcpListener::bind(free_address()).unwrap()).collect();
     let addresses: Vec<_> = silent.iter().map(|listener| listener.local_addr().unwrap()).collect();
     let time = Duration::from_millis(900);
     for handshake in [Duration::from_millis(900), Duration::from_secs(3)] {
@@ -134,7 +134,7 @@ fn silent_addresses_share_one_connect_timeout() {
 /// The error is that which says most: a server that speaks says more than one that is not there.
 #[test]
 fn of_several_failures_the_one_that_says_most_is_told() {
-    let another = Listener::bind("127.0.0.1:0", Config::new(Key::generate())).unwrap();
+    let another = Listener::bind(free_address(), Config::new(Key::generate())).unwrap();
     let addresses = [[another.local_addr(), free()], [free(), another.local_addr()]];
     for addresses in addresses {
         let error = Connection::connect(addresses, Config::new(Key::generate())).unwrap_err();
@@ -170,7 +170,7 @@ fn a_name_of_two_families_finds_the_one_that_listens() {
 #[test]
 fn a_lost_connection_comes_back_by_any_of_its_addresses() {
     let key = Key::generate();
-    let listener = Listener::bind("127.0.0.1:0", Config::new(key.clone())).unwrap();
+    let listener = Listener::bind(free_address(), Config::new(key.clone())).unwrap();
     let [one, two] = [0, 1].map(|_| crate::support::chaos::Chaos::new(listener.local_addr()));
     let client = Connection::connect([one.addr, two.addr], Config::new(key)).unwrap();
     let server = listener.accept().unwrap();
@@ -191,7 +191,7 @@ fn a_lost_connection_comes_back_by_any_of_its_addresses() {
 /// A server on this machine that is gone: what a killed process leaves.
 fn lose(config: Config) -> (Connection, Events) {
     const KEY: RawKey = [3; 32];
-    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let socket = TcpListener::bind(free_address()).unwrap();
     let address = socket.local_addr().unwrap();
     let connecting = thread::spawn(move || Connection::connect(address, config).unwrap());
     let mut peer = ServerHandshake::accept(&socket, &KEY).finish().unwrap();

@@ -5,7 +5,7 @@ use std::io::Write;
 use bytes::Bytes;
 use trunkline::*;
 
-use crate::support::pair;
+use crate::support::{free_address, pair};
 
 const A: ChannelId = ChannelId::new(1);
 /// Long enough to show a megabyte, or a key.
@@ -61,7 +61,7 @@ fn debug_of_what_holds_a_key_shows_none_of_it() {
     let hex = "5a".repeat(32);
     let key = Key::from(bytes);
     let config = Config::new(key.clone()).with_key(Key::from([0xb7; 32]), Access::read_only().named("desk"));
-    let listener = Listener::bind("127.0.0.1:0", config.clone()).unwrap();
+    let listener = Listener::bind(free_address(), config.clone()).unwrap();
     let client = Connection::connect(listener.local_addr(), Config::new(key.clone())).unwrap();
     let server = listener.accept().unwrap();
     let mut shown = Vec::new();
@@ -80,7 +80,7 @@ fn debug_of_what_holds_a_key_shows_none_of_it() {
     show(&config.io_thread(&IoThread::new().unwrap()));
     show(&hex[..63].parse::<Key>().unwrap_err());
     show(
-        &Listener::bind("127.0.0.1:0", Config::new(key.clone()).with_key(key.clone(), Access::full()))
+        &Listener::bind(free_address(), Config::new(key.clone()).with_key(key.clone(), Access::full()))
             .unwrap_err(),
     );
     show(&Connection::connect(listener.local_addr(), Config::new(Key::from([0x5b; 32]))).unwrap_err());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use trunkline::*;
 
-use crate::support::{LONG, loopback, pair};
+use crate::support::{LONG, free_address, loopback, pair};
 
 const A: ChannelId = ChannelId::new(1);
 const B: ChannelId = ChannelId::new(2);
@@ -97,7 +97,7 @@ fn a_connection_that_a_panic_lets_go_of_is_not_closed_in_order() {
 #[test]
 fn a_panic_before_the_server_is_there_is_told_when_it_is() {
     let key = Key::generate();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let free = std::net::TcpListener::bind(free_address()).unwrap();
     let address = free.local_addr().unwrap();
     drop(free);
     let client = Connection::connect_lazily(address, Config::new(key.clone())).unwrap();

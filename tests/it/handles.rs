@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::wire::ServerHandshake;
-use crate::support::{LONG, loopback, pair};
+use crate::support::{LONG, free_address, loopback, pair};
 use bytes::Bytes;
 use crossbeam_channel::{after, select};
 use trunkline::*;
@@ -236,7 +236,7 @@ fn rights_are_told_to_the_client_and_kept() {
     let config = Config::new(full.clone())
         .with_key(monitor.clone(), Access::read_only())
         .with_key(odd.clone(), Access::read_only().send(A | B).receive(C).interrupt(true));
-    let listener = Listener::bind("127.0.0.1:0", config).unwrap();
+    let listener = Listener::bind(free_address(), config).unwrap();
     let connect = |key: &Key| {
         let client = Connection::connect(listener.local_addr(), Config::new(key.clone())).unwrap();
         (client, listener.accept().unwrap())
@@ -259,7 +259,7 @@ fn rights_are_told_to_the_client_and_kept() {
 
 #[test]
 fn a_wrong_key_and_a_wrong_address_are_told_apart() {
-    let listener = Listener::bind("127.0.0.1:0", Config::new(Key::generate())).unwrap();
+    let listener = Listener::bind(free_address(), Config::new(Key::generate())).unwrap();
     let address = listener.local_addr();
     let connect = |address| Connection::connect(address, Config::new(Key::generate())).unwrap_err();
     let refused = connect(address);
@@ -277,7 +277,7 @@ fn a_wrong_key_and_a_wrong_address_are_told_apart() {
         "{gone:?}"
     );
     // Somebody who answers, but with something else.
-    let http = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let http = std::net::TcpListener::bind(free_address()).unwrap();
     let address = http.local_addr().unwrap();
     let answer = thread::spawn(move || {
         use std::io::{Read, Write};
@@ -304,7 +304,7 @@ fn an_address_that_others_reach_needs_a_word() {
 #[test]
 fn one_connection_too_many_is_told_so() {
     let key = Key::generate();
-    let listener = Listener::bind("127.0.0.1:0", Config::new(key.clone()).max_connections(2)).unwrap();
+    let listener = Listener::bind(free_address(), Config::new(key.clone()).max_connections(2)).unwrap();
     let connect = || Connection::connect(listener.local_addr(), Config::new(key.clone()));
     let (first, _second) = (connect().unwrap(), connect().unwrap());
     assert!(matches!(connect().unwrap_err(), ConnectError::Handshake(HandshakeError::TooBusy)));
@@ -347,7 +347,7 @@ fn close_tells_code_and_reason_and_every_handle_one_cause() {
 fn close_says_when_the_peer_has_not_confirmed() {
     // A server that takes part in the handshake, and then does nothing.
     let key = [7; 32];
-    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = std::net::TcpListener::bind(free_address()).unwrap();
     let address = server.local_addr().unwrap();
     let silent = thread::spawn(move || ServerHandshake::accept(&server, &key).finish().unwrap());
     let config = Config::new(Key::from(key)).linger(Duration::from_millis(50));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use trunkline::*;
 
-use crate::support::{LONG, loopback, slow};
+use crate::support::{LONG, free_address, loopback, slow};
 
 const ASK: ChannelId = ChannelId::new(1);
 const ANSWER: ChannelId = ChannelId::new(2);
@@ -77,7 +77,7 @@ fn flushes_beside_heartbeats_all_end() {
 #[test]
 fn a_client_that_connected_lazily_is_accepted_at_once() {
     let key = Key::generate();
-    let listener = Listener::bind("127.0.0.1:0", Config::new(key.clone())).unwrap();
+    let listener = Listener::bind(free_address(), Config::new(key.clone())).unwrap();
     let accepts = |connect: &dyn Fn() -> Connection| {
         let times = (0..15).map(|_| {
             let begun = Instant::now();
@@ -105,7 +105,7 @@ fn an_interrupt_passes_bulk_on_a_slow_link() {
             scope.spawn(move || {
                 let key = Key::generate();
                 let config = || Config::new(key.clone()).linger(Duration::ZERO);
-                let listener = Listener::bind("127.0.0.1:0", config()).unwrap();
+                let listener = Listener::bind(free_address(), config()).unwrap();
                 let far = slow::start(listener.local_addr(), 100e3, 128 << 10);
                 let here = config().sealing(sealing).io_thread(&IoThread::new().unwrap());
                 let client = Connection::connect(far, here).unwrap();

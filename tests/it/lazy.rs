@@ -4,9 +4,9 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::LONG;
 use crate::support::chaos::{Chaos, Cut};
 use crate::support::line::{eventually, next, on};
+use crate::support::{LONG, free_address};
 use trunkline::{
     Access, ChannelError, ChannelId, ChannelSet, CloseCode, Config, ConnectError, Connection,
     ConnectionError, Disconnect, Event, Fault, HandshakeError, Key, Listener, RecvError, RecvTimeoutError,
@@ -25,7 +25,7 @@ struct Nowhere {
 
 impl Nowhere {
     fn new() -> Self {
-        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let nobody = TcpListener::bind(free_address()).unwrap().local_addr().unwrap();
         let chaos = Chaos::new(nobody);
         chaos.refuse(true);
         Self { key: Key::generate(), chaos }
@@ -37,7 +37,7 @@ impl Nowhere {
 
     /// The listener comes.
     fn listen(&self, config: Config) -> Listener {
-        let listener = Listener::bind("127.0.0.1:0", config).unwrap();
+        let listener = Listener::bind(free_address(), config).unwrap();
         self.chaos.lead_to(listener.local_addr());
         self.chaos.refuse(false);
         listener
@@ -183,7 +183,7 @@ fn a_refusal_ends_it_at_once_for_every_handle() {
 /// Who talks something else is no peer that will come.
 #[test]
 fn another_protocol_ends_it_at_once() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind(free_address()).unwrap();
     let addr = listener.local_addr().unwrap();
     thread::spawn(move || {
         for stream in listener.incoming() {
@@ -197,7 +197,7 @@ fn another_protocol_ends_it_at_once() {
 
 #[test]
 fn after_the_grace_period_the_peer_is_unreachable() {
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gone = TcpListener::bind(free_address()).unwrap().local_addr().unwrap();
     for grace in [Duration::from_millis(300), Duration::ZERO] {
         let config = on(Key::generate()).resume_grace(grace);
         let client = Connection::connect_lazily(gone, config).unwrap();

@@ -13,7 +13,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::LONG;
+use crate::support::{LONG, free_address};
 use bytes::Bytes;
 use crossbeam_channel::select;
 use trunkline::*;
@@ -37,7 +37,7 @@ impl Ends {
             let config = Config::new(key.clone()).resume_grace(Duration::ZERO);
             config.io_thread(&IoThread::new().unwrap())
         };
-        Self { listener: Listener::bind("127.0.0.1:0", set(config())).unwrap(), far: config() }
+        Self { listener: Listener::bind(free_address(), set(config())).unwrap(), far: config() }
     }
 
     /// One more connection: its near end and its far one.

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use trunkline::*;
 
-use crate::support::LONG;
 use crate::support::wire::{RawKey, ServerHandshake};
+use crate::support::{LONG, free_address};
 
 const ROLE: &str = "TRUNKLINE_TEST_ROLE";
 const ADDR: &str = "TRUNKLINE_TEST_ADDR";
@@ -116,7 +116,7 @@ fn exits(address: SocketAddr, config: Config) {
 }
 
 fn exits_as_a_server() {
-    let listener = Listener::bind("127.0.0.1:0", config()).unwrap();
+    let listener = Listener::bind(free_address(), config()).unwrap();
     say(listener.local_addr());
     send_much(&listener.accept().unwrap());
     exit_after_a_shutdown();
@@ -149,7 +149,7 @@ fn receive_much(conn: &Connection) {
 #[test]
 fn a_process_that_exits_after_a_shutdown_loses_nothing() {
     for role in ["exit", "exit with a thread of its own"] {
-        let listener = Listener::bind("127.0.0.1:0", config()).unwrap();
+        let listener = Listener::bind(free_address(), config()).unwrap();
         let process = Process::start(role, listener.local_addr());
         receive_much(&listener.accept().unwrap());
         assert_eq!(process.status().code(), Some(0), "{role}");
@@ -163,7 +163,7 @@ fn a_process_that_exits_after_a_shutdown_loses_nothing() {
 /// And waits no longer than it says for a peer that is dead.
 #[test]
 fn a_shutdown_waits_no_longer_than_it_says() {
-    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = TcpListener::bind(free_address()).unwrap();
     let process = Process::start("exit with an end that is dead", server.local_addr().unwrap());
     let _silent = ServerHandshake::accept(&server, &KEY).finish().unwrap();
     assert_eq!(process.status().code(), Some(3));
@@ -198,7 +198,7 @@ fn writes_to_lost_sockets(address: SocketAddr) {
         }
     }
     // And a listener's side of it.
-    let listener = Listener::bind("127.0.0.1:0", config()).unwrap();
+    let listener = Listener::bind(free_address(), config()).unwrap();
     for round in 0..60u64 {
         let mut stranger = crate::support::wire::ClientHandshake::new(listener.local_addr(), &KEY);
         stranger.send_hello().unwrap();
@@ -222,7 +222,7 @@ fn reset(stream: &std::net::TcpStream) {
 
 #[test]
 fn a_lost_socket_ends_no_process_whose_sigpipe_has_the_default_action() {
-    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = TcpListener::bind(free_address()).unwrap();
     let address = server.local_addr().unwrap();
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -388,7 +388,7 @@ fn all_fail_at_once(handles: &mut Handles) {
     assert!(Connection::pair(config()).is_err());
     assert!(Connection::connect(listener.local_addr(), config()).is_err());
     assert!(Connection::connect_lazily(listener.local_addr(), config()).is_err());
-    assert!(Listener::bind("127.0.0.1:0", config()).is_err());
+    assert!(Listener::bind(free_address(), config()).is_err());
     shutdown(LONG);
 }
 
@@ -410,7 +410,7 @@ fn forks(address: SocketAddr) {
             assert_eq!(&*answer.recv_timeout(LONG).unwrap(), text.as_bytes());
         };
         let mut handles = Handles {
-            listener: Listener::bind("127.0.0.1:0", config()).unwrap(),
+            listener: Listener::bind(free_address(), config()).unwrap(),
             sender: conn.sender(B).unwrap(),
             receiver: conn.receiver(B).unwrap(),
             merged: conn.receiver(ChannelId::new(10) | ChannelId::new(11)).unwrap(),
@@ -478,7 +478,7 @@ fn forks(address: SocketAddr) {
 /// leave the parent unharmed, also when the child drops them or exits.
 #[test]
 fn a_fork_has_none_of_its_parents_connections() {
-    let listener = Listener::bind("127.0.0.1:0", config()).unwrap();
+    let listener = Listener::bind(free_address(), config()).unwrap();
     let process = Process::start("fork", listener.local_addr());
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -526,7 +526,7 @@ fn is_stopped(address: SocketAddr, config: Config) {
 #[test]
 fn a_process_that_was_stopped_does_not_give_up_a_peer_that_spoke() {
     for role in ["be stopped", "be stopped without a grace"] {
-        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpListener::bind(free_address()).unwrap();
         let mut process = Process::start(role, socket.local_addr().unwrap());
         let mut peer = ServerHandshake::accept(&socket, &KEY).finish().unwrap();
         process.says();

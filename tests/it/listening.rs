@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use trunkline::*;
 
-use crate::support::LONG;
 use crate::support::wire::ClientHandshake;
+use crate::support::{LONG, free_address};
 
 fn listener() -> (Listener, impl Fn() -> Connection) {
     let key = Key::generate();
-    let listener = Listener::bind("127.0.0.1:0", Config::new(key.clone())).unwrap();
+    let listener = Listener::bind(free_address(), Config::new(key.clone())).unwrap();
     let address = listener.local_addr();
     (listener, move || Connection::connect(address, Config::new(key.clone())).unwrap())
 }
@@ -70,7 +70,7 @@ fn close_lets_go_of_the_port_and_of_nothing_that_was_accepted() {
 #[test]
 fn close_tells_a_client_that_was_let_in_and_said_nothing() {
     const KEY: [u8; 32] = [4; 32];
-    let listener = Listener::bind("127.0.0.1:0", Config::new(Key::from(KEY))).unwrap();
+    let listener = Listener::bind(free_address(), Config::new(Key::from(KEY))).unwrap();
     let mut client = ClientHandshake::new(listener.local_addr(), &KEY).silent().finish().unwrap();
     listener.close();
     assert_eq!(client.expect_close_frame().0, u16::from(CloseCode::SHUTTING_DOWN));
@@ -110,7 +110,7 @@ fn turned_away(events: &ListenerEvents, wanted: HandshakeError) -> (u64, Option<
 fn events_tell_of_each_reason_to_turn_a_peer_away() {
     const KEY: [u8; 32] = [4; 32];
     let config = Config::new(Key::from(KEY)).max_connections(1).handshake_timeout(Duration::from_millis(200));
-    let listener = Listener::bind("127.0.0.1:0", config).unwrap();
+    let listener = Listener::bind(free_address(), config).unwrap();
     let address = listener.local_addr();
     let events = listener.events();
     assert_eq!(events.try_recv(), Err(EventError::Empty));
@@ -154,7 +154,7 @@ fn events_tell_of_each_reason_to_turn_a_peer_away() {
 fn a_key_has_no_more_connections_than_its_quota() {
     let (wide, narrow) = (Key::generate(), Key::generate());
     let config = Config::new(wide.clone()).with_key(narrow.clone(), Access::full().max_connections(2));
-    let listener = Listener::bind("127.0.0.1:0", config).unwrap();
+    let listener = Listener::bind(free_address(), config).unwrap();
     // A client that is told to come later comes again, for so long.
     let patience = Duration::from_millis(100);
     let connect = |key: &Key| {
@@ -189,7 +189,7 @@ fn a_client_that_is_refused_takes_no_session_away() {
         .with_key(other.clone(), Access::full())
         .linger(Duration::from_millis(50))
         .max_connections(1);
-    let listener = Listener::bind("127.0.0.1:0", config).unwrap();
+    let listener = Listener::bind(free_address(), config).unwrap();
     let address = listener.local_addr();
     let mut peer = ClientHandshake::new(address, &KEY).grace(60_000).finish().unwrap();
     let away = listener.accept_timeout(LONG).unwrap();
@@ -214,7 +214,7 @@ fn a_session_without_a_socket_makes_room_for_a_new_client_of_its_key() {
     const KEY: [u8; 32] = [4; 32];
     let access = Access::full().max_connections(2);
     let config = Config::with_access(Key::from(KEY), access).linger(Duration::from_millis(50));
-    let listener = Listener::bind("127.0.0.1:0", config).unwrap();
+    let listener = Listener::bind(free_address(), config).unwrap();
     let address = listener.local_addr();
     let raw = || {
         let mut peer = ClientHandshake::new(address, &KEY).grace(60_000).finish().unwrap();

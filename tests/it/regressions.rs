@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::support::chaos::{Chaos, Cut};
 use crate::support::wire::{self, ServerHandshake};
-use crate::support::{LONG, loopback, pair};
+use crate::support::{LONG, free_address, loopback, pair};
 use trunkline::*;
 
 const A: ChannelId = ChannelId::new(1);
@@ -103,7 +103,7 @@ fn a_new_sender_has_the_normal_priority() {
 /// A server that grants a lot, and neither reads nor says anything after the handshake.
 fn silent_server() -> (Connection, wire::RawPeer) {
     let key = [7; 32];
-    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = std::net::TcpListener::bind(free_address()).unwrap();
     let address = server.local_addr().unwrap();
     let accepting = thread::spawn(move || {
         let mut handshake = ServerHandshake::accept(&server, &key);
@@ -173,7 +173,7 @@ fn a_stop_goes_ahead_of_what_is_sent_after_it() {
 fn a_sender_dropped_after_a_close_is_no_finish() {
     let key = Key::generate();
     let config = || Config::new(key.clone()).resume_grace(LONG).linger(LONG);
-    let listener = Listener::bind("127.0.0.1:0", config()).unwrap();
+    let listener = Listener::bind(free_address(), config()).unwrap();
     let chaos = Chaos::new(listener.local_addr());
     let client = Connection::connect(chaos.addr, config()).unwrap();
     let server = listener.accept().unwrap();

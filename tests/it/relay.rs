@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use trunkline::{ChannelId, CloseCode, ConnectionError, RecvError};
 
 use crate::support::line::eventually;
-use crate::support::{LONG, pair};
+use crate::support::{LONG, free_address, pair};
 
 const A: ChannelId = ChannelId::new(1);
 const B: ChannelId = ChannelId::new(2);
@@ -164,7 +164,7 @@ fn a_relay_knows_whether_it_waits_for_the_peer() {
     // Credit, and a socket that takes no more: the other end's loop is held.
     let key = [7; 32];
     let listener =
-        trunkline::Listener::bind("127.0.0.1:0", trunkline::Config::new(key.into()).send_queue(64 << 10))
+        trunkline::Listener::bind(free_address(), trunkline::Config::new(key.into()).send_queue(64 << 10))
             .unwrap();
     let peer =
         crate::support::wire::ClientHandshake::new(listener.local_addr(), &key).window(1 << 30).finish();

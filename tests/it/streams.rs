@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use trunkline::*;
 
-use crate::support::LONG;
 use crate::support::wire::{self, RawKey, ServerHandshake};
+use crate::support::{LONG, free_address};
 
 const A: ChannelId = ChannelId::new(1);
 
 /// A socket, and the other end of it.
 fn sockets() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind(free_address()).unwrap();
     let one = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     (one, listener.accept().unwrap().0)
 }
@@ -29,7 +29,7 @@ fn handshake_error(failed: Result<Connection, ConnectError>) -> HandshakeError {
 #[test]
 fn both_ends_over_sockets_of_the_callers_talk_and_close() {
     let key = Key::generate();
-    let listener = Listener::bind("127.0.0.1:0", Config::new(key.clone())).unwrap();
+    let listener = Listener::bind(free_address(), Config::new(key.clone())).unwrap();
     let (one, two) = sockets();
     let expected = two.peer_addr().unwrap();
     // As a caller may have used them before.
@@ -48,7 +48,7 @@ fn both_ends_over_sockets_of_the_callers_talk_and_close() {
 fn a_lost_socket_of_the_callers_is_the_end_whatever_the_grace() {
     let key = Key::generate();
     let config = Config::new(key).resume_grace(Duration::MAX);
-    let listener = Listener::bind("127.0.0.1:0", config.clone()).unwrap();
+    let listener = Listener::bind(free_address(), config.clone()).unwrap();
     let (one, two) = sockets();
     let cut = one.try_clone().unwrap();
     listener.adopt(two).unwrap();
@@ -101,7 +101,7 @@ fn a_server_that_is_none_or_is_silent_is_told_apart_in_time() {
 #[test]
 fn a_wrong_key_is_not_authorised_and_disturbs_no_other() {
     let key = Key::generate();
-    let listener = Listener::bind("127.0.0.1:0", Config::new(key.clone())).unwrap();
+    let listener = Listener::bind(free_address(), Config::new(key.clone())).unwrap();
     let (one, two) = sockets();
     listener.adopt(two).unwrap();
     let wrong = Connection::from_stream(one, Config::new(Key::generate()));
@@ -120,7 +120,7 @@ fn a_wrong_key_is_not_authorised_and_disturbs_no_other() {
 #[test]
 fn a_server_that_grants_a_grace_that_was_not_asked_for_is_refused() {
     let key: RawKey = wire::random();
-    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = TcpListener::bind(free_address()).unwrap();
     let address = server.local_addr().unwrap();
     let client = thread::spawn(move || {
         Connection::from_stream(TcpStream::connect(address).unwrap(), Config::new(Key::from(key)))
@@ -135,7 +135,7 @@ fn a_server_that_grants_a_grace_that_was_not_asked_for_is_refused() {
 
 #[test]
 fn a_closed_listener_adopts_nothing() {
-    let listener = Listener::bind("127.0.0.1:0", Config::new(Key::generate())).unwrap();
+    let listener = Listener::bind(free_address(), Config::new(Key::generate())).unwrap();
     listener.close();
     let (mut one, two) = sockets();
     assert_eq!(listener.adopt(two).unwrap_err().kind(), std::io::ErrorKind::NotConnected);

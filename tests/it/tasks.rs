@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use trunkline::*;
 
-use crate::support::{LONG, pair};
+use crate::support::{LONG, free_address, pair};
 
 const A: ChannelId = ChannelId::new(1);
 const B: ChannelId = ChannelId::new(2);
@@ -53,7 +53,7 @@ fn in_time(run: impl FnOnce() + Send + 'static) {
 
 /// Somewhere to connect to that never says anything.
 fn silent() -> (TcpListener, Config) {
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = TcpListener::bind(free_address()).unwrap();
     (silent, Config::new(Key::generate()))
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{LONG, loopback, pair};
+use crate::support::{LONG, free_address, loopback, pair};
 use trunkline::*;
 
 const A: ChannelId = ChannelId::new(1);
@@ -98,7 +98,7 @@ fn trap_9_returning_from_main_loses_nothing() {
         return;
     }
     let key = Key::generate();
-    let listener = Listener::bind("127.0.0.1:0", Config::new(key.clone())).unwrap();
+    let listener = Listener::bind(free_address(), Config::new(key.clone())).unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "traps::trap_9_returning_from_main_loses_nothing", "--nocapture"])
         .env("TRUNKLINE_TEST_CHILD", "1")
@@ -320,7 +320,7 @@ fn a_killed_peer_wakes_everyone() {
     }
     let key = Key::generate();
     let config = || Config::new(key.clone()).window(1024).resume_grace(Duration::ZERO);
-    let listener = Listener::bind("127.0.0.1:0", config()).unwrap();
+    let listener = Listener::bind(free_address(), config()).unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "traps::a_killed_peer_wakes_everyone", "--nocapture"])
         .env("TRUNKLINE_TEST_CHILD", "1")

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use trunkline::*;
 
-use crate::support::LONG;
+use crate::support::{LONG, free_address};
 
 const DATA: ChannelId = ChannelId::new(1);
 
@@ -218,7 +218,7 @@ fn a_full_queue_is_not_a_dead_listener() {
         other => panic!("{other:?}"),
     }
     let front: UnixListener = std::os::fd::OwnedFd::from(socket).into();
-    let back = Listener::bind("127.0.0.1:0", config(&key).backlog(CLIENTS)).unwrap();
+    let back = Listener::bind(free_address(), config(&key).backlog(CLIENTS)).unwrap();
     let started = Arc::new(Barrier::new(THREADS + 1));
     thread::scope(|scope| {
         for _ in 0..THREADS {

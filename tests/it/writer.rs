@@ -9,7 +9,7 @@ use trunkline::*;
 
 use crate::support::chaos::Cut;
 use crate::support::line::{Line, next};
-use crate::support::{LONG, pair};
+use crate::support::{LONG, free_address, pair};
 
 const A: ChannelId = ChannelId::new(1);
 
@@ -148,7 +148,7 @@ fn it_splits_at_what_the_peer_takes() {
 #[test]
 fn it_splits_at_what_a_peer_takes_that_comes_later() {
     let key = Key::generate();
-    let listener = Listener::bind("127.0.0.1:0", Config::new(key.clone()).max_message(500)).unwrap();
+    let listener = Listener::bind(free_address(), Config::new(key.clone()).max_message(500)).unwrap();
     let client = Connection::connect_lazily(listener.local_addr(), Config::new(key)).unwrap();
     let server = listener.accept().unwrap();
     let receiver = server.receiver(A).unwrap();

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::heap::{calls, live, wait_until};
-use crate::support::{LONG, loopback};
+use crate::support::{LONG, free_address, loopback};
 use crate::turn;
 use trunkline::*;
 
@@ -146,7 +146,7 @@ fn a_thousand_idle_connections_cost_little_and_one_thread() {
     let _turn = turn();
     const COUNT: usize = 1000;
     let key = Key::generate();
-    let listener = Listener::bind("127.0.0.1:0", Config::new(key.clone())).unwrap();
+    let listener = Listener::bind(free_address(), Config::new(key.clone())).unwrap();
     let connect = || {
         let client = Connection::connect(listener.local_addr(), Config::new(key.clone())).unwrap();
         (client, listener.accept().unwrap())

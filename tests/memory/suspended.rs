@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use crate::support::LONG;
 use crate::support::heap::{live, wait_until};
 use crate::support::line::on;
 use crate::support::wire::{self, ClientHandshake, RawKey};
+use crate::support::{LONG, free_address};
 use crate::turn;
 use trunkline::*;
 
@@ -30,8 +30,8 @@ fn suspended_sessions_stay_within_the_limits_and_leave_nothing() {
     let _turn = turn();
     let key: RawKey = wire::random();
     let config = || on(Key::from(key)).no_heartbeat().send_queue(64 << 20).max_suspended(SESSIONS, BYTES);
-    let for_ever = Listener::bind("127.0.0.1:0", config().resume_grace(Duration::MAX)).unwrap();
-    let soon = Listener::bind("127.0.0.1:0", config().resume_grace(Duration::from_millis(100))).unwrap();
+    let for_ever = Listener::bind(free_address(), config().resume_grace(Duration::MAX)).unwrap();
+    let soon = Listener::bind(free_address(), config().resume_grace(Duration::from_millis(100))).unwrap();
     let begun = live();
     let round = || {
         let before = live();

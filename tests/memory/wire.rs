@@ -5,6 +5,7 @@ use std::io::Write;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::free_address;
 use crate::support::heap::{live, wait_until};
 use crate::support::wire::*;
 use crate::turn;
@@ -52,7 +53,7 @@ impl Server {
     fn start_for(access: Access, tune: impl FnOnce(Config) -> Config) -> Self {
         let key = random();
         let config = tune(Config::with_access(Key::from(key), access).linger(Duration::from_millis(50)));
-        Self { listener: Listener::bind("127.0.0.1:0", config).expect("bind"), key }
+        Self { listener: Listener::bind(free_address(), config).expect("bind"), key }
     }
 
     fn client(&self) -> ClientHandshake {

@@ -13,6 +13,8 @@ use trunkline::{
 
 use super::wire::*;
 
+use crate::support::free_address;
+
 /// Honest clients ask on it, and are answered.
 pub const ASK: ChannelId = ChannelId::new(1);
 
@@ -35,7 +37,7 @@ impl Victim {
         let key = random();
         let io = IoThread::new().unwrap();
         let config = Config::new(Key::from(key)).linger(Duration::from_millis(50)).io_thread(&io);
-        let listener = Listener::bind("127.0.0.1:0", tune(config)).unwrap();
+        let listener = Listener::bind(free_address(), tune(config)).unwrap();
         let addr = listener.local_addr();
         let mut count = 0;
         thread::spawn(move || {

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use super::wire::Noise;
 
+use crate::support::free_address;
+
 /// How a link is cut.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cut {
@@ -72,7 +74,7 @@ impl Chaos {
 
     pub fn with_seed(target: SocketAddr, seed: u64) -> Self {
         println!("chaos: seed {seed}");
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind(free_address()).unwrap();
         let addr = listener.local_addr().unwrap();
         let state = Arc::new(State {
             target: Mutex::new(target),

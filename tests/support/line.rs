@@ -8,6 +8,8 @@ use trunkline::{Config, Connection, Event, Events, Key, Listener};
 use super::LONG;
 use super::chaos::Chaos;
 
+use crate::support::free_address;
+
 /// Sessions outlive their sockets, for the time that is the default.
 pub fn on(key: Key) -> Config {
     Config::new(key).resume_grace(Duration::from_secs(60))
@@ -24,7 +26,7 @@ pub struct Line {
 impl Line {
     pub fn new(set: impl Fn(Config) -> Config) -> Self {
         let key = Key::generate();
-        let listener = Listener::bind("127.0.0.1:0", set(on(key.clone()))).unwrap();
+        let listener = Listener::bind(free_address(), set(on(key.clone()))).unwrap();
         let chaos = Chaos::new(listener.local_addr());
         let client = Connection::connect(chaos.addr, set(on(key.clone()))).unwrap();
         let server = listener.accept().unwrap();

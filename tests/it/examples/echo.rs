@@ -11,8 +11,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::LONG;
 use crate::support::process::{Process, example};
+use crate::support::{LONG, free_address};
 use trunkline::{ChannelId, Config, Connection, Key, Receiver, RecvError, SendTimeoutError, Sender};
 
 /// Starts it with these arguments.
@@ -308,7 +308,7 @@ fn a_client_that_leaves_with_full_channels_leaves_no_thread_behind() {
 
 /// Passes one connection on to a server, and tells when so many bytes have come back.
 fn relay(server: SocketAddr, enough: usize) -> (SocketAddr, mpsc::Receiver<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind(free_address()).unwrap();
     let address = listener.local_addr().unwrap();
     let (tell, told) = mpsc::channel();
     thread::spawn(move || {

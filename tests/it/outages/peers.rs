@@ -7,10 +7,10 @@ use std::thread;
 use std::time::Duration;
 
 use super::{ask, status};
-use crate::support::LONG;
 use crate::support::chaos::{Chaos, Cut};
 use crate::support::line::{Line, eventually, next, on};
 use crate::support::wire::{self, ClientHandshake, RawKey, RawPeer};
+use crate::support::{LONG, free_address};
 use trunkline::{
     ChannelId, CloseCode, Config, ConnectError, Connection, ConnectionError, Event, HandshakeError, Key,
     Listener, RecvError, RecvTimeoutError, Sealing,
@@ -97,7 +97,7 @@ fn a_process_that_ends_during_an_outage_waits_for_no_more_than_linger() {
     // This side's own connections have nobody to wait for either.
     let config = || on(Key::from(KEY)).linger(Duration::from_millis(10));
     for (role, expected) in [("close", 7), ("drop", 8)] {
-        let listener = Listener::bind("127.0.0.1:0", config()).unwrap();
+        let listener = Listener::bind(free_address(), config()).unwrap();
         let chaos = Chaos::new(listener.local_addr());
         let (mut process, _) = Process::start(role, &chaos.addr.to_string());
         let server = listener.accept().unwrap();
@@ -109,7 +109,7 @@ fn a_process_that_ends_during_an_outage_waits_for_no_more_than_linger() {
         // It would wait for ever, and this with it.
         assert_eq!(process.status(), Some(expected), "{role}");
     }
-    let listener = Listener::bind("127.0.0.1:0", config()).unwrap();
+    let listener = Listener::bind(free_address(), config()).unwrap();
     let chaos = Chaos::new(listener.local_addr());
     let (mut process, _) = Process::start("close", &chaos.addr.to_string());
     let server = listener.accept().unwrap();
@@ -157,7 +157,7 @@ fn lost(receiver: &trunkline::Receiver) -> ConnectionError {
 fn who_has_the_session_id_and_not_the_key_disturbs_nothing() {
     let key: RawKey = wire::random();
     let config = on(Key::from(key)).no_heartbeat();
-    let listener = Listener::bind("127.0.0.1:0", config).unwrap();
+    let listener = Listener::bind(free_address(), config).unwrap();
     let addr = listener.local_addr();
     let mut peer = RawPeer::connect(addr, &key);
     let session = peer.accept.session;
@@ -246,7 +246,7 @@ fn a_link_that_never_lasts_for_a_whole_replay_makes_progress() {
 
 /// Somebody who hangs up at once: an address that nobody else gets meanwhile.
 fn hangs_up() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind(free_address()).unwrap();
     let addr = listener.local_addr().unwrap();
     thread::spawn(move || listener.incoming().for_each(drop));
     addr
@@ -280,7 +280,7 @@ fn a_first_handshake_that_falls_silent_ends_in_time() {
             scope.spawn(move || {
                 let gone = hangs_up();
                 let listener =
-                    Listener::bind("127.0.0.1:0", server().handshake_timeout(patience / 2)).unwrap();
+                    Listener::bind(free_address(), server().handshake_timeout(patience / 2)).unwrap();
                 let chaos = Chaos::new(listener.local_addr());
                 chaos.plan_cuts(Cut::Silence, [cut]);
                 chaos.then_lead_to(gone);
@@ -333,7 +333,7 @@ fn a_close_that_is_cut_anywhere_ends_both_sides() {
                 let config = on(key.clone()).resume_grace(Duration::MAX).linger(linger);
                 config.sealing(Sealing::Never)
             };
-            let listener = Listener::bind("127.0.0.1:0", config()).unwrap();
+            let listener = Listener::bind(free_address(), config()).unwrap();
             let chaos = Chaos::new(listener.local_addr());
             chaos.plan_cuts(kind, [cut]);
             let client = Connection::connect(chaos.addr, config()).unwrap();

@@ -6,10 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{ask, status};
-use crate::support::LONG;
 use crate::support::chaos::{Chaos, Cut};
 use crate::support::line::{Line, eventually, next, on};
 use crate::support::wire::{self, ClientHandshake, Noise, RawKey, RawPeer};
+use crate::support::{LONG, free_address};
 use trunkline::{
     ChannelId, ChannelSet, CloseCode, ConnectError, Connection, ConnectionError, Disconnect, Event, Fault,
     FlushError, HandshakeError, IoThread, Key, Listener, RecvError, RecvTimeoutError, SendError,
@@ -73,7 +73,7 @@ fn a_half_open_socket_is_noticed_and_resumed() {
 #[test]
 fn a_restarted_server_is_session_unknown_at_once() {
     let line = Line::new(|config| config.resume_grace(Duration::MAX));
-    let restarted = Listener::bind("127.0.0.1:0", on(line.key.clone())).unwrap();
+    let restarted = Listener::bind(free_address(), on(line.key.clone())).unwrap();
     let events = line.client.events();
     let receiver = line.client.receiver(A).unwrap();
     let sender = line.client.sender(A).unwrap();
@@ -125,7 +125,7 @@ fn a_client_that_comes_too_late_is_told_so() {
     // grace period when it notices.
     let config = on(key.clone()).resume_grace(grace);
     let impatient = config.heartbeat(Duration::from_millis(20), Duration::from_millis(100));
-    let listener = Listener::bind("127.0.0.1:0", impatient).unwrap();
+    let listener = Listener::bind(free_address(), impatient).unwrap();
     let chaos = Chaos::new(listener.local_addr());
     let client = Connection::connect(chaos.addr, on(key)).unwrap();
     let server = listener.accept().unwrap();
@@ -142,7 +142,7 @@ fn a_client_that_comes_too_late_is_told_so() {
 #[test]
 fn without_a_grace_period_a_lost_socket_is_the_end_for_both() {
     let key = Key::generate();
-    let listener = Listener::bind("127.0.0.1:0", on(key.clone()).resume_grace(Duration::ZERO)).unwrap();
+    let listener = Listener::bind(free_address(), on(key.clone()).resume_grace(Duration::ZERO)).unwrap();
     let chaos = Chaos::new(listener.local_addr());
     let client = Connection::connect(chaos.addr, on(key)).unwrap();
     let server = listener.accept().unwrap();
@@ -247,7 +247,7 @@ fn flush_waits_until_the_peer_has_everything() {
 fn too_many_suspended_sessions_make_room() {
     let key = Key::generate();
     let config = || on(key.clone());
-    let listener = Listener::bind("127.0.0.1:0", config().max_suspended(2, 1 << 19)).unwrap();
+    let listener = Listener::bind(free_address(), config().max_suspended(2, 1 << 19)).unwrap();
     let chaos = Chaos::new(listener.local_addr());
     let mut pairs = Vec::new();
     for _ in 0..3 {
@@ -286,7 +286,7 @@ fn raw(key: &RawKey) -> Key {
 fn a_session_goes_on_at_exactly_the_offset() {
     let (key, other): (RawKey, RawKey) = (wire::random(), wire::random());
     let config = on(raw(&key)).with_key(raw(&other), trunkline::Access::full()).no_heartbeat();
-    let listener = Listener::bind("127.0.0.1:0", config).unwrap();
+    let listener = Listener::bind(free_address(), config).unwrap();
     let addr = listener.local_addr();
     let mut peer = RawPeer::connect(addr, &key);
     let session = peer.accept.session;
@@ -331,7 +331,7 @@ fn a_session_goes_on_at_exactly_the_offset() {
 #[test]
 fn of_two_resumes_at_once_exactly_one_wins() {
     let key: RawKey = wire::random();
-    let listener = Listener::bind("127.0.0.1:0", on(raw(&key))).unwrap();
+    let listener = Listener::bind(free_address(), on(raw(&key))).unwrap();
     let addr = listener.local_addr();
     let mut peer = RawPeer::connect(addr, &key);
     let session = peer.accept.session;
@@ -362,7 +362,7 @@ fn of_two_resumes_at_once_exactly_one_wins() {
 fn a_client_that_never_spoke_is_soon_forgotten() {
     let key: RawKey = wire::random();
     let config = on(raw(&key)).resume_grace(Duration::from_millis(300));
-    let listener = Listener::bind("127.0.0.1:0", config).unwrap();
+    let listener = Listener::bind(free_address(), config).unwrap();
     let ghost = ClientHandshake::new(listener.local_addr(), &key).silent().finish().unwrap();
     let session = ghost.accept.session;
     drop(ghost);
@@ -409,7 +409,7 @@ fn hundreds_of_cuts_lose_and_repeat_nothing() {
             .handshake_timeout(Duration::from_millis(500))
     };
     // The server is more patient, so that a slow handshake leaves nothing undecided for it.
-    let listener = Listener::bind("127.0.0.1:0", config()).unwrap();
+    let listener = Listener::bind(free_address(), config()).unwrap();
     let chaos = Chaos::with_seed(listener.local_addr(), seed);
     let client = Connection::connect(chaos.addr, config()).unwrap();
     let server = listener.accept().unwrap();
@@ -489,7 +489,7 @@ fn a_first_connect_that_is_cut_anywhere_is_tried_again() {
             scope.spawn(move || {
                 let key = Key::generate();
                 let config = || on(key.clone()).handshake_timeout(Duration::from_secs(20));
-                let listener = Listener::bind("127.0.0.1:0", config()).unwrap();
+                let listener = Listener::bind(free_address(), config()).unwrap();
                 let chaos = Chaos::new(listener.local_addr());
                 let mut number = 0u32;
                 for budget in (0..=200).skip(part).step_by(4).flat_map(cuts) {
@@ -515,7 +515,7 @@ fn a_first_connect_that_is_cut_anywhere_is_tried_again() {
 fn a_refusal_after_a_cut_handshake_is_told_at_once() {
     let key = Key::generate();
     let (right, wrong) = (on(key.clone()), on(Key::generate()));
-    let listeners = [right, wrong].map(|config| Listener::bind("127.0.0.1:0", config).unwrap());
+    let listeners = [right, wrong].map(|config| Listener::bind(free_address(), config).unwrap());
     let chaos = Chaos::new(listeners[0].local_addr());
     chaos.plan([[u64::MAX, 100]]);
     chaos.then_lead_to(listeners[1].local_addr());
@@ -526,7 +526,7 @@ fn a_refusal_after_a_cut_handshake_is_told_at_once() {
 /// Who always hangs up is no trunkline server, or has no time: the client does not insist for long.
 #[test]
 fn a_server_that_always_hangs_up_is_reported() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind(free_address()).unwrap();
     let addr = listener.local_addr().unwrap();
     thread::spawn(move || listener.incoming().for_each(drop));
     let config = on(Key::generate()).connect_timeout(Duration::from_secs(3600));
@@ -539,8 +539,8 @@ fn a_server_that_always_hangs_up_is_reported() {
 fn a_server_that_is_gone_is_unreachable() {
     let thread = IoThread::new().unwrap();
     let key = Key::generate();
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let listener = Listener::bind("127.0.0.1:0", on(key.clone()).io_thread(&thread)).unwrap();
+    let gone = TcpListener::bind(free_address()).unwrap().local_addr().unwrap();
+    let listener = Listener::bind(free_address(), on(key.clone()).io_thread(&thread)).unwrap();
     let chaos = Chaos::new(listener.local_addr());
     let config = on(key).resume_grace(Duration::from_millis(700));
     let client = Connection::connect(chaos.addr, config).unwrap();

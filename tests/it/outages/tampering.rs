@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use trunkline::*;
 
-use crate::support::LONG;
 use crate::support::chaos::Chaos;
 use crate::support::line::on;
+use crate::support::{LONG, free_address};
 
 const A: ChannelId = ChannelId::new(1);
 const B: ChannelId = ChannelId::new(2);
@@ -25,7 +25,7 @@ struct Flipping {
 
 impl Flipping {
     fn new(target: SocketAddr, sockets: u64) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind(free_address()).unwrap();
         let addr = listener.local_addr().unwrap();
         let flipped = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&flipped);
@@ -113,7 +113,7 @@ fn verify(client: &Connection, server: &Connection, messages: u32, size: usize) 
 fn a_bit_flipped_in_any_record_costs_a_socket_and_nothing_else() {
     const SOCKETS: u64 = 60;
     let key = Key::generate();
-    let listener = Listener::bind("127.0.0.1:0", on(key.clone())).unwrap();
+    let listener = Listener::bind(free_address(), on(key.clone())).unwrap();
     let link = Flipping::new(listener.local_addr(), SOCKETS);
     let client = Connection::connect(link.addr, on(key).sealing(Sealing::Always)).unwrap();
     let server = listener.accept().unwrap();
@@ -149,7 +149,7 @@ fn a_sealed_session_survives_a_thousand_cuts() {
     const CUTS: u64 = 1000;
     let key = Key::generate();
     let config = || on(key.clone()).heartbeat(Duration::from_millis(100), Duration::from_millis(300));
-    let listener = Listener::bind("127.0.0.1:0", config()).unwrap();
+    let listener = Listener::bind(free_address(), config()).unwrap();
     let chaos = Chaos::new(listener.local_addr());
     // Within the handshake, within the first records, and later.
     chaos.plan_cuts(crate::support::chaos::Cut::Reset, [[u64::MAX, u64::MAX]]);

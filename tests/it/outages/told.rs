@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use trunkline::*;
 
-use crate::support::LONG;
 use crate::support::chaos::Cut;
 use crate::support::line::{Line, eventually, next};
+use crate::support::{LONG, free_address};
 
 const A: ChannelId = ChannelId::new(1);
 const B: ChannelId = ChannelId::new(2);
@@ -43,7 +43,7 @@ fn a_flush_on_a_lost_socket_says_so_in_its_own_time() {
 
 #[test]
 fn a_flush_to_a_peer_that_was_never_there_says_so() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let free = std::net::TcpListener::bind(free_address()).unwrap();
     let address = free.local_addr().unwrap();
     drop(free);
     let config = Config::new(Key::generate()).linger(Duration::from_millis(50));

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use trunkline::{ChannelSet, Listener};
 
 use super::library::*;
+use crate::support::free_address;
 use crate::support::wire::*;
 
 /// How much later than 200 ms a busy machine may make it.
@@ -42,7 +43,7 @@ fn anything_but_an_ack_is_acknowledged_in_time() {
 #[test]
 fn a_server_whose_listener_is_gone_goes_on_acknowledging() {
     let key = random();
-    let listener = Listener::bind("127.0.0.1:0", config(&key)).unwrap();
+    let listener = Listener::bind(free_address(), config(&key)).unwrap();
     let mut peer = RawPeer::connect(listener.local_addr(), &key);
     let _connection = listener.accept().unwrap();
     drop(listener);

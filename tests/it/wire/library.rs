@@ -10,6 +10,7 @@ use trunkline::{
     RecvError, RecvTimeoutError, Sender,
 };
 
+use crate::support::free_address;
 use crate::support::wire::*;
 
 /// How long the library's end waits for a raw peer that no longer answers, where that is not what
@@ -42,7 +43,7 @@ impl Server {
     }
 
     pub fn with_config(key: RawKey, config: Config) -> Self {
-        let listener = Listener::bind("127.0.0.1:0", config).expect("bind");
+        let listener = Listener::bind(free_address(), config).expect("bind");
         let addr = listener.local_addr();
         let (sender, accepted) = mpsc::channel();
         // The thread ends with the process: nothing says that dropping a handle stops `accept`.
@@ -189,7 +190,7 @@ pub struct RawServer {
 
 impl RawServer {
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind(free_address()).unwrap();
         let addr = listener.local_addr().unwrap();
         Self { listener, addr, key: random() }
     }

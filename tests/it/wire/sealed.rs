@@ -10,6 +10,7 @@ use trunkline::{
 };
 
 use super::library::*;
+use crate::support::free_address;
 use crate::support::wire::seal::{LARGEST_RECORD, RECORDS_OF_A_KEY};
 use crate::support::wire::*;
 
@@ -318,7 +319,7 @@ fn a_kind_that_is_not_taken_is_told_so_and_nothing_else() {
 fn by_default_what_goes_over_tcp_is_sealed() {
     let key = Key::generate();
     let config = || Config::new(key.clone());
-    let listener = Listener::bind("127.0.0.1:0", config()).unwrap();
+    let listener = Listener::bind(free_address(), config()).unwrap();
     let client = Connection::connect(listener.local_addr(), config()).unwrap();
     assert!(client.is_sealed() && listener.accept().unwrap().is_sealed());
     let lazy = Connection::connect_lazily(listener.local_addr(), config()).unwrap();
@@ -427,7 +428,7 @@ fn a_recorded_connection_opens_nothing_when_it_is_repeated() {
 #[test]
 fn a_listener_tells_which_sealed_strangers_it_turned_away() {
     let key: RawKey = random();
-    let listener = Listener::bind("127.0.0.1:0", Config::new(Key::from(key))).unwrap();
+    let listener = Listener::bind(free_address(), Config::new(Key::from(key))).unwrap();
     let events = listener.events();
     let told = || match events.recv_timeout(PATIENCE) {
         Ok(ListenerEvent::TurnedAway { error, .. }) => error,
@@ -508,7 +509,7 @@ fn a_socket_that_drains_is_no_sign_of_life() {
 fn removing_a_key_ends_its_sealed_sessions() {
     let key = Key::generate();
     let listener = Listener::bind(
-        "127.0.0.1:0",
+        free_address(),
         Config::new(Key::generate()).with_key(key.clone(), Access::full().named("leaving")),
     )
     .unwrap();
@@ -537,7 +538,7 @@ fn removing_a_key_ends_its_sealed_sessions() {
 #[test]
 fn a_key_is_replaced_while_its_clients_work() {
     let (old, new) = (Key::generate(), Key::generate());
-    let listener = Listener::bind("127.0.0.1:0", Config::new(old.clone())).unwrap();
+    let listener = Listener::bind(free_address(), Config::new(old.clone())).unwrap();
     let connect = |key: &Key| Connection::connect(listener.local_addr(), Config::new(key.clone()));
     let before = connect(&old).unwrap();
     listener.add_key(new.clone(), Access::full());

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::free_address;
 use crate::support::wire::*;
 
 /// The expected values were computed with another program (Python's hashlib and hmac).
@@ -83,7 +84,7 @@ impl Halves {
         client: impl FnOnce(&mut ClientHandshake),
         server: impl FnOnce(&mut ServerHandshake),
     ) -> (TcpListener, (Result<RawPeer, WireError>, Result<RawPeer, WireError>)) {
-        let (listener, key) = (TcpListener::bind("127.0.0.1:0").unwrap(), random());
+        let (listener, key) = (TcpListener::bind(free_address()).unwrap(), random());
         let mut asking = ClientHandshake::new(listener.local_addr().unwrap(), &key);
         client(&mut asking);
         let mut serving = ServerHandshake::accept(&listener, &key);
@@ -228,7 +229,7 @@ fn the_halves_refuse_each_other() {
 
 #[test]
 fn the_halves_refuse_a_sealed_hello() {
-    let (listener, key) = (TcpListener::bind("127.0.0.1:0").unwrap(), random());
+    let (listener, key) = (TcpListener::bind(free_address()).unwrap(), random());
     let mut stream = dial(listener.local_addr().unwrap());
     let hello = SealedHello::forged(&key);
     std::io::Write::write_all(&mut stream, &hello.encode()).unwrap();

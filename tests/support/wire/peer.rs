@@ -11,6 +11,8 @@ use super::reading::Event;
 use super::stream::{WireError, violation};
 use super::*;
 
+use crate::support::free_address;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     Client,
@@ -479,6 +481,6 @@ impl RawPeer {
 
 /// A socket that leads nowhere.
 fn dangling() -> TcpStream {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let listener = TcpListener::bind(free_address()).expect("loopback");
     TcpStream::connect(listener.local_addr().expect("an address")).expect("connects to itself")
 }
