@@ -3,8 +3,12 @@
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
+mod ending;
+mod program;
 mod screen;
 mod size;
 
+pub use ending::{Ending, Signal, SignalError};
+pub use program::{Bell, Happened, Program, Setup, StartError, Stream};
 pub use screen::Screen;
 pub use size::{MAX_COLUMNS, MAX_ROWS, Size, SizeError, SizePolicy, Sizes};

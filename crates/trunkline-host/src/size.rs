@@ -192,7 +192,6 @@ impl Sizes {
 
 /// Holds changes of the size back that come too soon, and forgets all but the last.
 #[derive(Debug)]
-#[allow(dead_code)]
 pub(crate) struct Pace {
     set: Size,
     wish: Option<Size>,
@@ -202,10 +201,6 @@ pub(crate) struct Pace {
 impl Pace {
     pub(crate) fn new(set: Size) -> Self {
         Self { set, wish: None, not_before: None }
-    }
-
-    pub(crate) fn size(&self) -> Size {
-        self.set
     }
 
     pub(crate) fn want(&mut self, size: Size) {

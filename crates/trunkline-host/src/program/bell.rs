@@ -1,0 +1,82 @@
+//! What ends a wait for a program from another thread.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::AcqRel};
+use std::task::{Wake, Waker};
+
+use rustix::pipe::{PipeFlags, pipe_with};
+
+/// Ends a wait of [`Program::next`](super::Program::next), from any thread. It can be cloned, and be a
+/// [`Waker`] for the `poll_*` calls of a connection.
+#[derive(Clone, Debug)]
+pub struct Bell(Arc<Ring>);
+
+#[derive(Debug)]
+struct Ring {
+    rung: AtomicBool,
+    to: OwnedFd,
+}
+
+impl Bell {
+    /// The wait at hand, or else the next one, ends with [`Happened::Bell`](super::Happened::Bell). Ringing
+    /// again before that changes nothing.
+    pub fn ring(&self) {
+        self.0.ring();
+    }
+
+    /// Returns a waker that rings.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        Arc::clone(&self.0).into()
+    }
+}
+
+impl Ring {
+    fn ring(&self) {
+        if !self.rung.swap(true, AcqRel) {
+            // One byte at most is in the pipe, so there is room.
+            let _ = rustix::io::write(&self.to, &[0]);
+        }
+    }
+}
+
+impl Wake for Ring {
+    fn wake(self: Arc<Self>) {
+        self.ring();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.ring();
+    }
+}
+
+/// The end at which the bell is heard.
+pub(super) struct Ear {
+    from: OwnedFd,
+    bell: Bell,
+}
+
+impl Ear {
+    pub(super) fn new() -> io::Result<Self> {
+        let (from, to) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        Ok(Self { from, bell: Bell(Arc::new(Ring { rung: AtomicBool::new(false), to })) })
+    }
+
+    pub(super) fn bell(&self) -> Bell {
+        self.bell.clone()
+    }
+
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.from.as_fd()
+    }
+
+    /// From here on it can ring again.
+    pub(super) fn clear(&self) {
+        // In this order: a ring after the first step is read below, and looked after by the caller all the same.
+        self.bell.0.rung.swap(false, AcqRel);
+        let mut bytes = [0; 8];
+        while matches!(rustix::io::read(&self.from, &mut bytes), Ok(read) if read > 0) {}
+    }
+}
