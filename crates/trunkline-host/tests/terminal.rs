@@ -180,6 +180,18 @@ fn a_large_paste_that_is_not_read_holds_nothing_up() {
 }
 
 #[test]
+fn an_interrupt_drops_a_paste_that_was_not_read() {
+    let left = "stty -echo -icanon min 0 time 5; echo left $(dd bs=100000 count=1 2>/dev/null | wc -c); exit";
+    let mut program = on_terminal(&format!("trap '{left}' INT; echo ready; while :; do sleep 0.05; done"));
+    let mut written = Written::default();
+    until(&mut program, &mut written, "ready");
+    while program.input(b"rm -rf ~\n".repeat(1000).into()).is_ok() {}
+    program.interrupt();
+    assert_eq!(end(&mut program, &mut written), Ending::Exited(0));
+    assert!(written.text().ends_with("left 0\r\n"), "{:?}", written.text().lines().last());
+}
+
+#[test]
 fn an_interrupt_reaches_a_program_that_reads_keys_too() {
     let mut program = on_terminal(
         "stty raw -echo; trap 'echo by signal; exit 5' INT; echo ready; while :; do sleep 0.05; done",

@@ -30,8 +30,8 @@ use crate::ending::{Ending, Signal};
 use crate::screen::Screen;
 use crate::size::{Pace, Size};
 
-/// How much output is read at once, and how large a message of it is at most.
-const READ: usize = 64 * 1024;
+/// The largest piece of output, in bytes. A smaller one is all that there was when it was read.
+pub const MAX_OUTPUT: usize = 64 * 1024;
 /// How long a program may take to end that was asked to.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -73,7 +73,7 @@ pub enum Happened {
 /// use trunkline_host::{Ending, Happened, Setup, Size};
 ///
 /// let mut command = Command::new("sh");
-/// command.args(["-c", "stty size; read name; echo hello, $name; exit 3"]);
+/// command.args(["-c", "read name; echo hello, $name; exit 3"]);
 /// let mut program = Setup::terminal(command, Size::new(80, 24)).start()?;
 /// program.input("Ada\n".into()).unwrap();
 /// let ending = loop {
@@ -84,7 +84,7 @@ pub enum Happened {
 ///     }
 /// };
 /// assert_eq!(ending, Ending::Exited(3));
-/// assert_eq!(program.screen().unwrap().text(), "24 80\nAda\nhello, Ada");
+/// assert_eq!(program.screen().unwrap().text(), "Ada\nhello, Ada");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
@@ -143,7 +143,7 @@ impl Program {
             drain: None,
             kill_at: None,
             over: false,
-            buffer: vec![0; READ],
+            buffer: vec![0; MAX_OUTPUT],
         })
     }
 

@@ -160,7 +160,11 @@ fn size_mark(size: Size) -> Vec<u8> {
     mark
 }
 
-fn read_size_mark(string: &[u8]) -> Option<Size> {
+/// The size, if the bytes are a mark of it and nothing else.
+pub(crate) fn read_size_mark(string: &[u8]) -> Option<Size> {
+    if !string.starts_with(SIZE_MARK) || !string.ends_with(b"\x1b\\") {
+        return None;
+    }
     let text = std::str::from_utf8(inside(string)).ok()?;
     let (columns, rows) = text.strip_prefix("trunkline size ")?.split_once(' ')?;
     Some(Size::new(columns.parse().ok()?, rows.parse().ok()?))
