@@ -1,9 +1,20 @@
-//! Runs a program so that others can share it.
+#![doc = include_str!("../README.md")]
+//!
+//! # How it is made
+//!
+//! - [`Setup`] starts a [`Program`], which the caller's thread runs by [`Program::next`]: output comes out,
+//!   [input](Program::input), [sizes](Program::resize) and [signals](Program::signal) go in, and nothing of it blocks.
+//! - [`Host`] joins a program to the channels of a kernel.
+//! - [`Screen`], [`Sizes`], [`Recording`] and [`marks`] are values, without threads, clock or descriptors.
+//!
+//! One part has unsafe code, for what a new process does between fork and exec.
 
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
+#![cfg(unix)]
 
 mod ending;
+mod host;
 pub mod marks;
 mod program;
 mod recording;
@@ -11,6 +22,7 @@ mod screen;
 mod size;
 
 pub use ending::{Ending, Signal, SignalError};
+pub use host::{Host, INPUT_CLOSED, ServeError};
 pub use program::{Bell, Happened, MAX_OUTPUT, Program, Setup, StartError, Stream};
 pub use recording::Recording;
 pub use screen::Screen;

@@ -61,7 +61,12 @@ impl<W: Write> Recording<W> {
             "version": 2, "width": size.columns(), "height": size.rows(), "timestamp": timestamp, "title": title,
         });
         to.write_all(format!("{header}\n").as_bytes())?;
-        Ok(Self { to, cut: Default::default() })
+        Ok(Self::on(to))
+    }
+
+    /// Goes on with a recording whose header has been written.
+    pub fn on(to: W) -> Self {
+        Self { to, cut: Default::default() }
     }
 
     /// Records what [`Happened::Output`](crate::Happened::Output) has brought, so long after the start. Bytes

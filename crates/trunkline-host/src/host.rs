@@ -1,0 +1,365 @@
+//! A program on a kernel's channels.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use bytes::Bytes;
+use trunkline::{
+    ChannelError, ChannelId, Connection, ConnectionError, Disconnect, Event, Events, Receiver, RecvError,
+    SendError, Sender, TrySendError,
+};
+use trunkline_kernel::layout::{CONTROL, Control, STATUS, STDERR, STDIN, STDOUT, Status, Target};
+
+use crate::ending::{Ending, Signal};
+use crate::program::{Happened, Program, Stream};
+use crate::recording::Recording;
+use crate::size::Size;
+
+/// The code with which standard input is stopped that the program has closed.
+pub const INPUT_CLOSED: u32 = 1;
+
+/// Serves a program to the other side of a connection as a kernel, on the channels of
+/// [`trunkline_kernel::layout`]: a hub, or one console.
+///
+/// | channel | |
+/// |---|---|
+/// | stdin | is typed, or written to the pipe; the end of a run ends the input; stopped with [`INPUT_CLOSED`] when the program has closed its end |
+/// | stdout, stderr | what [`Happened::Output`] says; a terminal has stdout only |
+/// | control | `resize`, `signal`, `exit`, and `interrupt`, with a number as if each message ran until the next is taken |
+/// | status | `busy 0`, and at last `exited CODE` or `killed SIGNAL`, behind all output |
+///
+/// Output of which the other side has no room for more holds the program up, and nothing else: signals, input and resizing go
+/// on.
+///
+/// ```
+/// use std::process::Command;
+/// use trunkline::{Config, Connection, Key};
+/// use trunkline_host::{Ending, Host, Setup};
+/// use trunkline_kernel::layout::{STATUS, STDOUT};
+///
+/// let (here, there) = Connection::pair(Config::new(Key::generate()))?;
+/// let mut command = Command::new("echo");
+/// command.arg("hello");
+/// let program = Setup::pipes(command).start()?;
+/// let host = std::thread::spawn(move || Host::new(program).serve(&here));
+///
+/// let output = there.receiver(STDOUT | STATUS)?;
+/// let texts: Vec<_> = output.iter().map(|message| String::from_utf8_lossy(&message).into_owned()).collect();
+/// assert_eq!(texts, ["busy 0", "hello\n", "exited 0"]);
+/// assert_eq!(host.join().unwrap()?, Ending::Exited(0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Host {
+    program: Program,
+    recording: Option<(Recording<File>, Instant)>,
+}
+
+/// A program was not served to its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The connection lacks a right, or another part of this process has the channel. The program was killed.
+    #[error("the program cannot be served on this connection: {0}")]
+    Channel(#[from] ChannelError),
+    /// The system cannot wait for the program, which was killed.
+    #[error("cannot wait for the program: {0}")]
+    Wait(#[from] io::Error),
+    /// The connection was over before the program. It was asked to end.
+    #[error("the connection was over before the program, which was asked to end ({ending}): {cause}")]
+    Lost {
+        /// What became of the connection.
+        cause: ConnectionError,
+        /// What became of the program.
+        ending: Ending,
+    },
+}
+
+impl Host {
+    /// Makes a host for a program.
+    #[must_use]
+    pub fn new(program: Program) -> Self {
+        Self { program, recording: None }
+    }
+
+    /// Records what the program shows from now on. If the file cannot be written, the recording ends and the
+    /// other side is told; the program goes on.
+    #[must_use]
+    pub fn record(mut self, recording: Recording<File>) -> Self {
+        self.recording = Some((recording, Instant::now()));
+        self
+    }
+
+    /// Serves until the program has ended and everything was sent; this thread is the host's meanwhile. The
+    /// connection stays open, for the caller to [close](Connection::close) or to serve another program.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is over first, or was not one that can carry the channels.
+    pub fn serve(self, connection: &Connection) -> Result<Ending, ServeError> {
+        let bell = self.program.bell().waker();
+        let senders = Senders {
+            stdout: Some(connection.sender(STDOUT)?),
+            stderr: Some(connection.sender(STDERR)?),
+            status: Some(connection.sender(STATUS)?),
+        };
+        let mut serving = Serving {
+            program: self.program,
+            recording: self.recording,
+            stdin: Some(connection.receiver(STDIN)?),
+            control: Some(connection.receiver(CONTROL)?),
+            events: connection.events(),
+            senders,
+            pending: VecDeque::new(),
+            untyped: None,
+            taken: 0,
+            awaited: None,
+            lost: None,
+            bell,
+        };
+        serving.say(STATUS, Status::Busy(0).to_string().into());
+        serving.run()
+    }
+}
+
+struct Serving {
+    program: Program,
+    recording: Option<(Recording<File>, Instant)>,
+    stdin: Option<Receiver>,
+    control: Option<Receiver>,
+    events: Events,
+    senders: Senders,
+    /// What has found no room, in order.
+    pending: VecDeque<(ChannelId, Bytes)>,
+    /// A message that the program has no room for.
+    untyped: Option<Bytes>,
+    /// How many messages the program was given.
+    taken: u64,
+    /// The message that is to be interrupted when it is taken.
+    awaited: Option<u64>,
+    lost: Option<ConnectionError>,
+    bell: Waker,
+}
+
+/// `None` if the other side has stopped the channel: what it does not want is not sent.
+struct Senders {
+    stdout: Option<Sender>,
+    stderr: Option<Sender>,
+    status: Option<Sender>,
+}
+
+impl Senders {
+    fn of(&mut self, channel: ChannelId) -> &mut Option<Sender> {
+        match channel {
+            STDOUT => &mut self.stdout,
+            STDERR => &mut self.stderr,
+            _ => &mut self.status,
+        }
+    }
+}
+
+impl Serving {
+    fn run(mut self) -> Result<Ending, ServeError> {
+        self.look();
+        let ending = loop {
+            match self.program.next(None)? {
+                Happened::Output(stream, bytes) => self.output(stream, bytes),
+                Happened::Bell => self.look(),
+                Happened::Room => self.take_input(),
+                Happened::Deaf => {
+                    if let Some(stdin) = self.stdin.take() {
+                        stdin.stop(INPUT_CLOSED);
+                    }
+                }
+                Happened::Ended(ending) => break ending,
+                Happened::Timeout => {}
+            }
+        };
+        self.say(STATUS, Status::from(ending).to_string().into());
+        self.send_rest();
+        match self.lost {
+            Some(cause) => Err(ServeError::Lost { cause, ending }),
+            None => Ok(ending),
+        }
+    }
+
+    /// Something of the connection has changed.
+    fn look(&mut self) {
+        self.take_events();
+        self.take_control();
+        self.take_input();
+        self.send();
+    }
+
+    fn take_events(&mut self) {
+        let bell = self.bell.clone();
+        loop {
+            match self.events.poll_recv(&mut Context::from_waker(&bell)) {
+                Poll::Ready(Ok(Event::Interrupt)) => self.program.interrupt(),
+                Poll::Ready(Ok(Event::Closed(cause))) => self.lose(cause),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(_)) | Poll::Pending => return,
+            }
+        }
+    }
+
+    fn take_control(&mut self) {
+        let bell = self.bell.clone();
+        while let Some(control) = &self.control {
+            match control.poll_recv(&mut Context::from_waker(&bell)) {
+                Poll::Ready(Ok(message)) => match Control::try_from(&message[..]) {
+                    Ok(command) => self.obey(&command),
+                    Err(error) => self.complain(&error.to_string()),
+                },
+                Poll::Ready(Err(RecvError::ConnectionLost(cause))) => {
+                    self.control = None;
+                    self.lose(cause);
+                }
+                Poll::Ready(Err(_)) => {}
+                Poll::Pending => return,
+            }
+        }
+    }
+
+    fn obey(&mut self, command: &Control) {
+        match command {
+            Control::Interrupt(Target::Running) => self.program.interrupt(),
+            Control::Interrupt(Target::Message(number) | Target::Own(number)) => {
+                // Before it is taken it is remembered; after the next it is over.
+                if *number == self.taken {
+                    self.program.interrupt();
+                } else if *number > self.taken {
+                    self.awaited = Some(*number);
+                }
+            }
+            Control::Resize { columns, rows } => self.program.resize(Size::new(columns.get(), rows.get())),
+            Control::Signal(name) => {
+                let sent = Signal::try_from(name)
+                    .map_err(io::Error::other)
+                    .and_then(|signal| self.program.signal(signal));
+                if let Err(error) = sent {
+                    self.complain(&format!("signal {name}: {error}"));
+                }
+            }
+            Control::Exit => self.program.end(),
+            other => self.complain(&format!("{other}: not for a program under a host")),
+        }
+    }
+
+    /// Says something to the other side on the program's standard error, where it is shown among the output.
+    fn complain(&mut self, text: &str) {
+        self.say(STDERR, format!("{text}\r\n").into());
+    }
+
+    fn take_input(&mut self) {
+        let bell = self.bell.clone();
+        loop {
+            if let Some(message) = self.untyped.take()
+                && let Err(message) = self.program.input(message)
+            {
+                self.untyped = Some(message);
+                return;
+            }
+            let Some(stdin) = &self.stdin else { return };
+            match stdin.poll_recv(&mut Context::from_waker(&bell)) {
+                Poll::Ready(Ok(message)) => {
+                    self.taken += 1;
+                    self.untyped = Some(message.into_bytes());
+                    if self.awaited.take_if(|awaited| *awaited == self.taken).is_some() {
+                        // It is stopped before it begins. A signal would hit what runs still.
+                        self.untyped = None;
+                    }
+                }
+                Poll::Ready(Err(RecvError::Finished)) => self.program.finish_input(),
+                Poll::Ready(Err(RecvError::ConnectionLost(cause))) => {
+                    self.stdin = None;
+                    self.lose(cause);
+                }
+                // What was left out, or broken off, was not typed; what follows is.
+                Poll::Ready(Err(_)) => {}
+                Poll::Pending => return,
+            }
+        }
+    }
+
+    fn output(&mut self, stream: Stream, bytes: Bytes) {
+        if let Some((recording, start)) = &mut self.recording
+            && let Err(error) = recording.output(start.elapsed(), stream, &bytes)
+        {
+            self.recording = None;
+            self.complain(&format!("the recording ends here, its file cannot be written: {error}"));
+        }
+        self.say(if stream == Stream::Stdout { STDOUT } else { STDERR }, bytes);
+    }
+
+    fn say(&mut self, channel: ChannelId, bytes: Bytes) {
+        self.pending.push_back((channel, bytes));
+        self.send();
+    }
+
+    /// Sends what there is room for. While something waits, the program's output is not read.
+    fn send(&mut self) {
+        let bell = self.bell.clone();
+        while let Some((channel, bytes)) = self.pending.pop_front() {
+            let Some(sender) = self.senders.of(channel) else { continue };
+            match sender.try_send_bytes(bytes) {
+                Ok(()) => {}
+                Err(TrySendError::Full { message }) => {
+                    let ready = sender.poll_ready(&mut Context::from_waker(&bell)).is_ready();
+                    self.pending.push_front((channel, message));
+                    if ready {
+                        continue;
+                    }
+                    break;
+                }
+                Err(TrySendError::TooLarge { message, limit }) => self.split(channel, message, limit),
+                Err(TrySendError::Disconnected { cause, .. }) => self.refused(channel, cause),
+            }
+        }
+        let hold = !self.pending.is_empty();
+        self.program.hold_up(Stream::Stdout, hold);
+        self.program.hold_up(Stream::Stderr, hold);
+    }
+
+    /// Sends the rest, however long that takes: the program is over, so nothing else is to be done.
+    fn send_rest(&mut self) {
+        while let Some((channel, bytes)) = self.pending.pop_front() {
+            let Some(sender) = self.senders.of(channel) else { continue };
+            match sender.send_bytes(bytes) {
+                Ok(()) => {}
+                Err(SendError::TooLarge { message, limit }) => self.split(channel, message, limit),
+                Err(SendError::Interrupted { message }) => self.pending.push_front((channel, message)),
+                Err(SendError::Disconnected { cause, .. }) => self.refused(channel, cause),
+            }
+        }
+    }
+
+    /// Puts a message that is too large for the other side back in two pieces.
+    fn split(&mut self, channel: ChannelId, mut message: Bytes, limit: u32) {
+        let most = usize::try_from(limit).unwrap_or(usize::MAX);
+        if most > 0 && most < message.len() {
+            let rest = message.split_off(most);
+            self.pending.push_front((channel, rest));
+            self.pending.push_front((channel, message));
+        }
+    }
+
+    fn refused(&mut self, channel: ChannelId, cause: Disconnect) {
+        match cause {
+            Disconnect::ConnectionLost(cause) => self.lose(cause),
+            // The run that was stopped is the only one.
+            _ => *self.senders.of(channel) = None,
+        }
+    }
+
+    /// The connection is over: the program is asked to end, and what it still says is for no other.
+    fn lose(&mut self, cause: ConnectionError) {
+        self.lost.get_or_insert(cause);
+        self.senders = Senders { stdout: None, stderr: None, status: None };
+        self.untyped = None;
+        self.program.end();
+    }
+}
