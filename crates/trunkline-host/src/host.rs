@@ -3,18 +3,23 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{Acquire, Release},
+};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
 use trunkline::{
     ChannelError, ChannelId, Connection, ConnectionError, Disconnect, Event, Events, Receiver, RecvError,
-    SendError, Sender, TrySendError,
+    Sender, TrySendError,
 };
 use trunkline_kernel::layout::{CONTROL, Control, STATUS, STDERR, STDIN, STDOUT, Status, Target};
 
 use crate::ending::{Ending, Signal};
-use crate::program::{Happened, Program, Stream};
+use crate::program::{Bell, Happened, Program, Stream};
 use crate::recording::Recording;
 use crate::size::Size;
 
@@ -55,7 +60,23 @@ pub const INPUT_CLOSED: u32 = 1;
 #[derive(Debug)]
 pub struct Host {
     program: Program,
+    stop: Stopper,
     recording: Option<(Recording<File>, Instant)>,
+}
+
+/// Asks a program that is served to end, as [`Program::end`] does, from any thread.
+#[derive(Clone, Debug)]
+pub struct Stopper {
+    asked: Arc<AtomicBool>,
+    bell: Bell,
+}
+
+impl Stopper {
+    /// Asks the program to end. Asking again changes nothing.
+    pub fn stop(&self) {
+        self.asked.store(true, Release);
+        self.bell.ring();
+    }
 }
 
 /// A program was not served to its end.
@@ -82,7 +103,14 @@ impl Host {
     /// Makes a host for a program.
     #[must_use]
     pub fn new(program: Program) -> Self {
-        Self { program, recording: None }
+        let stop = Stopper { asked: Arc::default(), bell: program.bell() };
+        Self { program, stop, recording: None }
+    }
+
+    /// Returns what ends the program from another thread, while it is served.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        self.stop.clone()
     }
 
     /// Records what the program shows from now on. If the file cannot be written, the recording ends and the
@@ -108,12 +136,15 @@ impl Host {
         };
         let mut serving = Serving {
             program: self.program,
+            stop: self.stop,
             recording: self.recording,
             stdin: Some(connection.receiver(STDIN)?),
             control: Some(connection.receiver(CONTROL)?),
             events: connection.events(),
             senders,
             pending: VecDeque::new(),
+            last: None,
+            blocked: None,
             untyped: None,
             taken: 0,
             awaited: None,
@@ -127,6 +158,7 @@ impl Host {
 
 struct Serving {
     program: Program,
+    stop: Stopper,
     recording: Option<(Recording<File>, Instant)>,
     stdin: Option<Receiver>,
     control: Option<Receiver>,
@@ -134,6 +166,9 @@ struct Serving {
     senders: Senders,
     /// What has found no room, in order.
     pending: VecDeque<(ChannelId, Bytes)>,
+    /// On which channel the last was sent, and the one whose room is waited for.
+    last: Option<ChannelId>,
+    blocked: Option<ChannelId>,
     /// A message that the program has no room for.
     untyped: Option<Bytes>,
     /// How many messages the program was given.
@@ -188,6 +223,9 @@ impl Serving {
 
     /// Something of the connection has changed.
     fn look(&mut self) {
+        if self.stop.asked.load(Acquire) {
+            self.program.end();
+        }
         self.take_events();
         self.take_control();
         self.take_input();
@@ -302,18 +340,22 @@ impl Serving {
 
     /// Sends what there is room for. While something waits, the program's output is not read.
     fn send(&mut self) {
-        let bell = self.bell.clone();
-        while let Some((channel, bytes)) = self.pending.pop_front() {
+        self.blocked = None;
+        while self.blocked.is_none()
+            && let Some((channel, bytes)) = self.pending.pop_front()
+        {
+            if self.is_overtaking(channel) {
+                self.pending.push_front((channel, bytes));
+                break;
+            }
             let Some(sender) = self.senders.of(channel) else { continue };
             match sender.try_send_bytes(bytes) {
-                Ok(()) => {}
+                Ok(()) => self.last = Some(channel),
                 Err(TrySendError::Full { message }) => {
-                    let ready = sender.poll_ready(&mut Context::from_waker(&bell)).is_ready();
                     self.pending.push_front((channel, message));
-                    if ready {
-                        continue;
+                    if !self.is_ready(channel) {
+                        self.blocked = Some(channel);
                     }
-                    break;
                 }
                 Err(TrySendError::TooLarge { message, limit }) => self.split(channel, message, limit),
                 Err(TrySendError::Disconnected { cause, .. }) => self.refused(channel, cause),
@@ -324,15 +366,31 @@ impl Serving {
         self.program.hold_up(Stream::Stderr, hold);
     }
 
+    /// Returns `true` if a message on another channel than the last would overtake that: a message that is larger
+    /// than the other side's room is accepted as a whole, and its rest waits.
+    fn is_overtaking(&mut self, channel: ChannelId) -> bool {
+        let Some(last) = self.last.filter(|last| *last != channel) else { return false };
+        let waits = !self.is_ready(last);
+        self.blocked = waits.then_some(last);
+        waits
+    }
+
+    /// Returns `true` if there is room on a channel, behind everything that was accepted. Else the bell rings
+    /// when there is.
+    fn is_ready(&mut self, channel: ChannelId) -> bool {
+        let bell = self.bell.clone();
+        let sender = self.senders.of(channel);
+        sender.as_ref().is_none_or(|sender| sender.poll_ready(&mut Context::from_waker(&bell)).is_ready())
+    }
+
     /// Sends the rest, however long that takes: the program is over, so nothing else is to be done.
     fn send_rest(&mut self) {
-        while let Some((channel, bytes)) = self.pending.pop_front() {
-            let Some(sender) = self.senders.of(channel) else { continue };
-            match sender.send_bytes(bytes) {
-                Ok(()) => {}
-                Err(SendError::TooLarge { message, limit }) => self.split(channel, message, limit),
-                Err(SendError::Interrupted { message }) => self.pending.push_front((channel, message)),
-                Err(SendError::Disconnected { cause, .. }) => self.refused(channel, cause),
+        loop {
+            self.send();
+            let Some(blocked) = self.blocked else { return };
+            if let Some(sender) = self.senders.of(blocked) {
+                // One that is over is always ready, and `send` hears why.
+                let _ = sender.ready().recv();
             }
         }
     }

@@ -190,6 +190,20 @@ fn a_large_output_is_whole_in_small_messages() {
 }
 
 #[test]
+fn nothing_overtakes_output_that_is_larger_than_the_room() {
+    let config = Config::new(Key::generate()).window(8 * 1024).max_message(8 * 1024);
+    for script in
+        ["head -c 6000 /dev/zero; sleep 0.1; head -c 6000 /dev/zero", "head -c 20000 /dev/zero; echo e >&2"]
+    {
+        let mut console = Console::with(Host::new(on_pipes(script)), config.clone());
+        // Nothing is received until the program has ended, and its host would say so.
+        std::thread::sleep(Duration::from_millis(500));
+        assert_eq!(console.end(), Status::Exited(0));
+        assert!(console.text.len() >= 12_000);
+    }
+}
+
+#[test]
 fn input_is_pushed_back_and_ends() {
     let mut console = Console::at(on_pipes("sleep 0.3; wc -c"));
     let stdin = console.connection.sender(STDIN).unwrap();
@@ -220,6 +234,17 @@ fn a_program_that_closes_its_input_stops_the_channel() {
     }
     console.control.send("signal KILL").unwrap();
     assert_eq!(console.end(), Status::Killed("KILL".parse().unwrap()));
+}
+
+#[test]
+fn a_program_is_asked_to_end_from_another_thread() {
+    let host = Host::new(on_terminal("trap 'exit 8' HUP; echo ready; while :; do sleep 0.05; done"));
+    let stopper = host.stopper();
+    let mut console = Console::with(host, Config::new(Key::generate()));
+    console.until("ready");
+    stopper.stop();
+    stopper.stop();
+    assert_eq!(console.end(), Status::Exited(8));
 }
 
 #[test]

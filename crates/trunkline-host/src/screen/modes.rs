@@ -149,6 +149,27 @@ impl Modes {
         to.extend_from_slice(b"\x1b[4l\x1b[20l\x1b(B\x1b)B\x0f");
     }
 
+    /// Resets what is set, for a terminal that leaves.
+    pub(super) fn write_leave(&self, to: &mut Vec<u8>) {
+        for (mode, on) in KEPT.iter().zip(self.on) {
+            if on != (*mode == WRAPS) {
+                to.extend_from_slice(format!("\x1b[?{mode}{}", if on { 'l' } else { 'h' }).as_bytes());
+            }
+        }
+        for (mode, on) in [(4, self.insert), (20, self.newline)] {
+            if on {
+                to.extend_from_slice(format!("\x1b[{mode}l").as_bytes());
+            }
+        }
+        // In any case: the way back to the main screen may have brought others.
+        to.extend_from_slice(b"\x1b(B\x1b)B\x0f");
+    }
+
+    /// Returns `true` if a screen's keyboard is not as at first.
+    pub(super) fn has_keyboard(&self, alternate: bool) -> bool {
+        self.keyboards[usize::from(alternate)] != Keyboard::default()
+    }
+
     /// The flags of one screen's keyboard, while that screen is shown.
     pub(super) fn write_keyboard(&self, alternate: bool, to: &mut Vec<u8>) {
         let keyboard = &self.keyboards[usize::from(alternate)];

@@ -24,6 +24,42 @@ impl Screen {
     }
 }
 
+impl Screen {
+    /// Returns what a viewer's terminal is sent when it leaves the program in this state: every mode that the
+    /// program has set is reset, and the main screen is shown. What is on the main screen stays.
+    #[must_use]
+    pub fn leave(&self) -> Bytes {
+        let screen = self.drawn.parser.screen();
+        let modes = &self.drawn.modes;
+        let mut to = Vec::new();
+        if self.splitter.inside().is_some() || !self.splitter.pending().is_empty() {
+            // It breaks off what has begun.
+            to.push(0x18);
+        }
+        if !Region::of(screen).is_whole(screen) || Region::of(screen).origin {
+            to.extend_from_slice(b"\x1b7\x1b[?6l\x1b[r\x1b8\x1b[?6l");
+        }
+        if screen.alternate_screen() {
+            if modes.has_keyboard(true) {
+                Modes::new().write_keyboard(true, &mut to);
+            }
+            to.extend_from_slice(b"\x1b[?1049l");
+        }
+        if modes.has_keyboard(false) {
+            Modes::new().write_keyboard(false, &mut to);
+        }
+        to.extend_from_slice(b"\x1b[m");
+        let (rows, columns) = screen.size();
+        let fresh = vt100::Parser::new(rows, columns, 0);
+        to.extend_from_slice(fresh.screen().input_mode_diff(screen).as_bytes());
+        if screen.hide_cursor() {
+            to.extend_from_slice(b"\x1b[?25h");
+        }
+        modes.write_leave(&mut to);
+        to.into()
+    }
+}
+
 /// A copy of a screen to try things on.
 struct Probe(vt100::Parser);
 

@@ -325,6 +325,30 @@ fn size() -> impl Strategy<Value = Size> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
+    /// Whatever the program has set, a terminal that leaves has none of it.
+    #[test]
+    fn a_terminal_that_leaves_has_its_modes_back(start in size(), output in output()) {
+        let mut screen = Screen::new(start);
+        screen.take_output(&output, &mut Vec::new());
+        let leave = screen.leave();
+        screen.follow(&leave);
+        let drawn = &screen.drawn;
+        let mut modes = Modes::new();
+        // The title and what is set on a screen that is not shown mean nothing there.
+        modes.set_title(screen.title().as_bytes());
+        let mut left = drawn.modes.clone();
+        left.save_cursor();
+        if left.has_keyboard(true) {
+            left.keyboard(&Csi::read(b"\x1b[<99u").unwrap(), true);
+        }
+        prop_assert_eq!(left, modes);
+        let now = drawn.parser.screen();
+        let fresh = vt100::Parser::new(now.size().0, now.size().1, 0);
+        prop_assert_eq!(now.input_mode_formatted(), fresh.screen().input_mode_formatted());
+        prop_assert!(!now.alternate_screen() && !now.hide_cursor());
+        prop_assert_eq!(now.attributes_formatted(), "\x1b[m");
+    }
+
     /// Whatever the bytes, the screen lives, and a viewer that has all of the output has the same screen.
     #[test]
     fn a_viewer_that_follows_has_the_same_screen(
