@@ -1,0 +1,372 @@
+//! `trunkline attach`.
+
+mod input;
+mod keys;
+mod mode;
+mod screen;
+
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, after, bounded, never, select};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGWINCH};
+use signal_hook::iterator::Signals;
+use trunkline::{CloseCode, Connection, Event, Events, Priority, Received, TryRecvError};
+use trunkline_kernel::layout::{CONTROL, ROSTER, Roster, STATUS, STDERR, STDIN, STDOUT, Status};
+
+use crate::arguments;
+use crate::connect::connect;
+use crate::failure::{Failure, Outcome, UNAVAILABLE, USAGE};
+use crate::host::INSIDE;
+use input::Input;
+use keys::{Keys, Typed};
+use mode::Raw;
+use screen::Shown;
+
+/// What one read of standard input brings at most.
+const READ: usize = 16 * 1024;
+
+pub fn run(arguments: &arguments::Attach) -> Outcome {
+    if std::env::var_os(INSIDE).is_some_and(|inside| *inside == *arguments.address) {
+        let text =
+            format!("{}: this is the terminal of the program there; attach from another", arguments.address);
+        return Err(Failure::new(USAGE, text));
+    }
+    let connection = connect(&arguments.address, &arguments.key_file)?;
+    let raw = Raw::enter()?;
+    let attached = Attached::new(arguments, &connection, raw)?;
+    let result = attached.run();
+    // Delivers what was typed. An end that the host knows of already is no error here.
+    let _ = connection.close_timeout(CloseCode::NORMAL, "", Duration::from_secs(2));
+    result
+}
+
+struct Attached<'a> {
+    arguments: &'a arguments::Attach,
+    output: trunkline::Receiver,
+    roster: Option<trunkline::Receiver>,
+    control: Option<trunkline::Sender>,
+    events: Events,
+    signals: Receiver<i32>,
+    typed: Receiver<io::Result<Vec<u8>>>,
+    /// Fires when the host has everything that standard input has brought.
+    delivered: Option<Receiver<()>>,
+    keys: Keys,
+    input: Input<'a>,
+    shown: Shown,
+    raw: Option<Raw>,
+    /// This client's number, and whether it owns the input.
+    me: Option<u64>,
+    owner: bool,
+    /// No client owns it, as far as is known; and how many messages were passed on in all.
+    free: bool,
+    passed: Option<u64>,
+    /// The input was asked for once, at the beginning.
+    asked: bool,
+    status: Option<Status>,
+}
+
+/// Why the loop ends.
+enum End {
+    Detached,
+    Exited,
+    Signal(i32),
+    Lost(String),
+    Failed(Failure),
+}
+
+impl<'a> Attached<'a> {
+    fn new(
+        arguments: &'a arguments::Attach,
+        connection: &'a Connection,
+        raw: Option<Raw>,
+    ) -> Result<Self, Failure> {
+        let channel = |error: trunkline::ChannelError| {
+            Failure::new(
+                UNAVAILABLE,
+                format!("{}: {error}; is a host of `trunkline host` there?", arguments.address),
+            )
+        };
+        Ok(Self {
+            arguments,
+            output: connection.receiver(STDOUT | STDERR | STATUS).map_err(channel)?,
+            roster: connection.receiver(ROSTER).ok(),
+            control: connection.sender_with(CONTROL, Priority::Urgent).ok(),
+            events: connection.events(),
+            signals: signals()?,
+            typed: read_input()?,
+            delivered: None,
+            keys: Keys::new(arguments.detach_key.0),
+            input: Input::new(connection),
+            shown: Shown::new(raw.is_some()),
+            raw,
+            me: None,
+            owner: false,
+            free: false,
+            passed: None,
+            asked: false,
+            status: None,
+        })
+    }
+
+    fn run(mut self) -> Outcome {
+        let end = self.attend();
+        self.shown.leave();
+        drop(self.raw.take());
+        match end {
+            End::Detached => {
+                if self.shown.is_terminal() {
+                    eprintln!("[detached]");
+                }
+                Ok(0)
+            }
+            End::Exited => match self.status {
+                Some(Status::Exited(code)) => Ok(u8::try_from(code & 0xff).unwrap_or(u8::MAX)),
+                Some(Status::Killed(name)) => {
+                    let number =
+                        name.as_str().parse::<trunkline_host::Signal>().map(trunkline_host::Signal::number);
+                    Ok(u8::try_from(128 + number.unwrap_or(127)).unwrap_or(u8::MAX))
+                }
+                _ => Ok(0),
+            },
+            End::Signal(number) => Ok(u8::try_from(128 + number).unwrap_or(u8::MAX)),
+            End::Lost(cause) => Err(Failure::new(
+                UNAVAILABLE,
+                format!("{}: lost before the program has ended: {cause}", self.arguments.address),
+            )),
+            End::Failed(failure) => Err(failure),
+        }
+    }
+
+    fn attend(&mut self) -> End {
+        loop {
+            if let Some(end) = self.step() {
+                return end;
+            }
+            let (output, events) = (self.output.ready(), self.events.ready());
+            let roster = self.roster.as_ref().map_or_else(never, trunkline::Receiver::ready);
+            let room = self.input.room();
+            // What is typed waits where it is while there is no room.
+            let typed = if self.input.is_waiting() { never() } else { self.typed.clone() };
+            let timer = self
+                .keys
+                .due()
+                .map_or_else(never, |due| after(due.saturating_duration_since(Instant::now())));
+            let delivered = self.delivered.clone().unwrap_or_else(never);
+            select! {
+                recv(delivered) -> _ => return End::Detached,
+                recv(output) -> _ => {}
+                recv(events) -> _ => {}
+                recv(roster) -> _ => {}
+                recv(room) -> _ => {}
+                recv(timer) -> _ => {}
+                recv(self.signals) -> signal => if let Ok(signal) = signal && let Some(end) = self.signal(signal) {
+                    return end;
+                },
+                recv(typed) -> read => if let Some(end) = self.read(read.unwrap_or(Ok(Vec::new()))) {
+                    return end;
+                },
+            }
+        }
+    }
+
+    /// Does everything that needs no wait.
+    fn step(&mut self) -> Option<End> {
+        if let Some(Typed::Input(bytes)) = self.keys.pass(Instant::now()) {
+            self.input.push(bytes);
+        }
+        if let Some(why) = self.input.send() {
+            self.shown.note(&why);
+        }
+        if self.arguments.detach_on_eof
+            && self.delivered.is_none()
+            && let Some(delivery) = self.input.delivery()
+        {
+            match delivery {
+                Ok(delivery) => self.delivered = Some(delivery),
+                Err(error) => return Some(End::Failed(error.into())),
+            }
+        }
+        while let Ok(event) = self.events.try_recv() {
+            match event {
+                Event::Suspended { .. } => self.shown.note("link lost, trying"),
+                Event::Resumed { .. } => self.shown.repaint(),
+                Event::Stopped { channel: STDIN, code } => {
+                    if let Some(why) = self.input.stopped(code) {
+                        self.shown.note(&why);
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.read_roster();
+        self.receive()
+    }
+
+    fn receive(&mut self) -> Option<End> {
+        // The others have their turn after this.
+        for _ in 0..64 {
+            match self.output.try_recv_any() {
+                Ok(Received::Message(message)) if message.channel() == STATUS => {
+                    // A status that is not known here means nothing here.
+                    if let Ok(status) = Status::try_from(&message[..]) {
+                        let end = status.is_end();
+                        self.status = Some(status);
+                        if end {
+                            return Some(End::Exited);
+                        }
+                    }
+                }
+                Ok(Received::Message(message)) => {
+                    let written = self.shown.output(message.channel() == STDERR, &message);
+                    if let Err(error) = written {
+                        return Some(End::Failed(Failure::new(
+                            crate::failure::OS_ERROR,
+                            format!("standard output: {error}"),
+                        )));
+                    }
+                }
+                Ok(Received::Gap { bytes, .. }) => self.shown.gap(bytes),
+                Ok(_) => {}
+                Err(TryRecvError::Empty) => return None,
+                Err(TryRecvError::Disconnected(cause)) => return Some(End::Lost(cause.to_string())),
+            }
+        }
+        None
+    }
+
+    fn read_roster(&mut self) {
+        while let Some(Ok(message)) = self.roster.as_ref().map(trunkline::Receiver::try_recv) {
+            let Ok(note) = Roster::try_from(&message[..]) else { continue };
+            self.me = note.you.or(self.me);
+            if let Some(clients) = note.clients {
+                let owner = clients.iter().find(|client| client.owner);
+                let mine = owner.is_some_and(|owner| Some(owner.id) == self.me);
+                if mine && !self.owner {
+                    self.input.again();
+                    self.owner = true;
+                    self.resize();
+                }
+                if self.owner && !mine {
+                    let name = owner.map_or("another client", |owner| owner.name.as_str());
+                    self.shown.note(&format!(
+                        "{} has taken the input; the detach key and t take it back",
+                        plain(name)
+                    ));
+                }
+                self.owner = mine;
+                self.free = owner.is_none();
+            }
+            self.passed = note.input.or(self.passed);
+            self.ask();
+        }
+    }
+
+    /// Asks for the input once, at the beginning. The first terminal at a program is the one that it is for. A pipe asks by
+    /// sending.
+    fn ask(&mut self) {
+        if self.asked || self.me.is_none() {
+            return;
+        }
+        if self.arguments.take {
+            self.asked = true;
+            self.input.take();
+        } else if let (true, true, Some(passed)) = (self.raw.is_some(), self.free, self.passed) {
+            self.asked = true;
+            self.input.take_free(passed);
+        }
+    }
+
+    fn read(&mut self, read: io::Result<Vec<u8>>) -> Option<End> {
+        let bytes = match read {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                return Some(End::Failed(Failure::new(
+                    crate::failure::OS_ERROR,
+                    format!("standard input: {error}"),
+                )));
+            }
+        };
+        if bytes.is_empty() {
+            self.typed = never();
+            self.input.end(self.arguments.send_eof, self.shown.follows_terminal());
+            // A terminal that is gone has nobody to print for.
+            return self.raw.is_some().then_some(End::Detached);
+        }
+        if self.raw.is_none() {
+            self.input.push(bytes);
+            return None;
+        }
+        for typed in self.keys.typed(&bytes, Instant::now()) {
+            match typed {
+                Typed::Input(bytes) => self.input.push(bytes),
+                Typed::Detach => return Some(End::Detached),
+                Typed::Take => self.input.take(),
+            }
+        }
+        None
+    }
+
+    fn signal(&mut self, signal: i32) -> Option<End> {
+        match signal {
+            SIGWINCH => self.resize(),
+            SIGCONT => {
+                if let Some(raw) = &self.raw {
+                    raw.again();
+                    self.shown.repaint();
+                    self.resize();
+                }
+            }
+            // Without a terminal of its own, Ctrl-C is for this process.
+            signal => return Some(End::Signal(signal)),
+        }
+        None
+    }
+
+    /// The program's terminal follows this one while this client has the input; the hub sees to that.
+    fn resize(&mut self) {
+        if let (Some(control), Some(size), true) = (&self.control, mode::size(), self.raw.is_some()) {
+            // One that is lost is made good by the next; an urgent channel has room for it.
+            let _ = control.try_send(format!("resize {} {}", size.columns(), size.rows()));
+        }
+    }
+}
+
+/// A name from elsewhere, without what a terminal would obey.
+fn plain(name: &str) -> String {
+    name.chars().filter(|letter| !letter.is_control()).take(64).collect()
+}
+
+/// Reads standard input in a thread, one piece ahead. An empty piece is its end.
+fn read_input() -> Result<Receiver<io::Result<Vec<u8>>>, Failure> {
+    let (sender, receiver) = bounded(1);
+    thread::Builder::new().name("trunkline-input".to_owned()).spawn(move || {
+        let mut buffer = vec![0; READ];
+        loop {
+            let read = match rustix::io::read(rustix::stdio::stdin(), &mut buffer) {
+                Ok(read) => Ok(buffer[..read].to_vec()),
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => Err(error.into()),
+            };
+            let last = read.as_ref().map_or(true, Vec::is_empty);
+            if sender.send(read).is_err() || last {
+                return;
+            }
+        }
+    })?;
+    Ok(receiver)
+}
+
+fn signals() -> Result<Receiver<i32>, Failure> {
+    let (sender, receiver) = bounded(16);
+    let mut signals = Signals::new([SIGWINCH, SIGCONT, SIGTERM, SIGHUP, SIGINT])?;
+    thread::Builder::new().name("trunkline-signals".to_owned()).spawn(move || {
+        for signal in signals.forever() {
+            if sender.send(signal).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(receiver)
+}

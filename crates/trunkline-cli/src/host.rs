@@ -1,0 +1,162 @@
+//! `trunkline host`.
+
+use std::io::{IsTerminal, Write};
+use std::process;
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use trunkline::{Access, ChannelSet, CloseCode, Config, Connection, Key, Listener};
+use trunkline_host::{Ending, Host, Program, Recording, Screen, ServeError, Setup, Size, Stopper};
+use trunkline_hub::{History, Hub, Origin, Running, Snapshot, Verdict, kernel};
+use trunkline_kernel::layout::{CONTROL, Control, ROSTER, STATUS, STDERR, STDIN, STDOUT};
+
+use crate::arguments::{self, Sizing};
+use crate::failure::{CANNOT_CREATE, Failure, OS_ERROR, Outcome, UNAVAILABLE};
+use crate::key;
+
+/// The variable in which a program finds the address that it is served at. Attaching there from within would show its
+/// output to itself, for ever.
+pub const INSIDE: &str = "TRUNKLINE_INSIDE";
+
+/// How much output of pipes is kept for those that join.
+const HISTORY: usize = 4 << 20;
+/// A command or a note on the roster is short; what is typed is taken in pieces of this size.
+const LARGEST: u32 = 64 * 1024;
+/// How long a slow client may take for the last output, once the program has ended. One that is lost for good holds the
+/// host up for so long.
+const LAST_OUTPUT: Duration = Duration::from_secs(60);
+/// What 127 is to shells: the program was not found.
+const NOT_STARTED: u8 = 127;
+
+pub fn run(arguments: arguments::Host) -> Outcome {
+    let listener = listen(&arguments)?;
+    let terminal = arguments.pty || !arguments.pipes && std::io::stdin().is_terminal();
+    let program = start(&arguments, terminal, &listener)?;
+    let mut host = Host::new(program);
+    if let Some(file) = &arguments.record {
+        let title = arguments.program[0].to_string_lossy();
+        let recording = Recording::create(file, first_size(&arguments), &title);
+        host = host.record(
+            recording.map_err(|error| Failure::new(CANNOT_CREATE, format!("{}: {error}", file.display())))?,
+        );
+    }
+    end_with_signals(host.stopper())?;
+    // Both ends are in this process, so the key is seen by no other.
+    let (connection, upstream) = Connection::pair(Config::new(Key::generate()))
+        .map_err(|error| Failure::new(OS_ERROR, format!("cannot connect the program to its hub: {error}")))?;
+    let hub = serve(&arguments, terminal, upstream, listener)?;
+    let address = hub.listener().local_addr();
+    // The reader of this line may be gone, and the program is served all the same.
+    let _ = writeln!(std::io::stdout(), "listening on {address}").and_then(|()| std::io::stdout().flush());
+
+    let ending = match host.serve(&connection) {
+        Ok(ending) | Err(ServeError::Lost { ending, .. }) => ending,
+        Err(error) => return Err(Failure::new(OS_ERROR, error)),
+    };
+    if !arguments.linger_after_exit.is_zero() {
+        thread::sleep(arguments.linger_after_exit);
+    }
+    // The hub gives its clients what they have not received yet, and then ends.
+    let _ = connection.close(CloseCode::NORMAL, &ending.to_string());
+    hub.wait();
+    // Its connections are still sending.
+    trunkline::shutdown(LAST_OUTPUT);
+    Ok(code(ending))
+}
+
+fn listen(arguments: &arguments::Host) -> Result<Listener, Failure> {
+    let mut config = Config::new(key::read(&arguments.key_file)?)
+        .max_message(LARGEST)
+        .linger(LAST_OUTPUT)
+        .allow_plaintext(arguments.allow_plaintext);
+    if let Some(file) = &arguments.watch_key_file {
+        let access = Access::read_only().receive(ChannelSet::ALL).named("watch");
+        config = config.with_key(key::read(file)?, access);
+    }
+    Listener::bind(&arguments.listen, config)
+        .map_err(|error| Failure::new(UNAVAILABLE, format!("cannot listen at {}: {error}", arguments.listen)))
+}
+
+fn first_size(arguments: &arguments::Host) -> Size {
+    if let Sizing::Fixed(size) = arguments.size { size } else { Size::default() }
+}
+
+fn start(arguments: &arguments::Host, terminal: bool, listener: &Listener) -> Result<Program, Failure> {
+    let mut command = process::Command::new(&arguments.program[0]);
+    command
+        .args(&arguments.program[1..])
+        .env_remove("TRUNKLINE_KEY_FILE")
+        .env(INSIDE, listener.local_addr().to_string());
+    let setup =
+        if terminal { Setup::terminal(command, first_size(arguments)) } else { Setup::pipes(command) };
+    // The first process of a container gets the orphans of all others.
+    let setup = setup.reap_orphans(process::id() == 1);
+    setup.start().map_err(|error| Failure::new(NOT_STARTED, error))
+}
+
+fn serve(
+    arguments: &arguments::Host,
+    terminal: bool,
+    upstream: Connection,
+    listener: Listener,
+) -> Result<Running, Failure> {
+    let sizing = arguments.size;
+    let hub = Hub::new(upstream)
+        .latest(STATUS)
+        .input(STDIN)
+        .shared_with(CONTROL, move |origin, message| judge(sizing, origin, message))
+        .roster(ROSTER)
+        .urgent(CONTROL)
+        // Closing a pipe is the end of the input. On a terminal the owner only leaves.
+        .pass_end_of_input(!terminal)
+        .linger(LAST_OUTPUT);
+    let hub = if terminal {
+        hub.broadcast(STDOUT, History::snapshot(|_| Box::new(Shown(Screen::new(Size::default())))))
+            .broadcast(STDERR, History::none())
+    } else {
+        hub.broadcast(STDOUT | STDERR, History::bytes(arguments.history.unwrap_or(HISTORY)))
+    };
+    hub.serve(listener).map_err(|error| Failure::new(OS_ERROR, error))
+}
+
+/// The filter of the control channel.
+fn judge(sizing: Sizing, origin: &Origin<'_>, message: &[u8]) -> Verdict {
+    match (Control::try_from(message), sizing) {
+        (Ok(Control::Resize { .. }), Sizing::Fixed(_)) => Verdict::Drop,
+        (Ok(Control::Resize { .. }), Sizing::Latest) if origin.access().may_send().contains(STDIN) => {
+            Verdict::Pass
+        }
+        _ => kernel::control_filter(origin, message),
+    }
+}
+
+/// What a joiner is shown of a terminal.
+struct Shown(Screen);
+
+impl Snapshot for Shown {
+    fn feed(&mut self, message: &[u8]) {
+        self.0.follow(message);
+    }
+
+    fn snapshot(&mut self) -> Bytes {
+        self.0.snapshot()
+    }
+}
+
+/// A signal that asks this process to end asks the program.
+fn end_with_signals(stopper: Stopper) -> Result<(), Failure> {
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    thread::Builder::new().name("trunkline-signals".to_owned()).spawn(move || {
+        for _ in signals.forever() {
+            stopper.stop();
+        }
+    })?;
+    Ok(())
+}
+
+fn code(ending: Ending) -> u8 {
+    u8::try_from(ending.code() & 0xff).unwrap_or(u8::MAX)
+}

@@ -1,0 +1,304 @@
+//! `trunkline attach` at `trunkline host`, at real terminals.
+
+mod support;
+
+use std::io::Write;
+use std::process::Stdio;
+use std::time::Duration;
+
+use support::*;
+use trunkline_host::{Ending, Size};
+
+#[test]
+fn a_shell_is_used_left_and_found_as_it_was() {
+    let mut host = Host::start(&["--pty"], "exec sh -i");
+    let mut desk = host.terminal("key", Size::new(100, 30));
+    desk.shows("$");
+    // The first terminal has the input without a key typed, and the program its size.
+    ask_until(&mut desk, "stty size\r", "30 100");
+    desk.keys("echo mark-$((6*7))\r");
+    desk.shows("mark-42");
+    desk.keys("\x1d");
+    desk.pass(Duration::from_millis(50));
+    desk.keys("d");
+    assert_eq!(desk.end(), Ending::Exited(0));
+
+    let mut home = host.terminal("key", Size::new(90, 20));
+    home.shows("mark-42");
+    ask_until(&mut home, "stty size\r", "20 90");
+    home.keys("exit 3\r");
+    assert_eq!(home.end(), Ending::Exited(3));
+    assert_eq!(host.end(), Some(3));
+}
+
+/// Types a line until what it says is on the screen: a size takes a moment to arrive.
+#[track_caller]
+fn ask_until(terminal: &mut Terminal, line: &str, text: &str) {
+    for _ in 0..20 {
+        terminal.keys(line);
+        terminal.pass(Duration::from_millis(300));
+        if terminal.text().contains(text) {
+            return;
+        }
+    }
+    panic!("no {text:?} in:\n{}", terminal.text());
+}
+
+#[test]
+fn ctrl_c_reaches_what_runs() {
+    let host =
+        Host::start(&["--pty"], "trap 'echo stopped; exit 7' INT; echo ready; while :; do sleep 0.05; done");
+    let mut desk = host.terminal("key", Size::default());
+    desk.shows("ready");
+    desk.keys("\x03");
+    assert_eq!(desk.end(), Ending::Exited(7));
+    assert!(desk.text().contains("^Cstopped"), "{}", desk.text());
+}
+
+#[test]
+fn a_question_of_the_program_is_answered_once_whoever_is_attached() {
+    let script = "stty raw -echo; echo ready; head -c1 >/dev/null; printf '\\033[6n\\033[c'; sleep 0.5; printf done; \
+                  dd bs=1000 count=1 2>/dev/null | tr '\\033' E; head -c1 >/dev/null";
+    let host = Host::start(&["--pty"], script);
+    let mut desk = host.terminal("key", Size::default());
+    desk.shows("ready");
+    let mut others: Vec<_> = ["key", "key", "watch"].map(|key| host.terminal(key, Size::default())).into();
+    for other in &mut others {
+        other.shows("ready");
+    }
+    desk.keys("x");
+    desk.shows("E[2;6RE[?62;22c");
+    // A joiner's terminal is asked nothing either, and no answer stands at the prompt.
+    let mut joiner = host.terminal("key", Size::default());
+    joiner.shows("E[2;6RE[?62;22c");
+    assert_eq!(desk.text().matches("62;22c").count(), 1);
+    for terminal in others.iter_mut().chain([&mut desk, &mut joiner]) {
+        terminal.pass(Duration::from_millis(100));
+        assert!(!terminal.written.windows(4).any(|bytes| bytes == b"\x1b[6n"));
+    }
+}
+
+#[test]
+fn the_terminal_is_restored_whatever_ends_it() {
+    let modes = "\\033[?1049h\\033[?1002h\\033[?1006h\\033[?2004h\\033[?1004h\\033[>1u\\033[?25l";
+    let script = format!("printf '{modes}in the program'; cat");
+    for way in ["detach", "host", "TERM"] {
+        let mut host = Host::start(&["--pty"], &script);
+        // A shell around it says in which mode the terminal is before and after.
+        let inner = format!(
+            "stty -g >{0:?}/before; {1:?} attach {2} --key-file {3:?}; echo \"status $?\"; stty -g >{0:?}/after; echo over; cat",
+            host.directory.path(),
+            env!("CARGO_BIN_EXE_trunkline"),
+            host.address,
+            host.key("key"),
+        );
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &inner]);
+        let mut desk = Terminal::of(command, Size::default());
+        desk.shows("in the program");
+        assert!(desk.program.screen().unwrap().is_alternate());
+        let status = match way {
+            "detach" => {
+                desk.keys("\x1dd");
+                "status 0"
+            }
+            "host" => {
+                host.process.kill().unwrap();
+                "status 69"
+            }
+            _ => {
+                let children = std::fs::read_to_string(format!(
+                    "/proc/{0}/task/{0}/children",
+                    desk.program.pid().unwrap()
+                ))
+                .unwrap();
+                let attach = children.split_whitespace().next().unwrap().parse().unwrap();
+                rustix::process::kill_process(
+                    rustix::process::Pid::from_raw(attach).unwrap(),
+                    rustix::process::Signal::TERM,
+                )
+                .unwrap();
+                "status 143"
+            }
+        };
+        desk.shows(status);
+        desk.shows("over");
+        let mode = |name: &str| std::fs::read_to_string(host.directory.path().join(name)).unwrap();
+        assert_eq!(mode("before"), mode("after"), "{way}");
+        // No mode of the program is left: a snapshot of the terminal equals one that never had them.
+        let screen = desk.program.screen().unwrap();
+        let left = String::from_utf8_lossy(&screen.snapshot()).into_owned();
+        assert!(!screen.is_alternate(), "{way}");
+        for mode in ["?1002h", "?1006h", "?2004h", "?1004h", "[=1u", "[>1u"] {
+            assert!(!left.contains(mode), "{way}: {mode} is left");
+        }
+        assert!(left.contains("?25h"), "{way}");
+    }
+}
+
+#[test]
+fn a_read_only_key_sees_everything_and_types_nothing() {
+    let host = Host::start(&["--pty"], "echo ready; read x; echo got $x; read y");
+    let mut desk = host.terminal("key", Size::default());
+    desk.shows("ready");
+    let mut watcher = host.terminal("watch", Size::new(40, 10));
+    watcher.shows("ready");
+    watcher.keys("forged\r\x03");
+    watcher.shows("watching");
+    desk.keys("honest\r");
+    desk.shows("got honest");
+    watcher.shows("got honest");
+    assert!(!desk.text().contains("forged"));
+}
+
+#[test]
+fn the_input_is_taken_and_its_owner_is_told() {
+    let host = Host::start(&["--pty"], "echo ready; while read x; do echo got $x; done");
+    let mut desk = host.terminal("key", Size::default());
+    desk.shows("ready");
+    desk.keys("one\r");
+    desk.shows("got one");
+    let mut home = host.terminal("key", Size::default());
+    home.shows("got one");
+    home.keys("two");
+    home.shows("another client has the input");
+    home.keys("\x1dt");
+    desk.shows("has taken the input");
+    home.keys("three\r");
+    home.shows("got three");
+    desk.shows("got three");
+    assert!(!home.text().contains("two"));
+}
+
+#[test]
+fn what_comes_from_a_pipe_is_delivered_and_the_status_is_the_program_s() {
+    let host = Host::start(&["--pipes"], "wc -c; echo to standard error >&2; exit 9");
+    let mut attach = host
+        .attach("key", &["--send-eof"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = attach.stdin.take().unwrap();
+    for _ in 0..100 {
+        stdin.write_all(&[b'x'; 100_000]).unwrap();
+    }
+    drop(stdin);
+    let output = attach.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "10000000\n");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "to standard error\n");
+    assert_eq!(output.status.code(), Some(9));
+}
+
+#[test]
+fn leaving_is_not_the_end_of_the_input() {
+    let mut host = Host::start(&["--pipes"], "while read x; do echo got $x; done; echo end");
+    for line in ["one", "two"] {
+        let mut attach = host
+            .attach("key", &["--detach-on-eof"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        writeln!(attach.stdin.take().unwrap(), "{line}").unwrap();
+        assert!(attach.wait().unwrap().success());
+    }
+    let output = host.attach("key", &["--send-eof"]).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "got one\ngot two\nend\n");
+    assert_eq!(host.end(), Some(0));
+}
+
+#[test]
+fn every_byte_of_a_long_output_is_printed() {
+    let script = "read x; seq 2000000";
+    let host = Host::start(&["--pipes", "--history", "100000000"], script);
+    let mut attach = host.attach("key", &[]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    attach.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    let output = attach.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let expected: String = (1..=2_000_000).map(|number| format!("{number}\n")).collect();
+    assert!(output.stdout == expected.as_bytes(), "{} of {} bytes", output.stdout.len(), expected.len());
+}
+
+#[test]
+fn a_host_that_is_asked_to_end_ends_its_program_and_says_so() {
+    let mut host = Host::start(&["--pty"], "trap 'exit 4' HUP; echo ready; while :; do sleep 0.05; done");
+    let mut desk = host.terminal("key", Size::default());
+    desk.shows("ready");
+    let pid = rustix::process::Pid::from_child(&host.process);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(desk.end(), Ending::Exited(4));
+    assert_eq!(host.end(), Some(4));
+}
+
+#[test]
+fn a_program_does_not_attach_to_itself() {
+    let mut host =
+        Host::start(&["--pty"], "echo ready; read command; eval \"$command\"; echo status $?; read x");
+    let mut desk = host.terminal("key", Size::new(150, 24));
+    desk.shows("ready");
+    desk.keys(&format!(
+        "{} attach {} --key-file {}\r",
+        env!("CARGO_BIN_EXE_trunkline"),
+        host.address,
+        host.key("key").display()
+    ));
+    desk.shows("status 2");
+    assert!(desk.text().contains("attach from another"), "{}", desk.text());
+    desk.keys("\r");
+    assert_eq!(desk.end(), Ending::Exited(0));
+    assert_eq!(host.end(), Some(0));
+}
+
+#[test]
+fn after_a_stop_the_terminal_is_raw_again() {
+    let host = Host::start(&["--pty"], "trap 'echo stopped' INT; echo ready; while :; do sleep 0.05; done");
+    let mut command = std::process::Command::new("bash");
+    command.args(["--norc", "--noprofile", "-i"]).env("PS1", "outer> ");
+    let mut desk = Terminal::of(command, Size::default());
+    desk.shows("outer>");
+    desk.keys(&format!(
+        "{} attach {} --key-file {}\r",
+        env!("CARGO_BIN_EXE_trunkline"),
+        host.address,
+        host.key("key").display()
+    ));
+    desk.shows("ready");
+    let shell = desk.program.pid().unwrap();
+    let children = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).unwrap();
+    let attach = rustix::process::Pid::from_raw(children.trim().parse().unwrap()).unwrap();
+    rustix::process::kill_process(attach, rustix::process::Signal::STOP).unwrap();
+    desk.shows("outer>");
+    // The shell has its own mode back, and gives the terminal away again.
+    desk.keys("fg\r");
+    desk.until(|text| text.contains("ready") && !text.contains("outer>"));
+    desk.keys("\x03");
+    desk.shows("stopped");
+    desk.keys("\x1dd");
+    desk.shows("[detached]");
+}
+
+#[test]
+fn mistakes_say_what_to_do_and_have_their_status() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = directory.path().join("key");
+    let run = |arguments: &[&str]| {
+        let output = trunkline().args(arguments).stdin(Stdio::null()).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let key = key.to_str().unwrap();
+    let (code, text) = run(&["attach", "127.0.0.1:1", "--key-file", key]);
+    assert!(code == Some(78) && text.contains("trunkline key"), "{text}");
+    assert_eq!(run(&["key", key]).0, Some(0));
+    assert_eq!(run(&["key", key]).0, Some(73));
+    let (code, text) = run(&["attach", "127.0.0.1:1", "--key-file", key]);
+    assert!(code == Some(69) && text.contains("is the host running"), "{text}");
+    assert_eq!(run(&["attach"]).0, Some(2));
+    let (code, text) = run(&["host", "--key-file", key, "--", "no-such-program"]);
+    assert!(code == Some(127) && text.contains("PATH"), "{text}");
+
+    let host = Host::start(&["--pipes"], "read x");
+    let (code, text) = run(&["attach", &host.address, "--key-file", key]);
+    assert!(code == Some(77) && text.contains("use the key file"), "{text}");
+}
