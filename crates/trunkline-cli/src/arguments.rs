@@ -47,7 +47,7 @@ pub struct Key {
     pub file: PathBuf,
 }
 
-/// Runs a program in a pseudo-terminal, or with pipes, and serves it to everyone that has the key. Prints
+/// Runs a program in a pseudo-terminal, or with pipes, and serves it to every client that has the key. Prints
 /// `listening on ADDRESS`, and ends with the program's status.
 #[derive(Args, Debug)]
 pub struct Host {

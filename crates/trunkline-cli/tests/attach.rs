@@ -14,7 +14,6 @@ fn a_shell_is_used_left_and_found_as_it_was() {
     let mut host = Host::start(&["--pty"], "exec sh -i");
     let mut desk = host.terminal("key", Size::new(100, 30));
     desk.shows("$");
-    // The first terminal has the input without a key typed, and the program its size.
     ask_until(&mut desk, "stty size\r", "30 100");
     desk.keys("echo mark-$((6*7))\r");
     desk.shows("mark-42");
@@ -29,6 +28,31 @@ fn a_shell_is_used_left_and_found_as_it_was() {
     home.keys("exit 3\r");
     assert_eq!(home.end(), Ending::Exited(3));
     assert_eq!(host.end(), Some(3));
+}
+
+#[test]
+fn the_first_terminal_gives_its_size_before_a_key_is_typed() {
+    let host = Host::start(&["--pty"], "while :; do stty size; sleep 0.1; done");
+    let mut desk = host.terminal("key", Size::new(100, 30));
+    desk.shows("24 80");
+    desk.shows("30 100");
+    // Another does not change it, and the first goes on to.
+    let mut home = host.terminal("key", Size::new(90, 20));
+    home.shows("30 100");
+    home.pass(Duration::from_millis(500));
+    assert!(!home.text().contains("20 90"));
+    desk.program.resize(Size::new(70, 12));
+    desk.shows("12 70");
+}
+
+#[test]
+fn a_fixed_size_is_not_changed_by_a_terminal() {
+    let host = Host::start(&["--pty", "--size", "60x15"], "while :; do stty size; sleep 0.1; done");
+    let mut desk = host.terminal("key", Size::new(100, 30));
+    desk.shows("15 60");
+    // Until this terminal has the input, and long after.
+    desk.pass(Duration::from_secs(2));
+    assert!(!desk.text().contains("30 100") && !desk.text().contains("24 80"), "{}", desk.text());
 }
 
 /// Types a line until what it says is on the screen: a size takes a moment to arrive.
@@ -215,6 +239,8 @@ fn every_byte_of_a_long_output_is_printed() {
     let host = Host::start(&["--pipes", "--history", "100000000"], script);
     let mut attach = host.attach("key", &[]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     attach.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    // A reader that is late, when the program has long ended.
+    std::thread::sleep(Duration::from_secs(1));
     let output = attach.wait_with_output().unwrap();
     assert!(output.status.success());
     let expected: String = (1..=2_000_000).map(|number| format!("{number}\n")).collect();

@@ -154,7 +154,7 @@ impl<'a> Input<'a> {
         })
     }
 
-    /// Asks the hub for the input, whoever has it.
+    /// Asks the hub for the input, even if another client has it.
     pub fn take(&self) {
         self.ask(r#"{"take":true}"#);
     }

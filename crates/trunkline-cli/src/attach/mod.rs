@@ -291,7 +291,7 @@ impl<'a> Attached<'a> {
         if bytes.is_empty() {
             self.typed = never();
             self.input.end(self.arguments.send_eof, self.shown.follows_terminal());
-            // A terminal that is gone has nobody to print for.
+            // A terminal that is gone shows nothing more.
             return self.raw.is_some().then_some(End::Detached);
         }
         if self.raw.is_none() {
