@@ -218,6 +218,9 @@ impl Drawn {
     /// how they are cut. So are variation selectors: `vt100` changes the width of a cell by them, as most terminals
     /// do not, and panics where the cell is the last.
     fn draw(&mut self, text: &[u8]) {
+        if text.is_ascii() {
+            return self.process(text);
+        }
         for chunk in text.utf8_chunks() {
             for part in chunk.valid().split(['\u{fe0e}', '\u{fe0f}']) {
                 self.process(part.as_bytes());
@@ -259,6 +262,17 @@ impl Drawn {
     }
 
     fn csi(&mut self, sequence: &[u8], answers: &mut Vec<u8>) -> Shown {
+        // Most of all sequences: colours and moves, which `vt100` knows, and which mean nothing else here.
+        if let [_, _, first, ..] = sequence
+            && !(b'<'..=b'?').contains(first)
+            && matches!(
+                sequence.last(),
+                Some(b'@'..=b'H' | b'J'..=b'M' | b'P' | b'S' | b'T' | b'X' | b'd' | b'm')
+            )
+        {
+            self.process(sequence);
+            return Shown::Same;
+        }
         // Control characters in it work all the same.
         let Some(csi) = Csi::read(sequence) else {
             self.process(sequence);
