@@ -112,6 +112,8 @@ fn serve(
         .urgent(CONTROL)
         // Closing a pipe is the end of the input. On a terminal the owner only leaves.
         .pass_end_of_input(!terminal)
+        // The owner of a program on pipes gets every byte; a terminal that is slow gets the newest screen.
+        .wait_for_owner(!terminal)
         .linger(LAST_OUTPUT);
     let hub = if terminal {
         hub.broadcast(STDOUT, History::snapshot(|_| Box::new(Shown(Screen::new(Size::default())))))
