@@ -54,7 +54,7 @@ pub const INPUT_CLOSED: u32 = 1;
 /// let output = there.receiver(STDOUT | STATUS)?;
 /// let texts: Vec<_> = output.iter().map(|message| String::from_utf8_lossy(&message).into_owned()).collect();
 /// assert_eq!(texts, ["busy 0", "hello\n", "exited 0"]);
-/// assert_eq!(host.join().unwrap()?, Ending::Exited(0));
+/// assert_eq!(host.join().unwrap()?.ending(), Ending::Exited(0));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -76,6 +76,25 @@ impl Stopper {
     pub fn stop(&self) {
         self.asked.store(true, Release);
         self.bell.ring();
+    }
+}
+
+/// A program was served to its end.
+///
+/// Until it is dropped, the channels of the input are open, and read by none. A hub that hears that the input is refused, before
+/// it has passed all output on, lets go of the owner, for whom it may have to wait. So the caller closes the connection first.
+#[derive(Debug)]
+pub struct Served {
+    ending: Ending,
+    _input: Option<Receiver>,
+    _control: Option<Receiver>,
+}
+
+impl Served {
+    /// Returns how the program ended.
+    #[must_use]
+    pub fn ending(&self) -> Ending {
+        self.ending
     }
 }
 
@@ -122,12 +141,12 @@ impl Host {
     }
 
     /// Serves until the program has ended and everything was sent; this thread is the host's meanwhile. The
-    /// connection stays open, for the caller to [close](Connection::close) or to serve another program.
+    /// connection stays open, for the caller to [close](Connection::close), and then to drop what this returns.
     ///
     /// # Errors
     ///
     /// If the connection is over first, or was not one that can carry the channels.
-    pub fn serve(self, connection: &Connection) -> Result<Ending, ServeError> {
+    pub fn serve(self, connection: &Connection) -> Result<Served, ServeError> {
         let bell = self.program.bell().waker();
         let senders = Senders {
             stdout: Some(connection.sender(STDOUT)?),
@@ -197,7 +216,7 @@ impl Senders {
 }
 
 impl Serving {
-    fn run(mut self) -> Result<Ending, ServeError> {
+    fn run(mut self) -> Result<Served, ServeError> {
         self.look();
         let ending = loop {
             match self.program.next(None)? {
@@ -217,7 +236,7 @@ impl Serving {
         self.send_rest();
         match self.lost {
             Some(cause) => Err(ServeError::Lost { cause, ending }),
-            None => Ok(ending),
+            None => Ok(Served { ending, _input: self.stdin, _control: self.control }),
         }
     }
 

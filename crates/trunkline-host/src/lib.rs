@@ -22,7 +22,7 @@ mod screen;
 mod size;
 
 pub use ending::{Ending, Signal, SignalError};
-pub use host::{Host, INPUT_CLOSED, ServeError, Stopper};
+pub use host::{Host, INPUT_CLOSED, ServeError, Served, Stopper};
 pub use program::{Bell, Happened, MAX_OUTPUT, Program, Setup, StartError, Stream};
 pub use recording::Recording;
 pub use screen::Screen;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use support::*;
 use trunkline::{Config, Connection, Disconnect, Key, Receiver, SendError, Sender};
 use trunkline_host::{
-    Ending, Host, INPUT_CLOSED, Program, Recording, Screen, ServeError, Setup, Signal, Size,
+    Ending, Host, INPUT_CLOSED, Program, Recording, Screen, ServeError, Served, Setup, Signal, Size,
 };
 use trunkline_kernel::layout::{CONTROL, STATUS, STDERR, STDIN, STDOUT, Status};
 
@@ -19,7 +19,7 @@ struct Console {
     stdin: Sender,
     control: Sender,
     output: Receiver,
-    host: JoinHandle<Result<Ending, ServeError>>,
+    host: JoinHandle<Result<Served, ServeError>>,
     text: String,
     errors: String,
 }
@@ -90,7 +90,7 @@ fn a_shell_is_used_over_a_connection() {
     console.stdin.send("Ada\n").unwrap();
     assert_eq!(console.end(), Status::Exited(3));
     assert!(console.text.ends_with("Ada\r\nhello, Ada\r\n30 100\r\n"), "{:?}", console.text);
-    assert_eq!(console.host.join().unwrap().unwrap(), Ending::Exited(3));
+    assert_eq!(console.host.join().unwrap().unwrap().ending(), Ending::Exited(3));
 
     // What was sent is enough for a copy of the screen.
     let mut screen = Screen::new(Size::default());
@@ -305,5 +305,8 @@ fn a_recording_that_cannot_be_written_is_told_and_the_program_goes_on() {
 fn a_killed_program_is_told_with_its_signal() {
     let mut console = Console::at(on_terminal("kill -SEGV $$"));
     assert_eq!(console.end(), Status::Killed("SEGV".parse().unwrap()));
-    assert_eq!(console.host.join().unwrap().unwrap(), Ending::Killed("SEGV".parse::<Signal>().unwrap()));
+    assert_eq!(
+        console.host.join().unwrap().unwrap().ending(),
+        Ending::Killed("SEGV".parse::<Signal>().unwrap())
+    );
 }
