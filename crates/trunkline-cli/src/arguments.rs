@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use trunkline_host::Size;
 
 const EXIT: &str = "\
@@ -39,6 +39,34 @@ pub enum Command {
     Host(Host),
     /// Use a program that runs under a host
     Attach(Attach),
+    /// Stop what the program runs, as Ctrl-C does
+    Interrupt(Interrupt),
+    /// Print what completes this command in a shell
+    Completions(Completions),
+    /// Write the manual's pages
+    Man(Man),
+}
+
+#[derive(Args, Debug)]
+pub struct Interrupt {
+    /// The host's address
+    #[arg(value_name = "ADDR", env = "TRUNKLINE_ADDR")]
+    pub address: String,
+    /// The key
+    #[arg(long, value_name = "FILE", env = "TRUNKLINE_KEY_FILE")]
+    pub key_file: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct Completions {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Args, Debug)]
+pub struct Man {
+    /// The directory to write to, one file for each command
+    pub directory: PathBuf,
 }
 
 #[derive(Args, Debug)]
@@ -69,7 +97,7 @@ pub struct Host {
     /// Give the program pipes
     #[arg(long)]
     pub pipes: bool,
-    /// With pipes: how much output is kept for those that join [default: 4194304]
+    /// With pipes: how much output is kept for those that join, 524288 at least [default: 4194304]
     #[arg(long, value_name = "BYTES", conflicts_with = "pty")]
     pub history: Option<usize>,
     /// Record what is shown in a new file that `asciinema play` plays
@@ -161,6 +189,11 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
+/// The command line, for what is written about it.
+pub fn command() -> clap::Command {
+    Trunkline::command()
+}
+
 /// Reads the command line; a mistake ends the process with 2.
 pub fn parse() -> Command {
     Trunkline::parse().command
@@ -172,7 +205,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_sound() {
-        use clap::CommandFactory;
         Trunkline::command().debug_assert();
     }
 

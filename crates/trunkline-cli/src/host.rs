@@ -9,7 +9,7 @@ use bytes::Bytes;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use trunkline::{Access, ChannelSet, CloseCode, Config, Connection, Key, Listener};
-use trunkline_host::{Ending, Host, Program, Recording, Screen, ServeError, Setup, Size, Stopper};
+use trunkline_host::{Ending, Host, Program, Recording, Screen, ServeError, Served, Setup, Size, Stopper};
 use trunkline_hub::{History, Hub, Origin, Running, Snapshot, Verdict, kernel};
 use trunkline_kernel::layout::{CONTROL, Control, ROSTER, STATUS, STDERR, STDIN, STDOUT};
 
@@ -17,6 +17,9 @@ use crate::arguments::{self, Sizing};
 use crate::failure::{CANNOT_CREATE, Failure, OS_ERROR, Outcome, UNAVAILABLE};
 use crate::key;
 
+/// The least. The program waits for the owner of its input when that lags by half of what is kept, and a hub reads up to
+/// two of the largest messages before it looks.
+const LEAST_HISTORY: usize = 512 * 1024;
 /// The variable in which a program finds the address that it is served at. Attaching there from within would show its
 /// output to itself, for ever.
 pub const INSIDE: &str = "TRUNKLINE_INSIDE";
@@ -52,16 +55,19 @@ pub fn run(arguments: arguments::Host) -> Outcome {
     // The reader of this line may be gone, and the program is served all the same.
     let _ = writeln!(std::io::stdout(), "listening on {address}").and_then(|()| std::io::stdout().flush());
 
-    let ending = match host.serve(&connection) {
-        Ok(ending) | Err(ServeError::Lost { ending, .. }) => ending,
+    let served = match host.serve(&connection) {
+        Ok(served) => Ok(served),
+        Err(ServeError::Lost { ending, .. }) => Err(ending),
         Err(error) => return Err(Failure::new(OS_ERROR, error)),
     };
+    let ending = served.as_ref().map_or_else(|ending| *ending, Served::ending);
     if !arguments.linger_after_exit.is_zero() {
         thread::sleep(arguments.linger_after_exit);
     }
     // The hub gives its clients what they have not received yet, and then ends.
     let _ = connection.close(CloseCode::NORMAL, &ending.to_string());
     hub.wait();
+    drop(served);
     // Its connections are still sending.
     trunkline::shutdown(LAST_OUTPUT);
     Ok(code(ending))
@@ -119,7 +125,10 @@ fn serve(
         hub.broadcast(STDOUT, History::snapshot(|_| Box::new(Shown(Screen::new(Size::default())))))
             .broadcast(STDERR, History::none())
     } else {
-        hub.broadcast(STDOUT | STDERR, History::bytes(arguments.history.unwrap_or(HISTORY)))
+        hub.broadcast(
+            STDOUT | STDERR,
+            History::bytes(arguments.history.unwrap_or(HISTORY).max(LEAST_HISTORY)),
+        )
     };
     hub.serve(listener).map_err(|error| Failure::new(OS_ERROR, error))
 }

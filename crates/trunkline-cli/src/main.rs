@@ -7,7 +7,9 @@ mod attach;
 mod connect;
 mod failure;
 mod host;
+mod interrupt;
 mod key;
+mod paper;
 
 use std::process::ExitCode;
 
@@ -19,6 +21,9 @@ fn main() -> ExitCode {
         Command::Key(arguments) => key::run(&arguments),
         Command::Host(arguments) => host::run(arguments),
         Command::Attach(arguments) => attach::run(&arguments),
+        Command::Interrupt(arguments) => interrupt::run(&arguments),
+        Command::Completions(arguments) => paper::completions(&arguments),
+        Command::Man(arguments) => paper::man(&arguments),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -260,6 +260,47 @@ fn a_host_that_is_asked_to_end_ends_its_program_and_says_so() {
 }
 
 #[test]
+fn what_runs_is_interrupted_from_elsewhere_but_not_by_a_watcher() {
+    let mut host = Host::start(
+        &["--pipes"],
+        "trap 'echo stopped; exit 6' INT; echo ready; while :; do sleep 0.05; done",
+    );
+    let interrupt = |host: &Host, key: &str| {
+        let output = trunkline()
+            .arg("interrupt")
+            .arg(&host.address)
+            .arg("--key-file")
+            .arg(host.key(key))
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    // It must be there to be interrupted, and its trap set.
+    let mut desk = host.terminal("key", Size::default());
+    desk.shows("ready");
+    let (code, text) = interrupt(&host, "watch");
+    assert!(code == Some(77) && text.contains("watch"), "{text}");
+    assert_eq!(interrupt(&host, "key"), (Some(0), String::new()));
+    assert_eq!(desk.end(), Ending::Exited(6));
+    assert_eq!(host.end(), Some(6));
+}
+
+#[test]
+fn completions_and_pages_are_written() {
+    for (shell, has) in
+        [("bash", "complete -F"), ("zsh", "#compdef trunkline"), ("fish", "complete -c trunkline")]
+    {
+        let output = trunkline().args(["completions", shell]).output().unwrap();
+        assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains(has), "{shell}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    assert!(trunkline().arg("man").arg(directory.path()).status().unwrap().success());
+    let page = std::fs::read_to_string(directory.path().join("trunkline-attach.1")).unwrap();
+    assert!(page.contains("detach"), "{page}");
+    assert_eq!(trunkline().args(["man", "/no/such/directory"]).output().unwrap().status.code(), Some(73));
+}
+
+#[test]
 fn a_program_does_not_attach_to_itself() {
     let mut host =
         Host::start(&["--pty"], "echo ready; read command; eval \"$command\"; echo status $?; read x");

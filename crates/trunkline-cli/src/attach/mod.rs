@@ -248,12 +248,11 @@ impl<'a> Attached<'a> {
                     self.owner = true;
                     self.resize();
                 }
-                if self.owner && !mine {
-                    let name = owner.map_or("another client", |owner| owner.name.as_str());
-                    self.shown.note(&format!(
-                        "{} has taken the input; the detach key and t take it back",
-                        plain(name)
-                    ));
+                if let (true, false, Some(owner)) = (self.owner, mine, owner) {
+                    let name = plain(&owner.name);
+                    let name = if name.is_empty() { "another client" } else { &name };
+                    self.shown
+                        .note(&format!("{name} has taken the input; the detach key and t take it back"));
                 }
                 self.owner = mine;
                 self.free = owner.is_none();
