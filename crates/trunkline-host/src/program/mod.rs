@@ -35,6 +35,9 @@ pub const MAX_OUTPUT: usize = 64 * 1024;
 /// How long a program may take to end that was asked to.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long after it has closed its input a program that ends may take until it has.
+const ENDING: Duration = Duration::from_millis(200);
+
 /// Where a program writes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Stream {
@@ -56,7 +59,7 @@ pub enum Happened {
     Output(Stream, Bytes),
     /// There is room for input again, after [`Program::input`] had none.
     Room,
-    /// The program takes no more input: it has closed its end of the pipe. Said once.
+    /// The program takes no more input: it has closed its end of the pipe. Said once, whether input waits or not.
     Deaf,
     /// The [bell](Program::bell) has rung.
     Bell,
@@ -98,6 +101,7 @@ pub struct Program {
     /// The end of the input goes behind what waits.
     finishing: bool,
     deaf: bool,
+    tell_deaf: Option<Instant>,
     terminal: Option<Terminal>,
     held_up: [bool; 2],
     happened: VecDeque<Happened>,
@@ -134,6 +138,7 @@ impl Program {
             wants_room: false,
             finishing: false,
             deaf: false,
+            tell_deaf: None,
             terminal,
             held_up: [false; 2],
             happened,
@@ -302,6 +307,9 @@ impl Program {
 
     /// Does what the time brings.
     fn pass(&mut self, now: Instant) {
+        if self.tell_deaf.take_if(|then| *then <= now).is_some() {
+            self.happened.push_back(Happened::Deaf);
+        }
         if self.kill_at.is_some_and(|then| then <= now) {
             self.kill_at = None;
             drop(self.signal(Signal::KILL));
@@ -339,7 +347,7 @@ impl Program {
             .filter(|_| self.ending.is_none())
             .and_then(|terminal| terminal.pace.due(now));
         let due = self.drain.as_ref().and_then(Drain::due);
-        let times = [until, pace, due, self.kill_at, self.ends.retry_at()];
+        let times = [until, pace, due, self.kill_at, self.tell_deaf, self.ends.retry_at()];
         let patience = times.into_iter().flatten().min().map(|time| {
             // Not a moment too early, or it is looked at twice.
             let time = time.saturating_duration_since(now);
@@ -361,9 +369,9 @@ impl Program {
             .iter()
             .zip(&descriptors)
             .filter(|(_, descriptor)| !descriptor.revents().is_empty())
-            .map(|((what, ..), _)| *what)
+            .map(|((what, ..), descriptor)| (*what, descriptor.revents().contains(PollFlags::ERR)))
             .collect();
-        for what in ready {
+        for (what, broken) in ready {
             match what {
                 What::Bell => {
                     self.ear.clear();
@@ -374,6 +382,7 @@ impl Program {
                         self.ended(ending);
                     }
                 }
+                What::Input if broken && self.terminal.is_none() => self.deafen(),
                 What::Input => self.write(),
                 What::Output(stream) => self.read(stream),
             }
@@ -395,10 +404,12 @@ impl Program {
                 wanted.push((What::Output(stream), descriptor, PollFlags::IN));
             }
         }
-        if !self.input.is_empty()
+        // A pipe that the program has closed is told of without a write. A terminal is one with its output.
+        let writes = !self.input.is_empty();
+        if (writes || self.terminal.is_none())
             && let Some(descriptor) = self.ends.input()
         {
-            wanted.push((What::Input, descriptor, PollFlags::OUT));
+            wanted.push((What::Input, descriptor, if writes { PollFlags::OUT } else { PollFlags::empty() }));
         }
         wanted
     }
@@ -407,15 +418,21 @@ impl Program {
         if let Some(descriptor) = self.ends.input() {
             let written = self.input.write(descriptor);
             if written.is_err() && self.terminal.is_none() {
-                self.ends.close_input();
-                self.input = Input::default();
-                if !self.finishing && !std::mem::replace(&mut self.deaf, true) {
-                    self.happened.push_back(Happened::Deaf);
-                }
+                self.deafen();
             }
         }
         if self.finishing && self.input.is_empty() {
             self.ends.close_input();
+        }
+        self.made_room();
+    }
+
+    /// The program takes no more input. It is told of a moment later: a program that ends has closed its input too.
+    fn deafen(&mut self) {
+        self.ends.close_input();
+        self.input = Input::default();
+        if !self.finishing && self.ending.is_none() && !std::mem::replace(&mut self.deaf, true) {
+            self.tell_deaf = Some(Instant::now() + ENDING);
         }
         self.made_room();
     }
@@ -470,8 +487,9 @@ impl Program {
 
     fn ended(&mut self, ending: Ending) {
         self.ending = Some(ending);
-        self.kill_at = None;
+        (self.kill_at, self.tell_deaf) = (None, None);
         self.input = Input::default();
+        self.ends.close_input();
         self.made_room();
         let mut drain = Drain::new(self.linger, Instant::now());
         drain.hold_up(self.held_up.iter().any(|held| *held), Instant::now());
