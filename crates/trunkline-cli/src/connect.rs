@@ -13,7 +13,7 @@ use crate::key;
 const GRACE: Duration = Duration::from_secs(3600);
 
 pub fn connect(address: &str, key_file: &Path) -> Result<Connection, Failure> {
-    let config = Config::new(key::read(key_file)?).resume_grace(GRACE);
+    let config = Config::new(key::read(key_file)?).interactive().resume_grace(GRACE);
     let unavailable = |text: String| Failure::new(UNAVAILABLE, text);
     let addresses: Vec<_> = address
         .to_socket_addrs()

@@ -75,6 +75,8 @@ pub fn run(arguments: arguments::Host) -> Outcome {
 
 fn listen(arguments: &arguments::Host) -> Result<Listener, Failure> {
     let mut config = Config::new(key::read(&arguments.key_file)?)
+        // A person waits for the answer to each key.
+        .interactive()
         .max_message(LARGEST)
         .linger(LAST_OUTPUT)
         .allow_plaintext(arguments.allow_plaintext);
