@@ -10,7 +10,7 @@ use std::time::Duration;
 use crossbeam_channel::bounded;
 
 use crate::access::Access;
-use crate::address::Address;
+use crate::closing::Closing;
 use crate::config::Config;
 use crate::error::{ChannelError, CloseCode, CloseError, ConnectError, ConnectionError, FlushError};
 use crate::events::{Events, Interrupts};
@@ -18,7 +18,7 @@ use crate::flushing::{Flushing, unflushed};
 use crate::handle::Handle;
 use crate::id::{ChannelId, ChannelSet};
 use crate::io::IoThread;
-use crate::io::command::{Adopt, Command, Connect, ConnectLazily};
+use crate::io::command::{Adopt, Command};
 use crate::io::establish::pair_settings;
 use crate::io::shared::Shared;
 use crate::io::socket::Socket;
@@ -64,102 +64,6 @@ pub struct Connection {
 impl Connection {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self { handle: Arc::new(Handle::new(shared)) }
-    }
-
-    /// Connects to a listener. Both sides prove that they have the key.
-    ///
-    /// A name that stands for several addresses is tried at all of them, IPv6 and IPv4 in turns, each a
-    /// quarter of a second after the one before or as soon as that has failed. The first server that proves
-    /// the key is used. If the handshake is cut in the middle, or the server is busy, it is tried again.
-    /// All of that takes [`Config::connect_timeout`] at most.
-    ///
-    /// # Errors
-    ///
-    /// [`ConnectError::Config`] if a setting cannot work. [`ConnectError::Io`] if the address cannot be
-    /// resolved or nothing answers there in time. [`ConnectError::Handshake`] if the other side speaks
-    /// something else, has another key, or has no room.
-    pub fn connect(address: impl Into<Address>, config: Config) -> Result<Self, ConnectError> {
-        config.check()?;
-        let thread = io_thread(&config)?;
-        let key = client_key(&config)?;
-        let (reply, answer) = bounded(1);
-        let connect = Connect { address: address.into(), key, options: config.options, reply };
-        thread.core().push(Command::Connect(Box::new(connect)));
-        thread.core().schedule.call();
-        let shared = answer.recv().map_err(|_| stopped())??;
-        Ok(Self::new(shared))
-    }
-
-    /// Connects to a listener's Unix socket, as [`connect`](Connection::connect) does with
-    /// [`Address::unix`]. The process that listens must be this user's or root's, or nothing is sent to it.
-    ///
-    /// # Errors
-    ///
-    /// As [`connect`](Connection::connect), and
-    /// [`HandshakeError::ForeignUser`](crate::HandshakeError::ForeignUser) if another user's process listens
-    /// there.
-    #[cfg(unix)]
-    pub fn connect_unix(path: impl AsRef<std::path::Path>, config: Config) -> Result<Self, ConnectError> {
-        Self::connect(Address::unix(path.as_ref()), config)
-    }
-
-    /// Begins to connect to a listener, and returns before the listener is there.
-    ///
-    /// What is sent meanwhile waits, and goes when the listener comes; calls that receive wait. The
-    /// listener is tried at once and then again and again, with pauses from 50 ms to 5 s, until
-    /// [`Config::resume_grace`] is over; with a grace of zero, once. Then, or if the listener refuses for
-    /// good, every handle fails with the cause.
-    ///
-    /// Until the listener is there:
-    ///
-    /// - Its limits are taken to be this side's own ([`Config::window`], [`Config::max_message`]), and
-    ///   every channel to be permitted ([`may_send`](Connection::may_send),
-    ///   [`may_receive`](Connection::may_receive)). If it grants a smaller window, what was sent follows as
-    ///   it grants more. What it does not take at all ends the connection.
-    /// - [`interrupt`](Connection::interrupt) is refused: there is nothing to interrupt.
-    /// - [`is_suspended`](Connection::is_suspended) returns `true`, and
-    ///   [`local_addr`](Connection::local_addr) and [`peer_addr`](Connection::peer_addr) return `None`.
-    ///   [`Event::Resumed`](crate::Event::Resumed) tells when it came.
-    /// - [`close`](Connection::close), and dropping the last handle, wait for it at most [`Config::linger`]
-    ///   if something was sent.
-    ///
-    /// ```
-    /// use trunkline::{ChannelId, Config, Connection, Key, Listener};
-    ///
-    /// const JOBS: ChannelId = ChannelId::new(1);
-    ///
-    /// let key = Key::generate();
-    /// # let free = std::net::TcpListener::bind("127.0.0.1:0")?;
-    /// # let address = free.local_addr()?;
-    /// # drop(free);
-    /// let client = Connection::connect_lazily(address, Config::new(key.clone()))?;
-    /// client.sender(JOBS)?.send("the first job")?;
-    ///
-    /// // Later, perhaps in another process:
-    /// let listener = Listener::bind(address, Config::new(key))?;
-    /// let server = listener.accept()?;
-    /// assert_eq!(&*server.receiver(JOBS)?.recv()?, b"the first job");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`ConnectError::Config`] if a setting cannot work, [`ConnectError::Io`] if the text is no address or
-    /// the system gives no thread. All other errors come from the handles:
-    /// [`ConnectionError::PeerUnreachable`](crate::ConnectionError::PeerUnreachable) after the grace
-    /// period, [`ConnectionError::Refused`](crate::ConnectionError::Refused) as soon as the other side
-    /// speaks something else, has another key, or allows less than was used.
-    pub fn connect_lazily(address: impl Into<Address>, config: Config) -> Result<Self, ConnectError> {
-        config.check()?;
-        let thread = io_thread(&config)?;
-        let key = client_key(&config)?;
-        let address = address.into();
-        address.check()?;
-        let (reply, answer) = bounded(1);
-        let connect = ConnectLazily { address, key, options: config.options, reply };
-        thread.core().push(Command::ConnectLazily(Box::new(connect)));
-        thread.core().schedule.call();
-        Ok(Self::new(answer.recv().map_err(|_| stopped())?))
     }
 
     /// Creates two connected ends in this process, over a socket pair: for tests, examples, and a kernel in
@@ -425,6 +329,36 @@ impl Connection {
         self.handle.begin_close(code, reason, timeout);
         self.handle.wait_gone(timeout);
         self.shared().send.delivered()
+    }
+
+    /// Begins to [`close`](Connection::close) the connection, and returns a future of the end, for an
+    /// executor. All handles of this side fail from the call on. The peer has [`Config::linger`] to confirm
+    /// that it has everything. Dropping the future cancels nothing.
+    ///
+    /// ```
+    /// use std::pin::pin;
+    /// use std::task::{Context, Poll, Waker};
+    /// use trunkline::{CloseCode, Config, Connection, Key};
+    ///
+    /// let (here, _there) = Connection::pair(Config::new(Key::generate()))?;
+    /// let mut closing = pin!(here.closing(CloseCode::NORMAL, "done"));
+    /// let mut context = Context::from_waker(Waker::noop()); // in an async fn: .await
+    /// loop {
+    ///     if let Poll::Ready(closed) = closing.as_mut().poll(&mut context) { break closed? }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn closing(&self, code: CloseCode, reason: &str) -> Closing {
+        self.closing_within(code, reason, self.shared().facts.linger)
+    }
+
+    /// Begins to close the connection as [`closing`](Connection::closing) does; the peer has `timeout`
+    /// instead of [`Config::linger`].
+    pub fn closing_within(&self, code: CloseCode, reason: &str, timeout: Duration) -> Closing {
+        if self.check_fork().is_ok() {
+            self.handle.begin_close(code, reason, timeout);
+        }
+        Closing::new(&self.handle)
     }
 
     /// Lets go of the connection at once. What is not sent yet is dropped. The peer is told

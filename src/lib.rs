@@ -8,7 +8,9 @@ mod address;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod bench;
+mod closing;
 mod config;
+mod connecting;
 mod connection;
 pub mod docs;
 mod error;
@@ -45,7 +47,9 @@ mod writer;
 
 pub use access::Access;
 pub use address::Address;
+pub use closing::Closing;
 pub use config::Config;
+pub use connecting::Connecting;
 pub use connection::Connection;
 pub use error::*;
 pub use event::Event;

@@ -10,11 +10,11 @@ use crossbeam_channel::Sender;
 use super::accepted::Accepted;
 use super::link::NewSocket;
 use super::place::Place;
+use super::reply::Reply;
 use super::shared::Shared;
 use super::socket::{Acceptor, Socket};
 use crate::access::Access;
 use crate::address::Address;
-use crate::error::ConnectError;
 use crate::key::Key;
 use crate::options::Options;
 use crate::proto::handshake::{Granted, Takes};
@@ -58,7 +58,7 @@ pub(crate) struct Connect {
     pub(crate) address: Address,
     pub(crate) key: Key,
     pub(crate) options: Options,
-    pub(crate) reply: Sender<Result<Arc<Shared>, ConnectError>>,
+    pub(crate) reply: Reply,
 }
 
 /// A client's connection that does not wait for its peer.

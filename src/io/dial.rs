@@ -8,17 +8,14 @@
 use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use crossbeam_channel::Sender;
 
 use super::backoff::Backoff;
 use super::client_handshake::Failure;
 use super::conn::{Home, Refusal};
 use super::env::{Env, Reasons};
 use super::place::Place;
-use super::shared::Shared;
+use super::reply::Reply;
 use crate::address::{Address, Target};
 use crate::error::{ConnectError, HandshakeError};
 
@@ -30,8 +27,8 @@ const HANG_UPS: u32 = 6;
 
 /// What an attempt is for.
 pub(crate) enum Goal {
-    /// A new connection, for which a thread waits.
-    New(Sender<Result<Arc<Shared>, ConnectError>>),
+    /// A new connection, for which a thread or a task waits.
+    New(Reply),
     /// A connection that is there and has no socket.
     Conn(Place),
 }

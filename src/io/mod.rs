@@ -9,7 +9,7 @@
 //! | `socket` | a stream socket of either kind, and what listens for them |
 //! | `sealed` | the seal of a socket, and the records that wait |
 //! | `link` | a socket as a connection uses it |
-//! | `shared` `accepted` | what the handles of a connection see, and how a listener hands it out |
+//! | `shared` `accepted` `reply` | what the handles of a connection see, and how they come to a program |
 //! | `command` `core` | what other threads ask for, and which thread runs the loop |
 //! | `env` | what a source sees while it is served |
 //! | `conn` | source: one connection |
@@ -37,6 +37,7 @@ mod pace;
 #[cfg(unix)]
 pub(crate) mod peer;
 pub(crate) mod place;
+pub(crate) mod reply;
 mod sealed;
 mod server_handshake;
 mod sessions;

@@ -295,3 +295,35 @@ fn a_drop_in_an_outage_waits_no_longer_than_linger() {
         assert!(begun.elapsed() < MARGIN, "{:?}", begun.elapsed());
     }
 }
+
+#[test]
+fn a_closing_begins_at_the_call_and_tells_if_the_peer_has_everything() {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut end = |mut closing: Closing| {
+        let begin = Instant::now();
+        loop {
+            match std::future::Future::poll(std::pin::Pin::new(&mut closing), &mut context) {
+                std::task::Poll::Ready(end) => break end,
+                std::task::Poll::Pending => assert!(begin.elapsed() < LONG),
+            }
+            thread::yield_now();
+        }
+    };
+    let (here, there) = pair(|config| config);
+    let sender = here.sender(A).unwrap();
+    sender.send("the last").unwrap();
+    let closing = here.closing(CloseCode::application(7), "enough");
+    assert!(sender.send("too late").is_err(), "closed from the call on");
+    end(closing).unwrap();
+    assert_eq!(&*there.receiver(A).unwrap().recv().unwrap(), b"the last");
+    eventually("the peer hears the end", || {
+        there.close_reason().and_then(|cause| cause.close_code()) == Some(CloseCode::application(7))
+    });
+
+    let mut dead = Dead::new();
+    let lost = dead.connect(|config| config.linger(Duration::from_secs(3600)));
+    lost.sender(A).unwrap().send("nothing reads this").unwrap();
+    let error = end(lost.closing_within(CloseCode::NORMAL, "", Duration::from_millis(50))).unwrap_err();
+    assert!(error.cause().is_some());
+    drop(lost.closing(CloseCode::NORMAL, ""));
+}

@@ -282,3 +282,74 @@ fn a_client_that_connects_to_itself_is_refused_and_leaves_the_port_free() {
         }
     }
 }
+
+/// A task's waker that counts.
+#[derive(Default)]
+struct Wakes(std::sync::Mutex<u32>, std::sync::Condvar);
+
+impl std::task::Wake for Wakes {
+    fn wake(self: std::sync::Arc<Self>) {
+        *self.0.lock().unwrap() += 1;
+        self.1.notify_all();
+    }
+}
+
+#[test]
+fn a_task_that_waits_for_its_connection_is_woken_once_it_is_there() {
+    let key = Key::generate();
+    let listener = Listener::bind("127.0.0.1:0", Config::new(key.clone())).unwrap();
+    for (key, works) in [(key, true), (Key::generate(), false)] {
+        let mut connecting = std::pin::pin!(
+            Connection::connecting(listener.local_addr(), Config::new(key).connect_timeout(LONG)).unwrap()
+        );
+        let wakes = std::sync::Arc::new(Wakes::default());
+        let waker = std::task::Waker::from(std::sync::Arc::clone(&wakes));
+        let mut context = std::task::Context::from_waker(&waker);
+        let result = loop {
+            match std::future::Future::poll(connecting.as_mut(), &mut context) {
+                std::task::Poll::Ready(result) => break result,
+                std::task::Poll::Pending => {
+                    let woken = wakes.0.lock().unwrap();
+                    let (mut woken, late) =
+                        wakes.1.wait_timeout_while(woken, LONG, |woken| *woken == 0).unwrap();
+                    assert!(!late.timed_out(), "not woken");
+                    *woken = 0;
+                }
+            }
+        };
+        match result {
+            Ok(client) => {
+                assert!(works);
+                client.sender(A).unwrap().send("made by a task").unwrap();
+                let server = listener.accept().unwrap();
+                assert_eq!(&*server.receiver(A).unwrap().recv().unwrap(), b"made by a task");
+            }
+            Err(error) => {
+                assert!(!works);
+                assert!(matches!(error, ConnectError::Handshake(HandshakeError::NotAuthorised)), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_attempt_that_is_given_up_leaves_no_connection_open() {
+    let key = Key::generate();
+    let listener = Listener::bind("127.0.0.1:0", Config::new(key.clone())).unwrap();
+    // Given up before there is an answer, and after: the peer hears the end in both cases.
+    for polls in [false, true] {
+        let connecting = Connection::connecting(listener.local_addr(), Config::new(key.clone())).unwrap();
+        if !polls {
+            drop(connecting);
+            // It may have been given up before the server knew of it.
+            let Ok(server) = listener.accept_timeout(Duration::from_secs(1)) else { continue };
+            assert!(server.receiver(A).unwrap().recv().is_err());
+            continue;
+        }
+        let server = listener.accept_timeout(LONG).unwrap();
+        drop(connecting);
+        let end = server.receiver(A).unwrap().recv_timeout(LONG).unwrap_err();
+        let RecvTimeoutError::Disconnected(RecvError::ConnectionLost(cause)) = end else { panic!("{end}") };
+        assert_eq!(cause.close_code(), Some(CloseCode::NORMAL));
+    }
+}
