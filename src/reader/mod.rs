@@ -287,6 +287,39 @@ impl Reader {
         }
     }
 
+    /// Appends the next bytes up to and with the delimiter, for an executor: all of them or none, so a task
+    /// that gives up loses nothing. Returns how many that was; 0 is the end of a run. The last bytes of a
+    /// finished run may have no delimiter.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_until`](BufRead::read_until): what ended the run or the connection;
+    /// [`InvalidData`](io::ErrorKind::InvalidData) for more than 16 MiB without a delimiter, which stay to be
+    /// read in pieces; and as [`Interrupter::interrupt`] says.
+    pub fn poll_read_until(
+        &mut self,
+        context: &mut Context<'_>,
+        delimiter: u8,
+        bytes: &mut Vec<u8>,
+    ) -> Poll<io::Result<usize>> {
+        let receiver = &self.receiver;
+        let wait = Wait::Task(context.waker());
+        let stream = self.stream.get_mut();
+        match take_line(stream, delimiter, |stream| append(stream, receiver.next_for_reader(&wait))) {
+            Ok(Line::Whole(line)) => {
+                bytes.extend(self.stream.get_mut().copy(line));
+                self.consume(line);
+                Poll::Ready(Ok(line))
+            }
+            Ok(Line::End) => {
+                self.rearm();
+                Poll::Ready(Ok(0))
+            }
+            Ok(Line::None) => Poll::Pending,
+            Err(error) => Poll::Ready(self.failed(error)),
+        }
+    }
+
     fn wait_for_bytes(&mut self) -> io::Result<Filled> {
         let receiver = &self.receiver;
         fill(self.stream.get_mut(), |stream| Self::fetch(receiver, stream, Until::Forever))

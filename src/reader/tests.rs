@@ -258,3 +258,34 @@ fn a_cut_line_is_never_a_whole_one() {
     assert!(matches!(stream.front(), Front::Bytes));
     assert_eq!(stream.bytes(), b"ls\n");
 }
+
+#[test]
+fn a_task_gets_a_line_of_bytes_whole_or_nothing_of_it() {
+    use crate::{Config, Connection, Key};
+    let (here, there) = Connection::pair(Config::new(Key::generate())).unwrap();
+    let (sender, mut reader) =
+        (here.sender(CHANNEL).unwrap(), there.receiver(CHANNEL).unwrap().into_reader());
+    let mut context = Context::from_waker(std::task::Waker::noop());
+    let mut line = Vec::new();
+    let mut look = |line: &mut Vec<u8>| {
+        here.flush().unwrap();
+        match reader.poll_read_until(&mut context, b'\n', line) {
+            Poll::Ready(read) => Some(read.map_err(|error| error.kind())),
+            Poll::Pending => None,
+        }
+    };
+    sender.send(*b"\xffha").unwrap();
+    assert_eq!((look(&mut line), line.len()), (None, 0));
+    sender.send("lf\nre").unwrap();
+    assert_eq!((look(&mut line), &*line), (Some(Ok(6)), &b"\xffhalf\n"[..]));
+    assert_eq!(look(&mut line), None);
+    sender.send("st").unwrap();
+    sender.finish().unwrap();
+    assert_eq!((look(&mut line), &line[6..]), (Some(Ok(4)), &b"rest"[..]));
+    assert_eq!(look(&mut line), Some(Ok(0)), "the end, once");
+    assert_eq!(look(&mut line), None);
+    sender.send("cut").unwrap();
+    sender.reset(3).unwrap();
+    assert_eq!(look(&mut line), Some(Err(io::ErrorKind::ConnectionReset)));
+    assert_eq!(line.len(), 10);
+}
