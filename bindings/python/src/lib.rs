@@ -51,7 +51,8 @@ fn _trunkline(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<tasks::Ticket>()?;
     module.add_class::<tasks::Operation>()?;
     module.add_function(wrap_pyfunction!(wait::shutdown, module)?)?;
-    module.add_function(wrap_pyfunction!(wait::_at_exit, module)?)?;
+    module.add_function(wrap_pyfunction!(wait::_begin_exit, module)?)?;
+    module.add_function(wrap_pyfunction!(wait::_end_exit, module)?)?;
     module.add_function(wrap_pyfunction!(wait::_after_fork, module)?)?;
     module.add_function(wrap_pyfunction!(errors::_every_error, module)?)?;
     Ok(())

@@ -28,8 +28,8 @@ static FORKS: AtomicU64 = AtomicU64::new(0);
 thread_local! {
     /// Whether this is the main thread, as of so many forks.
     static IS_MAIN: Cell<Option<(u64, bool)>> = const { Cell::new(None) };
-    /// This thread ends the interpreter.
-    static ENDS: Cell<bool> = const { Cell::new(false) };
+    /// This thread ends the interpreter, and has until then for it.
+    static ENDS: Cell<Option<Instant>> = const { Cell::new(None) };
     static UNPARK: Waker = Waker::from(Arc::new(Unpark(thread::current())));
 }
 
@@ -83,6 +83,10 @@ pub(crate) fn wait<T: Send>(
     mut attempt: impl FnMut(Option<Instant>) -> Option<T> + Send,
 ) -> PyResult<Option<T>> {
     let looks = is_main(py)?;
+    let deadline = match (ENDS.get(), deadline) {
+        (Some(end), Some(deadline)) => Some(end.min(deadline)),
+        (end, deadline) => end.or(deadline),
+    };
     loop {
         let look = if looks { Instant::now().checked_add(LOOK) } else { None };
         let until = match (look, deadline) {
@@ -139,19 +143,28 @@ pub(crate) fn detached<T: Send>(py: Python<'_>, run: impl FnOnce() -> T + Send) 
         let result = run();
         // A daemon thread that comes back now would run a program whose modules are being taken apart,
         // and tell of a connection that was closed because the process ends.
-        while OVER.load(Relaxed) && !ENDS.get() {
+        while OVER.load(Relaxed) && ENDS.get().is_none() {
             thread::park();
         }
         result
     })
 }
 
-/// Called when the interpreter is about to end: sends what was sent, and closes all connections.
+/// Called when the interpreter is about to end. From now on this thread waits for nothing for long, and other
+/// threads do not come back from what they wait for.
 #[pyfunction]
-pub(crate) fn _at_exit(py: Python<'_>) {
-    ENDS.set(true);
+pub(crate) fn _begin_exit() {
+    ENDS.set(Some(Instant::now() + FAREWELL));
     OVER.store(true, Relaxed);
-    py.detach(|| trunkline::shutdown(FAREWELL));
+}
+
+/// Called after that, when the streams are flushed: closes all connections behind what was sent.
+#[pyfunction]
+pub(crate) fn _end_exit(py: Python<'_>) {
+    let left = ENDS.get().map_or(FAREWELL, |end| end.saturating_duration_since(Instant::now()));
+    // What the flushes have used up must not keep the peers from being told.
+    py.detach(|| trunkline::shutdown(left.max(FAREWELL / 10)));
+    ENDS.set(Some(Instant::now()));
 }
 
 /// Called in the child after a fork.

@@ -88,6 +88,7 @@ from ._errors import (
     TooBusy,
     TooLarge,
 )
+from ._exit import _exit
 from ._records import ChannelStats, CloseCode, Event, ListenerEvent, Received, Stats
 from ._streams import Reader, Writer
 from ._trunkline import (
@@ -201,6 +202,6 @@ __all__ = [
     "shutdown",
 ]
 
-_atexit.register(_trunkline._at_exit)
+_atexit.register(_exit)
 if hasattr(_os, "register_at_fork"):
     _os.register_at_fork(after_in_child=_trunkline._after_fork)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from typing import TYPE_CHECKING, Any, NoReturn
+from weakref import WeakSet
 
 from ._trunkline import Interrupter, _Reader, _Writer
 
@@ -14,13 +15,18 @@ _LINE = 16 << 20
 """More than the longest line that is given whole."""
 
 
+writers: WeakSet[Writer] = WeakSet()
+"""Those that are open, for the end of the interpreter."""
+
+
 class Reader(io.RawIOBase):
     """A channel as a raw stream to read from, from `Receiver.reader()`.
 
     A read waits for a whole line and gives at most one, as a terminal does. So a `TextIOWrapper` around it never
     reads ahead, and what has come of a line stays here when a read is interrupted:
     `sys.stdin = io.TextIOWrapper(receiver.reader())`. Put no `BufferedReader` in between. A read that returns
-    `b""` is the end of the peer's run; the next read waits for the next run. Every other end raises.
+    `b""` is the end of the peer's run; the next read waits for the next run. (After a last line that has no newline
+    there are two: a `TextIOWrapper` takes the first for the end of that line.) Every other end raises.
     """
 
     def __init__(self, reader: _Reader) -> None:
@@ -44,39 +50,36 @@ class Reader(io.RawIOBase):
         return self._reader.take(size) if size else b""
 
     def readall(self) -> bytes:
-        pieces = []
-        while piece := self.read(_LINE):
-            pieces.append(piece)
-        return b"".join(pieces)
+        """Returns all to the end of the run. If the run ends in another way, that is raised, and what has come stays."""
+        self._check()
+        return self._reader.take()
 
     def readline(self, size: int | None = -1, /) -> bytes:
-        if size is None or size < 0:
-            size = _LINE
-        line = bytearray()
-        while len(line) < size and not line.endswith(b"\n"):
-            if not (piece := self._piece_of_line(size - len(line), line)):
-                break
-            line += piece
-        return bytes(line)
-
-    def _piece_of_line(self, size: int, line: bytearray) -> bytes:
-        try:
-            return self.read(size)
-        except Exception:
-            # What came before is not lost: it is returned, and the next call raises again.
-            if line:
-                return b""
-            raise
+        """Returns the next line. One of more than 16 MiB comes in pieces."""
+        self._check()
+        if not self._reader.by_line:
+            return super().readline(size)
+        most = _LINE if size is None or size < 0 else size
+        line = self._reader.take(most) if most else b""
+        if line and len(line) < most:
+            self._reader.end_line()
+        return line
 
     def try_readline(self) -> bytes | None:
         """Returns the next line if all of it is there, and None if not. Never waits. `b""` is the end of a run."""
         self._check()
-        return self._reader.take_now(_LINE)
+        line = self._reader.take_now(_LINE)
+        if line:
+            self._reader.end_line()
+        return line
 
     async def readline_async(self) -> bytes:
         """Returns the next line, as a task of asyncio. A task that is cancelled has taken nothing."""
         self._check()
-        return await self._reader.take_async(_LINE)
+        line = await self._reader.take_async(_LINE)
+        if line:
+            self._reader.end_line()
+        return line
 
     def pending(self) -> bool:
         """Returns True if a read would not wait for something to come."""
@@ -122,6 +125,7 @@ class Writer(io.RawIOBase):
 
     def __init__(self, writer: _Writer) -> None:
         self._writer = writer
+        writers.add(self)
         self.name = writer.name
 
     def writable(self) -> bool:
