@@ -50,6 +50,7 @@ fn _trunkline(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<tasks::Alarm>()?;
     module.add_class::<tasks::Ticket>()?;
     module.add_class::<tasks::Operation>()?;
+    module.add_function(wrap_pyfunction!(python::_check_interpreter, module)?)?;
     module.add_function(wrap_pyfunction!(wait::shutdown, module)?)?;
     module.add_function(wrap_pyfunction!(wait::_begin_exit, module)?)?;
     module.add_function(wrap_pyfunction!(wait::_end_exit, module)?)?;

@@ -1,5 +1,7 @@
 //! What is written in Python: looked up once.
 
+use pyo3::exceptions::PyImportError;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyModule};
@@ -31,6 +33,19 @@ impl Module {
         let module = module.get_or_try_init(py, || PyModule::import(py, path).map(Bound::unbind))?;
         module.bind(py).getattr(name)
     }
+}
+
+/// Fails in a subinterpreter. Classes, exceptions and the end of the process are those of the main one; and
+/// before 3.12 nothing but this says so.
+#[pyfunction]
+#[allow(unsafe_code)]
+pub(crate) fn _check_interpreter() -> PyResult<()> {
+    // SAFETY: a function that Python calls has the GIL and a thread state, which is all that these ask for.
+    let number = unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) };
+    if number == 0 {
+        return Ok(());
+    }
+    Err(PyImportError::new_err("trunkline does not work in a subinterpreter; import it in the main interpreter"))
 }
 
 /// Makes one of the records, by the names of its fields.

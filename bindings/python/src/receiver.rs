@@ -252,6 +252,8 @@ impl Receiver {
     /// Returns what there is, and waits for it; `None`: it did not come in time.
     fn wait<T: Take>(&self, py: Python<'_>, timeout: Option<f64>, take: &T) -> PyResult<Option<T::Item>> {
         self.link.check(py)?;
+        // Before anything is taken: a loop in C, such as `list(receiver)`, looks for signals nowhere else.
+        py.check_signals()?;
         let shared = &*self.shared;
         if let Poll::Ready(result) = shared.look(|receiver| take.now(receiver)) {
             return result.map(Some).map_err(|why| why.raised(py));

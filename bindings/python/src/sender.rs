@@ -95,6 +95,7 @@ impl Sender {
     /// object and a received message are not copied.
     #[pyo3(signature = (data, /, timeout = None))]
     fn send(&self, py: Python<'_>, data: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<()> {
+        py.check_signals()?;
         let Some(mut sink) = self.send_now(py, Payload::of(data)?)? else { return Ok(()) };
         let deadline = wait::deadline(timeout)?;
         match wait::poll(py, deadline, |context| push(&mut sink, context))? {

@@ -87,6 +87,7 @@ pub(crate) fn wait<T: Send>(
         (Some(end), Some(deadline)) => Some(end.min(deadline)),
         (end, deadline) => end.or(deadline),
     };
+    py.check_signals()?;
     loop {
         let look = if looks { Instant::now().checked_add(LOOK) } else { None };
         let until = match (look, deadline) {

@@ -158,7 +158,11 @@ impl Writer {
     }
 
     fn flush(&self, py: Python<'_>) -> PyResult<()> {
-        self.link.check(py)?;
+        if self.link.check(py).is_err() {
+            // In the child of a fork: what is gathered is the parent's, and a write here has failed. The child
+            // flushes its standard output when it ends.
+            return Ok(());
+        }
         self.work(py, Work::new(&self.shared, Bytes::new(), true))
     }
 
@@ -177,13 +181,21 @@ impl Writer {
         Ok(Interrupter(self.shared.interrupter.clone()))
     }
 
-    /// What is gathered of a line and was not flushed goes too, if there is room in time.
+    /// Lets go of the channel, and waits for nothing: the garbage collector calls this too.
     fn close(&self, py: Python<'_>) {
-        if self.link.check(py).is_ok() {
-            let writer = self.shared.state.lock().writer.take();
-            // It may wait for room, no longer than the connection lingers.
-            wait::detached(py, || drop(writer));
-            self.shared.bell.ring();
+        if self.link.check(py).is_err() {
+            return;
+        }
+        let Some(mut writer) = self.shared.state.lock().writer.take() else { return };
+        self.shared.bell.ring();
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        if writer.poll_flush(&mut context).is_pending() {
+            // The beginning of a line was not flushed, and has no room now. Dropping it waits for that, no
+            // longer than the connection lingers.
+            let link = Arc::clone(&self.link);
+            let wait = move || drop((writer, link));
+            // Without a thread it is dropped here, by the call that fails.
+            let _ = std::thread::Builder::new().name("trunkline-drop".to_owned()).spawn(wait);
         }
     }
 }

@@ -89,6 +89,40 @@ def run(code: str, *arguments: str, options: tuple[str, ...] = (), timeout: floa
 PRELUDE = f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
 
 
+def is_stopped(pid: int) -> bool:
+    states = []
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{thread}/stat") as stat:
+            states.append(stat.read().rsplit(")", 1)[1].split()[0])
+    return set(states) == {"T"}
+
+
+@contextmanager
+def dead_peer(**settings) -> Iterator[Connection]:
+    """A connection to a process that has stopped: it takes what the system's buffers take, and says nothing."""
+    key = Key.generate()
+    code = """
+        from conftest import *
+        listener = Listener("127.0.0.1:0", Config(Key(sys.stdin.readline()), window=4096))
+        print(listener.local_addr[1], flush=True)
+        server = listener.accept()
+        receiver = server.receiver(1)
+        print("accepted", flush=True)
+        sys.stdin.read()
+    """
+    with program(code) as process:
+        print(key.expose_hex(), file=process.stdin, flush=True)
+        port = int(process.stdout.readline())
+        connection = Connection.connect(("127.0.0.1", port), Config(key, **settings))
+        assert process.stdout.readline() == "accepted\n"
+        process.send_signal(signal.SIGSTOP)
+        eventually("the stop of all threads", lambda: is_stopped(process.pid))
+        try:
+            yield connection
+        finally:
+            connection.abandon()
+
+
 def eventually(what: str, check) -> None:
     """Waits until something is so."""
     until = time.monotonic() + LONG

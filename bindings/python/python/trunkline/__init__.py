@@ -15,7 +15,10 @@ import atexit as _atexit
 import os as _os
 
 from . import _trunkline
-from ._errors import (
+
+_trunkline._check_interpreter()
+
+from ._errors import (  # noqa: E402
     AcceptError,
     AcceptTimedOut,
     BadProof,

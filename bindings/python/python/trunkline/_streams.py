@@ -37,6 +37,7 @@ class Reader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Buffer, /) -> int:
+        """Reads as `read` does, into a buffer."""
         view = memoryview(buffer).cast("B")
         data = self.read(len(view))
         view[: len(data)] = data
@@ -132,6 +133,7 @@ class Writer(io.RawIOBase):
         return True
 
     def write(self, data: Buffer, /) -> int:
+        """Writes everything, and returns how many bytes that was."""
         self._check()
         return self._writer.write(data)
 
