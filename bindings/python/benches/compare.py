@@ -14,9 +14,8 @@ import subprocess
 import sys
 import time
 
-import zmq
-
 import trunkline
+import zmq
 
 SMALL = 16
 LARGE = 64 * 1024
@@ -154,7 +153,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.other_side:
         library, port, work, count, copy = options.other_side
-        return other_side(library, int(port), work, int(count), copy == "1")
+        other_side(library, int(port), work, int(count), copy == "1")
+        return
     rows = [
         ("16-byte messages, one by one", "one", 400_000, lambda s, n: n / s, "/s"),
         ("16-byte messages, recv_many", "many", 400_000, lambda s, n: n / s, "/s"),

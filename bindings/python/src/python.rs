@@ -45,7 +45,9 @@ pub(crate) fn _check_interpreter() -> PyResult<()> {
     if number == 0 {
         return Ok(());
     }
-    Err(PyImportError::new_err("trunkline does not work in a subinterpreter; import it in the main interpreter"))
+    Err(PyImportError::new_err(
+        "trunkline does not work in a subinterpreter; import it in the main interpreter",
+    ))
 }
 
 /// Makes one of the records, by the names of its fields.

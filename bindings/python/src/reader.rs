@@ -126,7 +126,12 @@ impl State {
 
 impl Shared {
     /// Up to so many bytes, or all of the run.
-    fn poll(&self, place: &Place, most: Option<usize>, context: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
+    fn poll(
+        &self,
+        place: &Place,
+        most: Option<usize>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<Vec<u8>>> {
         place.poll(context, |context| {
             let mut state = self.state.lock();
             match most {
@@ -141,7 +146,8 @@ impl Reader {
     pub(crate) fn new(reader: trunkline::Reader, by_line: bool, link: Arc<Link>) -> Self {
         let interrupter = reader.interrupter();
         let name = format!("<trunkline channel {}>", reader.receiver().channels());
-        let state = State { reader: Some(reader), by_line, line: Vec::new(), given: 0, open: false, again: false };
+        let state =
+            State { reader: Some(reader), by_line, line: Vec::new(), given: 0, open: false, again: false };
         Self {
             shared: Arc::new(Shared { state: Mutex::new(state), bell: Arc::default(), interrupter }),
             name,
@@ -211,7 +217,9 @@ impl Reader {
     fn pending(&self, py: Python<'_>) -> PyResult<bool> {
         self.link.check(py)?;
         let state = self.shared.state.lock();
-        Ok(state.again || state.given < state.line.len() || state.reader.as_ref().is_none_or(trunkline::Reader::pending))
+        Ok(state.again
+            || state.given < state.line.len()
+            || state.reader.as_ref().is_none_or(trunkline::Reader::pending))
     }
 
     fn announce_waiting(&self, py: Python<'_>, announce: bool) -> PyResult<()> {

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
-
 import trunkline
 from trunkline import Config, Connection, Key, Listener
 

@@ -6,9 +6,8 @@ import threading
 import time
 
 import pytest
-from conftest import LONG, make_pair, resident, run, threads
-
 import trunkline
+from conftest import LONG, make_pair, resident, run, threads
 from trunkline import Connection, Event, Key, Listener, Received
 
 

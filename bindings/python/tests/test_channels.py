@@ -4,9 +4,8 @@ import threading
 import time
 
 import pytest
-from conftest import LONG, eventually, make_pair
-
 import trunkline
+from conftest import LONG, eventually, make_pair
 from trunkline import Received, Sender
 
 

@@ -6,9 +6,8 @@ import threading
 import time
 
 import pytest
-from conftest import LONG, eventually, make_pair
-
 import trunkline
+from conftest import LONG, eventually, make_pair
 from trunkline import Access, CloseCode, Config, Connection, Event, Key, Listener, ListenerEvent
 
 

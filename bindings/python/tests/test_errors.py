@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 import pytest
-
 import trunkline
 from trunkline import _errors
 from trunkline._trunkline import _every_error

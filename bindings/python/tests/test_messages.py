@@ -6,7 +6,6 @@ import sys
 
 import pytest
 from conftest import make_pair
-
 from trunkline import Message
 
 

@@ -8,7 +8,6 @@ import tarfile
 from pathlib import Path
 
 import pytest
-
 import trunkline
 
 HERE = Path(__file__).resolve().parent

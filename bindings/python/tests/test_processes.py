@@ -9,9 +9,8 @@ import threading
 import time
 
 import pytest
-from conftest import LONG, dead_peer, eventually, make_pair, run
-
 import trunkline
+from conftest import LONG, dead_peer, eventually, make_pair, run
 from trunkline import Access, Config, Connection, Key, Listener
 
 EXITS = int(os.environ.get("TRUNKLINE_EXITS", "15"))
@@ -300,9 +299,7 @@ def test_shutdown_before_a_hard_exit_loses_nothing():
             os._exit(4)
         """
         results = []
-        ends = threading.Thread(
-            target=lambda: results.append(run(code, str(listener.local_addr[1]), key.expose_hex()))
-        )
+        ends = threading.Thread(target=lambda: results.append(run(code, str(listener.local_addr[1]), key.expose_hex())))
         ends.start()
         receiver = listener.accept(LONG).receiver(1)
         assert receiver.recv(LONG) == bytes(500_000)

@@ -9,9 +9,8 @@ import threading
 import time
 
 import pytest
-from conftest import LONG, eventually, make_pair, program, run
-
 import trunkline
+from conftest import LONG, eventually, make_pair, program, run
 
 
 @pytest.fixture

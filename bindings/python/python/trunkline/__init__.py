@@ -1,12 +1,12 @@
 """One socket carries up to 128 numbered channels each way: bounded, authenticated, for threads and for asyncio.
 
-    from trunkline import Connection, Key, Listener
+from trunkline import Connection, Key, Listener
 
-    key = Key.generate()
-    with Listener("127.0.0.1:0", key) as listener:
-        with Connection.connect(listener.local_addr, key) as client, listener.accept() as server:
-            client.sender(1).send("hello, world")
-            print(server.receiver(1).recv().decode())
+key = Key.generate()
+with Listener("127.0.0.1:0", key) as listener:
+    with Connection.connect(listener.local_addr, key) as client, listener.accept() as server:
+        client.sender(1).send("hello, world")
+        print(server.receiver(1).recv().decode())
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from . import _trunkline
 
 _trunkline._check_interpreter()
 
-from ._errors import (  # noqa: E402
+from ._errors import (
     AcceptError,
     AcceptTimedOut,
     BadProof,
     BindError,
     ChannelError,
     ChannelIdError,
-    CloseError,
     ClosedByPeer,
+    CloseError,
     ConfigError,
     ConnectError,
-    ConnectTimedOut,
     ConnectionClosed,
     ConnectionLost,
+    ConnectTimedOut,
     DuplicateKeyError,
     Error,
     EventError,
-    EventTimedOut,
     EventsOver,
+    EventTimedOut,
     Finished,
     FlushError,
     FlushTimedOut,
@@ -52,9 +52,9 @@ from ._errors import (  # noqa: E402
     HandshakeTimedOut,
     HeartbeatError,
     HeartbeatLost,
-    InUse,
-    InterruptNotPermitted,
     Interrupted,
+    InterruptNotPermitted,
+    InUse,
     InvalidKey,
     IoThreadStopped,
     KeyExposed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias, Union
+from typing import TypeAlias
 
 from ._errors import ConnectionLost, HandshakeError
 
@@ -66,7 +66,7 @@ class Event:
 
         text: str
 
-    Any: TypeAlias = Union[Opened, Interrupt, Waiting, Stopped, Suspended, Resumed, Closed, Other]
+    Any: TypeAlias = Opened | Interrupt | Waiting | Stopped | Suspended | Resumed | Closed | Other
 
 
 class ListenerEvent:
@@ -101,7 +101,7 @@ class ListenerEvent:
 
         text: str
 
-    Any: TypeAlias = Union[TurnedAway, AcceptFailed, Closed, Other]
+    Any: TypeAlias = TurnedAway | AcceptFailed | Closed | Other
 
 
 class Received:
@@ -128,7 +128,7 @@ class Received:
         messages: int
         bytes: int
 
-    Any: TypeAlias = Union[Finished, Reset, Gap]
+    Any: TypeAlias = Finished | Reset | Gap
 
 
 @dataclass(frozen=True, slots=True)

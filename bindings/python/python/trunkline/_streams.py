@@ -51,7 +51,7 @@ class Reader(io.RawIOBase):
         return self._reader.take(size) if size else b""
 
     def readall(self) -> bytes:
-        """Returns all to the end of the run. If the run ends in another way, that is raised, and what has come stays."""
+        """Returns all to the end of the run. What has come stays here if the run ends in another way, which raises."""
         self._check()
         return self._reader.take()
 
