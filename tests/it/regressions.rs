@@ -225,3 +225,25 @@ fn a_gap_keeps_its_place_among_other_channels() {
         }
     }
 }
+
+/// The reset that is owed to a receiver that was dropped before anything was sent kept the channel at
+/// its priority for ever.
+#[test]
+fn a_channel_whose_receiver_was_dropped_takes_any_priority() {
+    let (here, there) = pair(|config| config);
+    let (idle, told) = (ChannelId::new(1), ChannelId::new(2));
+    let (tell, hear) = (there.sender(told).unwrap(), here.receiver(told).unwrap());
+    for priority in [Priority::Urgent, Priority::Normal].into_iter().cycle().take(20) {
+        drop(there.receiver(idle).unwrap());
+        // Behind it on the wire: so the stop has come.
+        tell.send("stopped").unwrap();
+        hear.recv().unwrap();
+        let sender = here.sender_with(idle, priority).unwrap();
+        let receiver = there.receiver(idle).unwrap();
+        sender.send("at any priority").unwrap();
+        assert_eq!(&*receiver.recv().unwrap(), b"at any priority");
+        sender.finish().unwrap();
+        assert_eq!(receiver.recv(), Err(RecvError::Finished));
+        here.flush().unwrap();
+    }
+}

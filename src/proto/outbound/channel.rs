@@ -100,6 +100,12 @@ impl Channel {
         }
     }
 
+    /// Nothing of the channel waits but the reset of a run that the peer stopped before it began: that
+    /// goes ahead of the next message, in whatever lane.
+    pub(super) fn owes_a_reset_alone(&self) -> bool {
+        self.gate == gate::AHEAD && matches!(self.ahead, Ahead { reset: Some(_), gap: None, end: None })
+    }
+
     #[inline]
     pub(super) fn began(&mut self, bytes: usize) {
         self.open = true;

@@ -101,7 +101,7 @@ impl Outbound {
             let waits = channel.lane == Priority::Normal
                 && !self.lanes.has_passed(Priority::Normal, channel.last_pushed);
             if channel.senders > 0
-                || channel.gate != 0
+                || channel.gate != 0 && !channel.owes_a_reset_alone()
                 || waits
                 || self.unmet.is_some() && channel.messages > 0
             {
@@ -163,7 +163,7 @@ impl Outbound {
         let len = payload.len();
         if len > COPY.min(self.max_message as usize)
             || channel.generation != generation
-            || channel.gate != 0
+            || channel.gate != 0 && !channel.owes_a_reset_alone()
             || self.lanes.queued(channel.lane) >= self.limit
             || channel.credit.get() < cost(len)
             || !self.lanes.push_quickly(channel.id, channel.lane, payload)
