@@ -22,7 +22,9 @@ def tool(*arguments, **options):
 
 @pytest.mark.timeout(300)
 def test_the_types_are_those_of_the_program():
-    stubs = tool("mypy.stubtest", "trunkline", "--allowlist", str(HERE / "stubtest_allowlist.txt"))
+    stubs = tool(
+        "mypy.stubtest", "trunkline", "--ignore-unused-allowlist", "--allowlist", str(HERE / "stubtest_allowlist.txt")
+    )
     assert stubs.returncode == 0, stubs.stdout
     checked = tool("mypy")
     assert checked.returncode == 0, checked.stdout

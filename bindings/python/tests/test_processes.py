@@ -213,7 +213,9 @@ if __name__ == "__main__":
         Connection.pair(key)
         with context.Pool(3) as pool:
             results = pool.starmap_async(work, [(listener.local_addr[1], key.expose_hex(), n) for n in range(6)])
-            got = sorted(bytes(listener.accept(30).receiver(1).recv(30)).decode() for _ in range(6))
+            # Kept until the workers are done: a peer that closes first confirms nothing.
+            connections = [listener.accept(30) for _ in range(6)]
+            got = sorted(bytes(each.receiver(1).recv(30)).decode() for each in connections)
             print(results.get(30), got == [f"worker {n}" for n in range(6)])
             pool.close()
             pool.join()

@@ -342,7 +342,8 @@ def test_a_writer_whose_connection_is_lost_goes_quietly():
         """
     )
     assert (ended.status, ended.out) == (0, "over\n")
-    assert ended.err == ""
+    # From 3.13 on Python says itself what a stream that it finalizes could not write.
+    assert ended.err == "" or (sys.version_info >= (3, 13) and "ConnectionClosed" in ended.err)
 
 
 def test_streams_of_an_interpreter_that_ends_deliver_their_last_line():
