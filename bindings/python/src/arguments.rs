@@ -1,6 +1,7 @@
 //! What Python passes, and what it gets back.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use pyo3::buffer::PyBuffer;
@@ -8,7 +9,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyFrozenSet, PyString};
-use trunkline::{Address, ChannelId, ChannelSet};
+use trunkline::{Address, BindError, ChannelId, ChannelSet, Config, Listener};
 
 use crate::errors::Raised;
 use crate::message::Message;
@@ -61,8 +62,9 @@ pub(crate) fn frozen(py: Python<'_>, channels: ChannelSet) -> PyResult<Bound<'_,
     PyFrozenSet::new(py, channels.iter().map(ChannelId::get))
 }
 
-/// `"host:port"` or `(host, port)`.
+/// `"host:port"`, `(host, port)`, or a path, which is a Unix socket's.
 pub(crate) enum Where {
+    Path(PathBuf),
     Text(String),
     Pair(String, u16),
 }
@@ -74,10 +76,13 @@ impl<'py> FromPyObject<'_, 'py> for Where {
         if let Ok(text) = address.cast::<PyString>() {
             return Ok(Self::Text(text.to_str()?.to_owned()));
         }
+        if address.hasattr("__fspath__")? {
+            return address.extract().map(Self::Path);
+        }
         match address.extract::<(String, u16)>() {
             Ok((host, port)) => Ok(Self::Pair(host, port)),
             Err(_) => Err(PyTypeError::new_err(format!(
-                "an address is \"host:port\" or (host, port), not {}",
+                "an address is \"host:port\", (host, port) or a pathlib.Path, not {}",
                 address.repr()?
             ))),
         }
@@ -87,6 +92,7 @@ impl<'py> FromPyObject<'_, 'py> for Where {
 impl From<Where> for Address {
     fn from(address: Where) -> Self {
         match address {
+            Where::Path(path) => Self::unix(path),
             Where::Text(text) => text.into(),
             Where::Pair(host, port) => (host, port).into(),
         }
@@ -94,14 +100,14 @@ impl From<Where> for Address {
 }
 
 impl Where {
-    /// The socket addresses that it stands for. May take as long as the system likes.
-    pub(crate) fn look_up(&self) -> std::io::Result<Vec<SocketAddr>> {
-        use std::net::ToSocketAddrs;
+    /// Listens there. To look a name up may take as long as the system likes.
+    pub(crate) fn listen(&self, config: Config) -> Result<Listener, BindError> {
         match self {
-            Self::Text(text) => text.to_socket_addrs().map(Iterator::collect),
+            Self::Path(path) => Listener::bind_unix(path, config),
+            Self::Text(text) => Listener::bind(&**text, config),
             Self::Pair(host, port) => match host.parse::<IpAddr>() {
-                Ok(ip) => Ok(vec![(ip, *port).into()]),
-                Err(_) => (&**host, *port).to_socket_addrs().map(Iterator::collect),
+                Ok(ip) => Listener::bind((ip, *port), config),
+                Err(_) => Listener::bind((&**host, *port), config),
             },
         }
     }

@@ -59,7 +59,7 @@ fn closed(py: Python<'_>, end: Option<Result<(), CloseError>>) -> PyResult<()> {
 
 #[pymethods]
 impl Connection {
-    /// Connects to a listener, at "host:port" or (host, port). Both sides prove that they have the key.
+    /// Connects to a listener, at "host:port", (host, port) or the pathlib.Path of a Unix socket. Both sides prove that they have the key.
     ///
     /// Raises ConnectError (a ConnectionError), or one of the classes below HandshakeError if the other side
     /// speaks something else, has another key, or has no room. Takes `connect_timeout` at most.

@@ -4,6 +4,7 @@
 //! library has more, is the base class of its kind.
 
 use std::io;
+use std::path::Path;
 
 use pyo3::exceptions::{PyOSError, PyTypeError};
 use pyo3::prelude::*;
@@ -11,7 +12,7 @@ use pyo3::types::{PyString, PyTuple};
 use trunkline::{
     AcceptError, BindError, ChannelError, ChannelIdError, CloseError, ConfigError, ConnectError,
     ConnectionError, Disconnect, EventError, Fault, FlushError, HandshakeError, Interrupted, KeyError,
-    RecvError, SendError, TrySendError,
+    RecvError, SendError, SocketFileError, TrySendError,
 };
 
 use crate::python::{Module, object};
@@ -97,6 +98,7 @@ impl Raised for HandshakeError {
             Self::NotAuthorised => "NotAuthorised",
             Self::BadProof => "BadProof",
             Self::TooBusy => "TooBusy",
+            Self::ForeignUser { .. } => "ForeignUser",
             Self::SessionUnknown => "HandshakeSessionUnknown",
             Self::SessionExpired => "HandshakeSessionExpired",
             Self::TermsChanged => "TermsChanged",
@@ -115,6 +117,7 @@ impl Raised for HandshakeError {
                 raise.with("channel", channel.get()).with("sending", *sending).done()
             }
             Self::MessageTooLarge { limit } => raise.with("limit", *limit).done(),
+            Self::ForeignUser { user } => raise.with("user", *user).done(),
             _ => raise.done(),
         }
     }
@@ -151,11 +154,26 @@ impl Raised for BindError {
     fn raised(&self, py: Python<'_>) -> PyErr {
         match self {
             Self::Config(error) => error.raised(py),
+            Self::SocketFile(error) => error.raised(py),
             Self::Io(error) => match inner::<ConnectionError>(error) {
                 Some(cause) => cause.raised(py),
                 None => with_errno(Raise::new(py, "BindError", self), error),
             },
             _ => Raise::new(py, "BindError", self).done(),
+        }
+    }
+}
+
+impl Raised for SocketFileError {
+    fn raised(&self, py: Python<'_>) -> PyErr {
+        let raise = |class, path: &Path| Raise::new(py, class, self).with("path", path.as_os_str());
+        match self {
+            Self::Io { path, source } => with_errno(raise("SocketFileError", path), source),
+            Self::InUse { path } => raise("SocketInUse", path).done(),
+            Self::NotASocket { path } => raise("NotASocket", path).done(),
+            Self::Exposed { directory, .. } => raise("SocketExposed", directory).done(),
+            Self::ForeignDirectory { directory, .. } => raise("ForeignDirectory", directory).done(),
+            _ => Raise::new(py, "SocketFileError", self).done(),
         }
     }
 }
@@ -373,7 +391,11 @@ pub(crate) fn _every_error(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyTuple>>> 
     let lost = || ConnectionError::PeerGone;
     each! {
         AcceptError { Closed AcceptError::Closed, Empty AcceptError::Empty }
-        BindError { Config BindError::Config(ConfigError::DuplicateKey), Io BindError::Io(io()) }
+        BindError {
+            Config BindError::Config(ConfigError::DuplicateKey),
+            Io BindError::Io(io()),
+            SocketFile BindError::SocketFile(SocketFileError::InUse { path: "/tmp/s".into() }),
+        }
         ChannelError {
             ConnectionLost ChannelError::ConnectionLost(lost()),
             InUse ChannelError::InUse(CHANNEL),
@@ -430,6 +452,14 @@ pub(crate) fn _every_error(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyTuple>>> 
             TermsChanged HandshakeError::TermsChanged,
             TimedOut HandshakeError::TimedOut,
             TooBusy HandshakeError::TooBusy,
+            ForeignUser HandshakeError::ForeignUser { user: Some(1) },
+        }
+        SocketFileError {
+            Exposed SocketFileError::Exposed { directory: "/tmp".into(), mode: 0o777 },
+            ForeignDirectory SocketFileError::ForeignDirectory { directory: "/tmp".into(), user: 1 },
+            InUse SocketFileError::InUse { path: "/tmp/s".into() },
+            Io SocketFileError::Io { path: "/tmp/s".into(), source: io() },
+            NotASocket SocketFileError::NotASocket { path: "/tmp/s".into() },
         }
         KeyError {
             Exposed KeyError::Exposed { path: "kernel.key".into(), mode: 0o644 },

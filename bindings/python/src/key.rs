@@ -81,13 +81,15 @@ impl Access {
     /// Allows everything that is not said otherwise.
     #[new]
     #[pyo3(signature = (
-        *, send = None, receive = None, interrupt = true, name = None, max_connections = None,
+        *, send = None, receive = None, interrupt = true, take_input = None, name = None, max_connections = None,
         max_assembly = None, max_unread = None
     ))]
+    #[expect(clippy::too_many_arguments, reason = "they are keywords")]
     fn new(
         send: Option<Channels>,
         receive: Option<Channels>,
         interrupt: bool,
+        take_input: Option<bool>,
         name: Option<String>,
         max_connections: Option<usize>,
         max_assembly: Option<usize>,
@@ -99,6 +101,9 @@ impl Access {
         }
         if let Some(channels) = receive {
             access = access.receive(channels.0);
+        }
+        if let Some(may) = take_input {
+            access = access.take_input(may);
         }
         if let Some(name) = name {
             access = access.named(name);
@@ -120,7 +125,7 @@ impl Access {
     #[pyo3(signature = (receive = None, *, name = None))]
     fn read_only(receive: Option<Channels>, name: Option<String>) -> Self {
         let none = Channels(trunkline::ChannelSet::EMPTY);
-        Self::new(Some(none), receive, false, name, None, None, None)
+        Self::new(Some(none), receive, false, Some(false), name, None, None, None)
     }
 
     /// The channels that the client may send on.
@@ -139,6 +144,12 @@ impl Access {
     #[getter]
     fn interrupt(&self) -> bool {
         self.0.may_interrupt()
+    }
+
+    /// True if the client may take the input of a shared program from another client.
+    #[getter]
+    fn take_input(&self) -> bool {
+        self.0.may_take_input()
     }
 
     /// The name that was given to the key.

@@ -1,11 +1,13 @@
 //! The socket that clients connect to.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
 use pyo3::prelude::*;
-use trunkline::{AcceptError, BindError};
+use trunkline::AcceptError;
 
 use crate::arguments::{Where, host_and_port};
 use crate::bell::Bell;
@@ -18,14 +20,16 @@ use crate::link::Born;
 use crate::tasks::{Outcome, coroutine};
 use crate::wait;
 
-/// A socket that clients connect to: Listener("127.0.0.1:0", key).
+/// A socket that clients connect to: Listener("127.0.0.1:0", key), or Listener(Path("kernel.sock"), key).
 ///
-/// Port 0 lets the system choose. Iteration gives the clients as they come, until the listener is closed;
+/// Port 0 lets the system choose. A path is a Unix socket's, for this user's clients. Iteration gives the clients as they come, until the listener is closed;
 /// `async for` does the same. A client whose socket is lost comes back to its listener, so keep it as long as
 /// its connections.
 #[pyclass(frozen, module = "trunkline", name = "Listener", weakref)]
 pub(crate) struct Listener {
     listener: Arc<trunkline::Listener>,
+    /// Of a Unix socket.
+    path: Option<PathBuf>,
     bell: Arc<Bell>,
     born: Born,
 }
@@ -66,12 +70,12 @@ impl Listener {
 impl Listener {
     #[new]
     fn new(py: Python<'_>, address: Where, config: Settings) -> PyResult<Self> {
-        let bound = wait::detached(py, move || {
-            let addresses = address.look_up().map_err(BindError::from)?;
-            trunkline::Listener::bind(&addresses[..], config.0)
+        let (bound, path) = wait::detached(py, move || {
+            let bound = address.listen(config.0);
+            (bound, if let Where::Path(path) = address { Some(path) } else { None })
         });
-        let listener = bound.map_err(|error| error.raised(py))?;
-        Ok(Self { listener: Arc::new(listener), bell: Arc::default(), born: Born::new() })
+        let listener = Arc::new(bound.map_err(|error| error.raised(py))?);
+        Ok(Self { listener, path, bell: Arc::default(), born: Born::new() })
     }
 
     /// Returns the next client that has proved its key, and waits for it, no longer than `timeout` seconds.
@@ -124,10 +128,13 @@ impl Listener {
         Ok(ListenerEvents::new(self.get(py)?.events()))
     }
 
-    /// (host, port), with the port that the system chose.
+    /// (host, port), with the port that the system chose; the path of a Unix socket.
     #[getter]
-    fn local_addr(&self) -> (String, u16) {
-        host_and_port(self.listener.local_addr())
+    fn local_addr<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match &self.path {
+            Some(path) => path.into_bound_py_any(py),
+            None => host_and_port(self.listener.local_addr()).into_bound_py_any(py),
+        }
     }
 
     /// Accepts one more key from now on, and sets what its holder may do. A key that was accepted already
@@ -172,7 +179,7 @@ impl Listener {
     }
 
     fn __repr__(&self) -> String {
-        format!("<trunkline.Listener on {}>", self.listener.local_addr())
+        format!("<trunkline.Listener on {}>", self.listener.address())
     }
 
     fn __reduce__(&self) -> PyResult<()> {

@@ -65,6 +65,27 @@ def test_why_there_is_no_connection(loopback):
         Listener("0.0.0.0:0", loopback.key)
 
 
+def test_a_unix_socket_is_given_as_a_path(tmp_path):
+    key, path = Key.generate(), tmp_path / "kernel.sock"
+    tmp_path.chmod(0o700)
+    with Listener(path, key) as listener:
+        assert listener.local_addr == path and str(path) in repr(listener)
+        with Connection.connect(path, key) as client:
+            server = listener.accept(LONG)
+            client.sender(1).send("over a file")
+            assert server.receiver(1).recv(LONG) == b"over a file"
+            assert client.peer_addr is None
+        with pytest.raises(trunkline.SocketInUse) as used:
+            Listener(path, key)
+        assert used.value.path == str(path)
+    file = tmp_path / "a file"
+    file.write_text("no socket")
+    with pytest.raises(trunkline.NotASocket):
+        Listener(file, key)
+    with pytest.raises(trunkline.ConnectError):
+        Connection.connect(tmp_path / "none.sock", key)
+
+
 def test_a_lazy_connection_waits_for_its_listener():
     key, port = Key.generate(), free_port()
     client = Connection.connect_lazily(("127.0.0.1", port), Config(key, resume_grace=math.inf))
@@ -113,7 +134,8 @@ def test_a_key_decides_what_its_holder_may_do():
         listener.add_key(wall)
         Connection.connect(listener.local_addr, wall).close()
     read_only = Access.read_only([1, 2], name="watcher")
-    assert (read_only.send, read_only.receive, read_only.interrupt) == (set(), {1, 2}, False)
+    assert (read_only.send, read_only.receive) == (set(), {1, 2})
+    assert not read_only.interrupt and not read_only.take_input
     assert "watcher" in repr(read_only)
 
 

@@ -112,6 +112,28 @@ class BindError(Error, OSError):
     """The system refused the address or the socket; `errno` says why."""
 
 
+class SocketFileError(BindError):
+    """The system refused the file of a Unix socket; `errno` may say why."""
+
+    path: str
+
+
+class SocketInUse(SocketFileError):
+    """Another process listens at the Unix socket."""
+
+
+class NotASocket(SocketFileError):
+    """What is at the path is no socket, and is not replaced."""
+
+
+class SocketExposed(SocketFileError, PermissionError):
+    """Other users can change the directory of the Unix socket."""
+
+
+class ForeignDirectory(SocketFileError, PermissionError):
+    """The directory of the Unix socket belongs to another user."""
+
+
 class ConnectError(Error, builtins.ConnectionError):
     """The address could not be resolved, or nothing answers there; `errno` may say why."""
 
@@ -142,6 +164,12 @@ class BadProof(HandshakeError, PermissionError):
 
 class TooBusy(HandshakeError):
     """The server has as many connections as it takes."""
+
+
+class ForeignUser(HandshakeError, PermissionError):
+    """The process at the other end of a Unix socket belongs to another user."""
+
+    user: int | None
 
 
 class HandshakeSessionUnknown(HandshakeError):
