@@ -3,6 +3,7 @@
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use trunkline::Sealing;
 
 use crate::errors::not_pickled;
 use crate::key::{Access, Key};
@@ -23,6 +24,8 @@ use crate::wait::duration;
 /// - resume_grace (60), local_grace (1): how long a connection outlives its socket; math.inf for ever
 /// - pending_handshakes (1024), backlog (128), max_connections (4096), max_suspended ((1024, 64 MiB)): the
 ///   limits of a listener
+/// - sealing: which connections are sealed (encrypted): "auto", "always" or "never"; by default everything that
+///   leaves this process over TCP, and everything that comes from other machines
 /// - allow_plaintext: lets a listener take an address that other machines reach; nothing is encrypted
 #[pyclass(frozen, module = "trunkline", name = "Config")]
 pub(crate) struct Config(pub(crate) trunkline::Config);
@@ -105,6 +108,15 @@ fn set(config: trunkline::Config, name: &str, value: &Bound<'_, PyAny>) -> PyRes
         "pending_handshakes" => config.pending_handshakes(value.extract()?),
         "backlog" => config.backlog(value.extract()?),
         "max_connections" => config.max_connections(value.extract()?),
+        "sealing" => config.sealing(match value.extract::<&str>()? {
+            "auto" => Sealing::Auto,
+            "always" => Sealing::Always,
+            "never" => Sealing::Never,
+            other => {
+                let text = format!("\"auto\", \"always\" or \"never\", not \"{other}\"");
+                return Err(PyValueError::new_err(text));
+            }
+        }),
         "allow_plaintext" => config.allow_plaintext(value.extract()?),
         "heartbeat" => match value.extract::<Option<(f64, f64)>>()? {
             None => config.no_heartbeat(),

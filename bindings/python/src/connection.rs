@@ -226,6 +226,12 @@ impl Connection {
         Ok(self.0.get(py)?.is_suspended())
     }
 
+    /// True if the bytes of the connection are sealed: nothing on the way can read or change them.
+    #[getter]
+    fn is_sealed(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.0.get(py)?.is_sealed())
+    }
+
     /// What the listener's settings say of the key that the peer has proved; None on the side that connected.
     #[getter]
     fn access(&self, py: Python<'_>) -> PyResult<Option<Access>> {

@@ -67,6 +67,7 @@ impl Raised for ConnectionError {
             Self::ClosedByPeer { .. } => "ClosedByPeer",
             Self::ProtocolViolation { .. } => "ProtocolViolation",
             Self::HeartbeatLost(_) => "HeartbeatLost",
+            Self::Tampered => "Tampered",
             Self::Lost { .. } => "SocketLost",
             Self::SessionExpired => "SessionExpired",
             Self::SessionUnknown => "SessionUnknown",
@@ -130,6 +131,7 @@ impl Raised for ConfigError {
             Self::OutOfRange { .. } => "OutOfRangeError",
             Self::Heartbeat { .. } => "HeartbeatError",
             Self::DuplicateKey => "DuplicateKeyError",
+            Self::CannotSeal => "CannotSealError",
             _ => "ConfigError",
         };
         Raise::new(py, class, self).done()
@@ -405,6 +407,7 @@ pub(crate) fn _every_error(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyTuple>>> 
             PriorityInUse ChannelError::PriorityInUse(CHANNEL),
         }
         ConfigError {
+            CannotSeal ConfigError::CannotSeal,
             DuplicateKey ConfigError::DuplicateKey,
             Heartbeat ConfigError::Heartbeat { interval: Duration::from_secs(2), timeout: Duration::from_secs(3) },
             OutOfRange ConfigError::OutOfRange { knob: "window", value: 1, min: 1024, max: 4096 },
@@ -428,6 +431,7 @@ pub(crate) fn _every_error(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyTuple>>> 
             Refused ConnectionError::Refused(HandshakeError::NotAuthorised),
             SessionExpired ConnectionError::SessionExpired,
             SessionUnknown ConnectionError::SessionUnknown,
+            Tampered ConnectionError::Tampered,
         }
         Disconnect { ConnectionLost Disconnect::ConnectionLost(lost()), Stopped Disconnect::Stopped(9) }
         EventError { Empty EventError::Empty, Over EventError::Over }

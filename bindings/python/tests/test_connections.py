@@ -62,7 +62,20 @@ def test_why_there_is_no_connection(loopback):
         Listener(loopback.listener.local_addr, loopback.key)
     assert taken.value.errno == 98
     with pytest.raises(trunkline.PlaintextError):
-        Listener("0.0.0.0:0", loopback.key)
+        Listener("0.0.0.0:0", Config(loopback.key, sealing="never"))
+    with pytest.raises(trunkline.SealedOnly), Listener("127.0.0.1:0", Config(loopback.key, sealing="always")) as sealed:
+        Connection.connect(sealed.local_addr, Config(loopback.key, sealing="never"))
+
+
+@pytest.mark.parametrize("sealing", ["auto", "always", "never"])
+def test_a_connection_is_sealed_or_not(sealing):
+    config = Config(Key.generate(), sealing=sealing)
+    with Listener("127.0.0.1:0", config) as listener:
+        with Connection.connect(listener.local_addr, config) as client:
+            server = listener.accept(LONG)
+            assert client.is_sealed == server.is_sealed == (sealing != "never")
+            client.sender(1).send(bytes(100_000))
+            assert server.receiver(1).recv(LONG) == bytes(100_000)
 
 
 def test_a_unix_socket_is_given_as_a_path(tmp_path):
@@ -337,6 +350,8 @@ def test_settings_are_checked_and_named():
         Config(key, linger=-1)
     with pytest.raises((ValueError, TypeError), match="window"):
         Config(key, window=-1)
+    with pytest.raises(ValueError, match=r'sealing: .*not "sometimes"'):
+        Config(key, sealing="sometimes")
     with pytest.raises(ValueError, match="preset"):
         Config(key, preset="fast")
     with pytest.raises(TypeError, match="a Key or a Config"):

@@ -55,6 +55,10 @@ class SocketLost(ConnectionLost, builtins.ConnectionResetError):
     """The socket ended: the peer's process or the network failed."""
 
 
+class Tampered(ConnectionLost):
+    """What came over a sealed socket was changed on the way."""
+
+
 class SessionExpired(ConnectionLost):
     """The session was without a socket for longer than it is kept."""
 
@@ -102,6 +106,10 @@ class OutOfRangeError(ConfigError):
 
 class HeartbeatError(ConfigError):
     """The heartbeat timeout leaves no room for a heartbeat."""
+
+
+class CannotSealError(ConfigError):
+    """The library was built without what seals (encrypts) connections."""
 
 
 class DuplicateKeyError(ConfigError):

@@ -82,6 +82,7 @@ class Config:
         pending_handshakes: int = ...,
         backlog: int = ...,
         max_connections: int = ...,
+        sealing: Literal["auto", "always", "never"] = ...,
         allow_plaintext: bool = ...,
         heartbeat: tuple[float, float] | None = ...,
         max_suspended: tuple[int, int] = ...,
@@ -234,6 +235,8 @@ class Connection:
     def close_reason(self) -> ConnectionLost | None: ...
     @property
     def is_suspended(self) -> bool: ...
+    @property
+    def is_sealed(self) -> bool: ...
     @property
     def access(self) -> Access | None: ...
     @property
