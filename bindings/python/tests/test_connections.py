@@ -328,8 +328,9 @@ def test_stats_count(pair):
 
 def test_settings_are_checked_and_named():
     key = Key.generate()
-    assert Connection.pair(Config(key, preset="interactive"))[0].sender(1).credit == 256 << 10
-    assert Connection.pair(Config(key, preset="bulk", window=8192))[0].sender(1).credit == 8192
+    for settings, credit in (({"preset": "interactive"}, 256 << 10), ({"preset": "bulk", "window": 8192}, 8192)):
+        here, _there = Connection.pair(Config(key, **settings))
+        assert here.sender(1).credit == credit
     every = Config(
         key, window=8192, max_message=100, max_assembly=1, max_unread=1, send_queue=8192, replay_limit=1 << 20,
         handshake_timeout=1, connect_timeout=1.5, linger=0.5, resume_grace=math.inf, local_grace=0,
