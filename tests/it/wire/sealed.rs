@@ -88,6 +88,24 @@ fn records_of_any_legal_length_are_taken() {
     }
 }
 
+/// Many tiny records cost a pass all that it may do for one peer; the socket, which holds no more, does not
+/// tell of the rest again.
+#[test]
+fn more_records_than_a_pass_handles_are_all_handled() {
+    // Without a clock, which would look at the socket too.
+    let server = Server::start(|config| config.no_heartbeat().resume_grace(Duration::ZERO));
+    let (mut peer, _connection) = sealed_pair(&server);
+    let grant = credit(1, 1);
+    peer.seal.as_mut().unwrap().most = grant.len();
+    for round in 0..2 {
+        // Each is a record of its own, and all of them fit into one read.
+        let mut bytes = grant.repeat(10_500);
+        bytes.extend(ping(round));
+        peer.send_bytes(&bytes).unwrap();
+        peer.expect_pong(round);
+    }
+}
+
 /// "A record that … has an impossible length … is dropped like a lost socket, and the session goes on over the
 /// next one." The peer that sent it hears nothing more.
 #[test]
