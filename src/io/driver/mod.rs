@@ -28,8 +28,10 @@ use super::server_handshake::ServerSide;
 use super::spin::{SPIN, Spin};
 use crate::queue::until::RunsLoop;
 
+mod attempts;
 mod requests;
 mod sources;
+mod strangers;
 
 /// The kinds of sources.
 enum Source {
