@@ -3,11 +3,11 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
 use super::accepted::Accepted;
+use super::leaving::Leave;
 use super::link::NewSocket;
 use super::place::Place;
 use super::reply::Reply;
@@ -43,12 +43,8 @@ pub(crate) enum Command {
     Stats(Place, Sender<Stats>),
     /// The clients of the listener at this place.
     Sessions(Place, Sender<Vec<SessionInfo>>),
-    /// All connections of this I/O thread end, behind what was sent, by that time; `done` is dropped
-    /// when the last has.
-    Shutdown {
-        until: Option<Instant>,
-        done: Sender<()>,
-    },
+    /// All connections of this I/O thread end, behind what was sent, in that time.
+    Shutdown(Leave),
     /// End when the last source is gone.
     Stop,
 }

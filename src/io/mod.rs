@@ -31,6 +31,7 @@ mod driver;
 pub(crate) mod env;
 pub(crate) mod establish;
 mod keyring;
+mod leaving;
 pub(crate) mod link;
 mod listen;
 mod pace;

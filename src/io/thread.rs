@@ -5,12 +5,12 @@ use std::io;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{RecvTimeoutError, bounded};
 use parking_lot::Mutex;
 
 use super::command::Command;
 use super::core::Core;
 use super::driver::Driver;
+use super::leaving::leave;
 
 /// A thread that does all socket work of its connections and listeners.
 ///
@@ -78,21 +78,16 @@ fn register(core: &Arc<Core>) {
 /// ```
 pub fn shutdown(timeout: Duration) -> bool {
     let until = Instant::now().checked_add(timeout);
-    let (done, waits) = bounded(0);
+    let (leave, all_left) = leave(until);
     let all: Vec<_> = ALL.lock().iter().filter_map(Weak::upgrade).collect();
     for core in all {
         if !core.is_forked() {
-            core.push(Command::Shutdown { until, done: done.clone() });
+            core.push(Command::Shutdown(leave.clone()));
             core.schedule.call();
         }
     }
-    drop(done);
-    // Nothing is ever sent: the channel ends when the last connection does.
-    let over = match until {
-        Some(until) => waits.recv_deadline(until),
-        None => waits.recv().map_err(|_| RecvTimeoutError::Disconnected),
-    };
-    over == Err(RecvTimeoutError::Disconnected)
+    drop(leave);
+    all_left.wait()
 }
 
 /// The thread that the process shares; `None` before its first use, and again should it have died.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Attachment, Conn, Step};
 use crate::error::{CloseCode, ConnectionError};
 use crate::io::env::Env;
+use crate::io::leaving::Leaving;
 use crate::proto::handshake::{Granted, Terms};
 use crate::proto::session::{CloseWish, Farewell};
 
@@ -106,9 +107,9 @@ impl Conn {
         matches!(self.attachment, Attachment::Attached(_))
     }
 
-    /// The process ends: so does the connection, and `done` with it.
-    pub(crate) fn shut_down(&mut self, wish: CloseWish, done: &crossbeam_channel::Sender<()>) {
-        self.done = Some(done.clone());
+    /// The process ends: so does the connection, and `leaving` with it.
+    pub(crate) fn shut_down(&mut self, wish: CloseWish, leaving: Leaving) {
+        self.leaving = Some(leaving);
         self.shared.send.close(wish);
     }
 

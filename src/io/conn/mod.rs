@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use super::env::{Env, Reasons};
 use super::keyring::{Credential, Tenant};
+use super::leaving::Leaving;
 use super::link::{Link, NewSocket, Read, Wrote};
 use super::place::Place;
 use super::sealed::TAMPERED;
@@ -92,7 +93,7 @@ pub(crate) struct Conn {
     stuck: bool,
     trace: ConnTrace,
     /// Dropped with the connection: what waits for the end of all connections waits for that.
-    done: Option<crossbeam_channel::Sender<()>>,
+    leaving: Option<Leaving>,
 }
 
 /// The listener that a connection came by, and the key that its client has proved.
@@ -140,7 +141,7 @@ impl Conn {
             traffic: Traffic::default(),
             stuck: false,
             trace,
-            done: None,
+            leaving: None,
         };
         conn.set_stuck(matches!(conn.attachment, Attachment::Away(_)));
         conn

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
@@ -14,6 +14,7 @@ use crate::io::dial::{Dial, Goal};
 use crate::io::env::{Env, Reasons};
 use crate::io::establish;
 use crate::io::keyring::Credential;
+use crate::io::leaving::Leave;
 use crate::io::link::NewSocket;
 use crate::io::listen::Listen;
 use crate::io::place::Place;
@@ -81,7 +82,7 @@ impl Driver {
                 let sessions = places.into_iter().filter_map(|at| self.conn(at)?.info(place)).collect();
                 let _ = reply.send(sessions);
             }
-            Command::Shutdown { until, done } => self.shut_down(until, done),
+            Command::Shutdown(leave) => self.shut_down(&leave),
             Command::Stop => self.stopping = true,
         }
     }
@@ -193,13 +194,13 @@ impl Driver {
     }
 
     /// Every connection ends behind what was sent.
-    fn shut_down(&mut self, until: Option<Instant>, done: crossbeam_channel::Sender<()>) {
-        let linger = until.map_or(Duration::MAX, |until| until.saturating_duration_since(self.env.now));
+    fn shut_down(&mut self, leave: &Leave) {
+        let linger = leave.until.map_or(Duration::MAX, |until| until.saturating_duration_since(self.env.now));
         let places: Vec<Place> = self.slots.places().collect();
         for place in places {
             let farewell = Farewell { code: CloseCode::SHUTTING_DOWN, reason: String::new() };
             let wish = CloseWish::Behind { farewell, linger };
-            if self.guarded(place, |conn, _| conn.shut_down(wish, &done)).is_some() {
+            if self.guarded(place, |conn, _| conn.shut_down(wish, leave.one())).is_some() {
                 self.mark(place, Reasons::CALLED);
             }
         }

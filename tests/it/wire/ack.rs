@@ -106,10 +106,12 @@ fn after_128_kib_an_ack_does_not_wait() {
     thread::spawn(move || while receiver.recv().is_ok() {});
     // An ACK of ours would never be acknowledged on its own.
     peer.auto_ack = false;
-    peer.send_bytes(&ping(1)).unwrap();
     let block = data(1, false, &[0; 60_000]).repeat(3);
     let mut times = Vec::new();
-    for _ in 0..8 {
+    for round in 0..8 {
+        // Here it says what it has received, as it must now and then, before something that is acknowledged.
+        peer.acknowledge();
+        peer.send_bytes(&ping(round)).unwrap();
         let sent = peer.sent;
         peer.expect_acked(sent);
         // Nothing is due now, and nothing of this is acknowledged by the timer before its time.
