@@ -114,17 +114,58 @@ fn a_console_that_was_stopped_by_another_is_raw_again() {
     assert_eq!(kernel.line(), "typed!");
     // A signal that stops it, from elsewhere, restores the terminal first.
     terminal.signal(Signal::TSTP);
-    eventually("as it was", || terminal.modes().local_modes.contains(LocalModes::ECHO));
+    eventually("stopped", || terminal.is_stopped());
+    assert!(terminal.modes().local_modes.contains(LocalModes::ECHO));
     terminal.signal(Signal::CONT);
     eventually("raw again", || terminal.is_raw());
     terminal.press("next\r");
     assert_eq!(kernel.line(), "next");
 }
 
+/// It comes late, when the line is drawn already, or to a process that was not stopped.
+#[test]
+fn a_signal_to_go_on_leaves_one_line_and_what_the_program_has_begun() {
+    let (_place, mut terminal, kernel) = start();
+    terminal.press("half a");
+    terminal.expect("> half a");
+    let go_on = |terminal: &Terminal, times: usize| {
+        terminal.signal(Signal::CONT);
+        eventually("drawn anew", || terminal.raw().matches("\x1b[?2004h").count() > times);
+    };
+    go_on(&terminal, 1);
+    kernel.print("meanwhile\n");
+    terminal.expect("Ctrl-C interrupts, Ctrl-D ends, Tab completes.\nmeanwhile\n> half a");
+    // The rest of a character and of a sequence comes after the signal, at a prompt and above a line.
+    terminal.press("\r");
+    assert_eq!(kernel.line(), "half a");
+    kernel.status("busy 1");
+    kernel.print(b"caf\xC3");
+    kernel.status("waiting 1");
+    terminal.expect("> half a\ncaf");
+    go_on(&terminal, 2);
+    terminal.press("x");
+    terminal.expect("> half a\ncafx");
+    kernel.print([b"\xA9? ", &b"\x1b[3"[..]].concat());
+    terminal.expect("> half a\ncafé? x");
+    terminal.press("y");
+    terminal.expect("> half a\ncafé? xy");
+    go_on(&terminal, 3);
+    kernel.print("2mname: ");
+    terminal.expect("> half a\ncafé? name: xy");
+    terminal.press("\r");
+    assert_eq!(kernel.line(), "xy");
+    kernel.status("idle 2");
+    terminal.expect("café? name: xy\n> ");
+}
+
 #[test]
 fn ctrl_z_without_a_shell_stops_nothing() {
     let (_place, mut terminal, kernel) = start();
-    terminal.press("a\x1ab\r");
+    terminal.press("a");
+    terminal.expect("> a");
+    terminal.press("\x1ab");
+    terminal.wait("nothing else is drawn", |screen| screen.ends_with("completes.\n> ab"));
+    terminal.press("\r");
     assert_eq!(kernel.line(), "ab");
 }
 

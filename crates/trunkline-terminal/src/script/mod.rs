@@ -191,7 +191,10 @@ impl Script<'_> {
     }
 
     fn take_signals(&mut self) -> Result<(), Ending> {
-        for signal in self.signals.as_ref().map(Signals::pending).unwrap_or_default() {
+        let signals = self.signals.as_ref().map(Signals::pending).unwrap_or_default();
+        #[cfg(unix)]
+        let signals = crate::sys::in_order(signals);
+        for signal in signals {
             #[cfg(unix)]
             match signal {
                 signal_hook::consts::SIGINT => {
@@ -205,6 +208,8 @@ impl Script<'_> {
                         tty.restore();
                     }
                     crate::sys::tty::stop_alone();
+                    // The shell has written behind the prompt.
+                    self.prompted = None;
                 }
                 signal_hook::consts::SIGCONT => {
                     if let Some(tty) = &self._tty {

@@ -7,7 +7,7 @@ pub(crate) mod tty;
 #[cfg(unix)]
 mod unix;
 #[cfg(unix)]
-pub(crate) use signals::Signals;
+pub(crate) use signals::{Signals, in_order};
 #[cfg(unix)]
 pub(crate) use unix::{Bell, Sink, Source, wait};
 

@@ -59,6 +59,16 @@ impl Signals {
     }
 }
 
+/// Returns the signals in the order in which they are acted on: that the process goes on comes first. Where stopping
+/// and going on come together, it goes on: a process that is stopped for ever is worse than one that was not stopped.
+pub(crate) fn in_order(mut signals: Vec<i32>) -> Vec<i32> {
+    if signals.contains(&SIGCONT) {
+        signals.retain(|signal| *signal != SIGTSTP);
+    }
+    signals.sort_by_key(|signal| *signal != SIGCONT);
+    signals
+}
+
 impl Drop for Signals {
     fn drop(&mut self) {
         if let Some(hooks) = HOOKS.lock().as_ref() {
@@ -76,5 +86,16 @@ impl Hooks {
         let (read, write) = UnixStream::pair()?;
         let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, ALL)?;
         Ok(Self { delivery, nobody })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_is_to_stop_and_to_go_on_goes_on_first_of_all() {
+        assert_eq!(in_order(vec![SIGINT, SIGCONT, SIGTSTP, SIGWINCH]), [SIGCONT, SIGINT, SIGWINCH]);
+        assert_eq!(in_order(vec![SIGINT, SIGTSTP]), [SIGINT, SIGTSTP]);
     }
 }

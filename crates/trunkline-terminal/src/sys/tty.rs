@@ -179,22 +179,23 @@ pub(crate) fn size(terminal: BorrowedFd<'_>) -> (usize, usize) {
     }
 }
 
-/// Stops the process, as the terminal would do at Ctrl-Z. Returns when it goes on; at once if no shell is there
-/// that could let it go on.
-pub(crate) fn stop() {
-    use rustix::process::{Signal, getpgid, getppid, getsid, kill_current_process_group};
+/// Returns `true` if a shell is there that sees this process stop, and can let it go on.
+pub(crate) fn has_shell() -> bool {
+    use rustix::process::{getpgid, getppid, getsid};
 
     let parent = getppid();
     let same_session = matches!((getsid(parent), getsid(None)), (Ok(parent), Ok(own)) if parent == own);
     let other_group = matches!((getpgid(parent), getpgid(None)), (Ok(parent), Ok(own)) if parent != own);
-    if parent.is_some() && same_session && other_group {
-        // The others of the group stop by themselves; this process has a hook for the signal.
-        let _ = kill_current_process_group(Signal::TSTP);
-        stop_alone();
-    }
+    parent.is_some() && same_session && other_group
 }
 
-/// Stops this process alone, after a signal to it.
+/// Stops the processes that the shell has started together with this one, as the terminal would do at Ctrl-Z.
+/// This process has a hook for the signal, and is not stopped.
+pub(crate) fn stop_group() {
+    let _ = rustix::process::kill_current_process_group(rustix::process::Signal::TSTP);
+}
+
+/// Stops this process alone. Returns when it goes on.
 pub(crate) fn stop_alone() {
     let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGTSTP);
 }

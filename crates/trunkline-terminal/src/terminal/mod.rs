@@ -33,7 +33,7 @@ use crate::options::Options;
 use crate::pictures::{self, Files, Protocol};
 use crate::questions::{NO_ANSWER, Purpose, Questions};
 use crate::sys::tty::{self, Manner, Tty};
-use crate::sys::{Bell, Read, Signals, Sink, Source, unreadable, wait};
+use crate::sys::{Bell, Read, Signals, Sink, Source, in_order, unreadable, wait};
 
 /// How long a line has until the next prompt is drawn: what is done by then has its output before the prompt
 /// and not above it.
@@ -54,6 +54,8 @@ const LISTED: usize = 100;
 const RETRY: Duration = Duration::from_millis(10);
 /// Of a message of output so much is shown at a time.
 const PIECE: usize = 16 * 1024;
+/// How long a signal may take that is sure to come. The process waits for no other.
+const DELIVERY: Duration = Duration::from_secs(1);
 /// How long the last output may take if the terminal takes nothing.
 const LAST: Duration = Duration::from_secs(2);
 
@@ -246,11 +248,11 @@ impl Terminal<'_> {
     fn take_signals(&mut self) -> Result<(), Ending> {
         let mut signals = std::mem::take(&mut self.late);
         signals.extend(self.signals.pending());
-        for signal in signals {
+        for signal in in_order(signals) {
             match signal {
                 SIGINT => self.interrupt()?,
                 SIGWINCH => self.screen.resize(tty::size(rustix::stdio::stdout())),
-                SIGTSTP => self.stop(tty::stop_alone),
+                SIGTSTP => self.stop(false),
                 SIGCONT => self.go_on(),
                 signal => return Err(Ending::Signal(signal)),
             }
@@ -258,24 +260,48 @@ impl Terminal<'_> {
         Ok(())
     }
 
-    fn stop(&mut self, stop: fn()) {
+    /// Stops the process, and all others that the shell has started with it if a key of the terminal asks for it.
+    fn stop(&mut self, all: bool) {
         self.screen.leave();
         // A terminal that takes nothing now shows it later.
         drop(self.screen.flush());
         self.tty.restore();
-        stop();
-        // The signal that has stopped it does so once.
-        self.late = self.signals.pending();
-        self.late.retain(|signal| ![SIGTSTP, SIGCONT].contains(signal));
+        // Signals can come on any thread of the process, later than what they do to it. The one that stops the
+        // others must not stop this process twice, and the one that lets it go on comes before anything is drawn.
+        if all {
+            tty::stop_group();
+            self.await_signal(SIGTSTP);
+        }
+        self.late.extend(self.signals.pending());
+        self.late.retain(|signal| *signal != SIGCONT);
+        tty::stop_alone();
+        self.await_signal(SIGCONT);
         self.go_on();
+    }
+
+    /// Waits for a signal that is sure to come, and takes it out of those that came.
+    fn await_signal(&mut self, signal: i32) {
+        let deadline = Instant::now() + DELIVERY;
+        loop {
+            self.late.extend(self.signals.pending());
+            let there = self.late.len();
+            self.late.retain(|late| *late != signal);
+            let has_come = self.late.len() < there;
+            if has_come
+                || Instant::now() >= deadline
+                || wait(&self.bell, Some(&self.signals), None, &[], Some(deadline)).is_err()
+            {
+                return;
+            }
+        }
     }
 
     /// The process was stopped, by itself or by another, and goes on.
     fn go_on(&mut self) {
         // One that is gone is noticed when a key is read.
         drop(self.tty.resume());
-        self.screen.resize(tty::size(rustix::stdio::stdout()));
-        self.screen.come_back();
+        self.paused = false;
+        self.screen.come_back(tty::size(rustix::stdio::stdout()));
     }
 
     // -- Keys ----------------------------------------------------------------------------------------------
@@ -295,7 +321,10 @@ impl Terminal<'_> {
         self.keys.feed(&buffer[..read], |key| pressed.push(key));
         for key in pressed {
             if self.suspend == Some(key) {
-                self.stop(tty::stop);
+                // Without a shell nothing would let it go on.
+                if tty::has_shell() {
+                    self.stop(true);
+                }
                 continue;
             }
             match self.editor.press(key) {

@@ -112,9 +112,7 @@ impl Screen {
             self.sink.push(shown(line).as_bytes());
             self.sink.push(b"\n");
         }
-        if at_prompt {
-            self.output(tail.as_bytes());
-        }
+        self.go_on_behind(if at_prompt { &tail } else { "" });
     }
 
     /// Writes a picture, in the terminal's own words.
@@ -123,6 +121,7 @@ impl Screen {
         self.begin_line();
         self.sink.push(bytes);
         self.sink.push(b"\n");
+        self.go_on_behind("");
     }
 
     /// Asks the terminal what it can.
@@ -145,6 +144,7 @@ impl Screen {
         self.sink.push(shown(&view.text).as_bytes());
         self.sink.push(b"\n");
         self.column.begin_row();
+        self.go_on_behind("");
     }
 
     /// Draws the line, if it is not drawn so already. `None` draws none.
@@ -158,9 +158,8 @@ impl Screen {
                 return;
             }
             // The rest does not come: it is ended here.
-            self.sink.push(b"\x1b\\");
+            self.end_sequence();
             self.column.begin_row();
-            self.inside = None;
         }
         match &mut self.drawn {
             Some(drawn) if drawn.view == *view => return,
@@ -240,11 +239,7 @@ impl Screen {
 
     /// Begins a line if the program is inside of one; returns what it has written of it.
     fn begin_line(&mut self) -> String {
-        // What is held back will not be completed by what follows.
-        self.held.clear();
-        if self.inside.take().is_some() {
-            self.sink.push(b"\x1b\\");
-        }
+        self.end_sequence();
         self.plain();
         let tail = self.column.tail().to_owned();
         if self.column.is_used() {
@@ -252,6 +247,21 @@ impl Screen {
         }
         self.column.begin_row();
         tail
+    }
+
+    /// The output goes on in a row that is free, behind the end of its line if that is to be seen there, and behind
+    /// what is held back: its rest comes next.
+    fn go_on_behind(&mut self, tail: &str) {
+        let held = std::mem::take(&mut self.held);
+        self.output(tail.as_bytes());
+        self.output(&held);
+    }
+
+    /// Ends a long sequence, whose rest does not come now.
+    fn end_sequence(&mut self) {
+        if self.inside.take().is_some() {
+            self.sink.push(b"\x1b\\");
+        }
     }
 
     fn plain(&mut self) {
@@ -285,14 +295,13 @@ impl Screen {
             self.sink.push(b"\x1b[J");
             let tail = self.column.tail().to_owned();
             self.column.begin_row();
-            if drawn.start > 0 {
-                self.output(tail.as_bytes());
-            }
+            self.go_on_behind(if drawn.start > 0 { &tail } else { "" });
         }
     }
 
-    /// Leaves the line as it is, and goes below it: the process is about to be stopped, or ends.
+    /// Leaves the line as it is, and goes below it: the process is about to be stopped.
     pub(super) fn leave(&mut self) {
+        self.end_sequence();
         if let Some(drawn) = self.drawn.take() {
             let down = drawn.layout.rows.len() - 1 - drawn.layout.cursor_row;
             if down > 0 {
@@ -305,18 +314,30 @@ impl Screen {
         self.plain();
     }
 
-    /// The process goes on, and the cursor is at the beginning of a row.
-    pub(super) fn come_back(&mut self) {
-        self.drawn = None;
-        let tail = self.column.tail().to_owned();
-        self.column.begin_row();
-        self.output(tail.as_bytes());
+    /// The process goes on, at a terminal of maybe another size. Where the cursor is, is not known: others may have
+    /// written meanwhile, or the process was not stopped at all and the line stands there still. So all that is
+    /// taken away is in the cursor's row and below; what stands above may belong to others.
+    pub(super) fn come_back(&mut self, (columns, rows): (usize, usize)) {
+        self.end_sequence();
+        self.sink.push(b"\r\x1b[J");
+        (self.columns, self.rows) = (columns, rows);
+        self.column.resize(columns);
+        self.begin_again();
     }
 
     /// Clears the screen.
     pub(super) fn clear(&mut self) {
+        self.end_sequence();
         self.sink.push(b"\x1b[H\x1b[2J");
-        self.come_back();
+        self.begin_again();
+    }
+
+    /// The cursor is in a row that is free, and what was drawn is not there any more.
+    fn begin_again(&mut self) {
+        self.drawn = None;
+        let tail = self.column.tail().to_owned();
+        self.column.begin_row();
+        self.go_on_behind(&tail);
     }
 
     /// Nothing more comes. The shell's prompt is to stand at the beginning of a row.
