@@ -11,7 +11,7 @@ use crate::handle::Handle;
 use crate::id::{ChannelId, ChannelSet};
 use crate::interrupter::{Interrupter, Target};
 use crate::message::Message;
-use crate::queue::receive::Claim;
+use crate::queue::receive::{Claim, Unwanted};
 use crate::queue::until::Until;
 use crate::queue::waiters::always;
 
@@ -362,13 +362,13 @@ impl Receiver {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn stop(&self, code: u32) {
-        self.stop_channels(self.channels(), code, false);
+        self.stop_channels(self.channels(), code, Unwanted::Newest);
     }
 
     /// Refuses the rest of one channel's run; otherwise as [`stop`](Receiver::stop).
     pub fn stop_channel(&self, channel: ChannelId, code: u32) {
         if self.channels().contains(channel) {
-            self.stop_channels(channel.into(), code, false);
+            self.stop_channels(channel.into(), code, Unwanted::Newest);
         }
     }
 
@@ -389,33 +389,67 @@ impl Receiver {
     /// ```
     pub fn refuse_channel(&self, channel: ChannelId, code: u32) {
         if self.channels().contains(channel) {
-            self.stop_channels(channel.into(), code, true);
+            self.stop_channels(channel.into(), code, Unwanted::Arrived);
         }
     }
 
-    fn stop_channels(&self, channels: ChannelSet, code: u32, only_open: bool) {
+    /// Refuses the rest of the run that is being received on one channel, and nothing of the runs behind it. If the
+    /// peer has not ended that run yet, its `send` fails with this code; if nothing of a run has come, nothing
+    /// is refused.
+    ///
+    /// ```
+    /// # use trunkline::{ChannelId, Config, Connection, Key};
+    /// # let (here, there) = Connection::pair(Config::new(Key::generate()))?;
+    /// let channel = ChannelId::new(1);
+    /// let answers = there.receiver(channel)?;
+    /// for question in ["first", "second"] {
+    ///     let answer = here.sender(channel)?;
+    ///     answer.send(question)?;
+    ///     answer.send("more of it")?;
+    ///     answer.finish()?;
+    /// }
+    /// here.flush()?;
+    /// assert_eq!(answers.recv()?, "first");
+    /// answers.skip_run(channel, 3);
+    /// assert_eq!(answers.recv()?, "second");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn skip_run(&self, channel: ChannelId, code: u32) {
+        if self.channels().contains(channel) {
+            self.stop_channels(channel.into(), code, Unwanted::ThisRun);
+        }
+    }
+
+    fn stop_channels(&self, channels: ChannelSet, code: u32, what: Unwanted) {
         let shared = &self.handle.shared;
         if shared.is_forked() {
             return;
         }
         let local = &mut *self.local.borrow_mut();
-        let about = match &local.put_back {
-            Some(Next::Received(Received::Message(message))) => Some(message.channel()),
-            Some(Next::Received(
-                Received::Gap { channel, .. } | Received::Finished(channel) | Received::Reset { channel, .. },
-            )) => Some(*channel),
-            Some(Next::AllOver) | None => None,
+        let (put_back_ends, about) = match &local.put_back {
+            Some(Next::Received(Received::Message(message))) => (false, Some(message.channel())),
+            Some(Next::Received(Received::Gap { channel, .. })) => (false, Some(*channel)),
+            Some(Next::Received(Received::Finished(channel) | Received::Reset { channel, .. })) => {
+                (true, Some(*channel))
+            }
+            Some(Next::AllOver) | None => (false, None),
         };
         if about.is_some_and(|channel| channels.contains(channel)) {
             local.put_back = None;
+            if put_back_ends && what == Unwanted::ThisRun {
+                // That was all of it.
+                local.all_over = false;
+                local.over = local.over - channels;
+                return;
+            }
         }
-        if channels == self.channels() {
+        if channels == self.channels() && what != Unwanted::ThisRun {
             local.put_back = None;
             local.all_over = false;
         }
         local.over = local.over - channels;
         let rest = std::mem::take(&mut local.batch).into_rest();
-        local.batch.pieces = shared.receive.stop(&self.claim, channels, code, only_open, rest, &shared.pool);
+        local.batch.pieces = shared.receive.stop(&self.claim, channels, code, what, rest, &shared.pool);
     }
 
     /// Returns a crossbeam channel to `select!` on. It has a token while there may be something to take,

@@ -123,6 +123,69 @@ fn a_refusal_stops_the_open_run_and_no_other() {
     assert_eq!(receiver.recv().unwrap(), "third");
 }
 
+/// Wherever a run is - in the receiver's batch, in its queue, on its way - it is skipped up to its end, and what
+/// stands behind it stays. A stop would drop that too.
+#[test]
+fn a_run_is_skipped_and_nothing_behind_it() {
+    for is_large in [false, true] {
+        let (here, there) = pair(|config| config);
+        let receiver = there.receiver(A | B).unwrap();
+        let run = |name: &str, end: bool| {
+            let sender = here.sender(A).unwrap();
+            for part in ["begins", "goes on"] {
+                let mut text = format!("{name} {part}").into_bytes();
+                text.resize(if is_large { 100_000 } else { 20 }, b' ');
+                sender.send(text).unwrap();
+            }
+            if end { sender.finish().unwrap() } else { std::mem::forget(sender) }
+        };
+        let begins = |name: &str| {
+            let message = receiver.recv_timeout(LONG).unwrap();
+            let text = String::from_utf8_lossy(&message).trim_end().to_owned();
+            assert_eq!(text, format!("{name} begins"), "{is_large}");
+        };
+        run("one", true);
+        here.sender(B).unwrap().send("beside").unwrap();
+        run("two", true);
+        run("three", false);
+        here.flush().unwrap();
+        begins("one");
+        receiver.skip_run(A, 5);
+        assert_eq!(receiver.recv_timeout(LONG).unwrap(), "beside");
+        begins("two");
+        receiver.skip_run(A, 6);
+        begins("three");
+        // Its end has not come: the peer hears of it.
+        receiver.skip_run(A, 7);
+        let sender = here.sender(A).unwrap();
+        eventually("it is stopped", || sender.stopped() == Some(7));
+        run("four", true);
+        begins("four");
+        // What has ended is not stopped, and what has not begun neither.
+        receiver.skip_run(A, 8);
+        receiver.skip_run(A, 9);
+        run("five", true);
+        begins("five");
+    }
+}
+
+/// An end that was looked at and put back is the rest of its run.
+#[test]
+fn an_end_that_was_put_back_is_skipped_alone() {
+    let (here, there) = pair(|config| config);
+    let receiver = there.receiver(A).unwrap();
+    for run in ["one", "two"] {
+        let sender = here.sender(A).unwrap();
+        sender.send(run).unwrap();
+        sender.finish().unwrap();
+    }
+    here.flush().unwrap();
+    assert_eq!(receiver.recv_latest().unwrap(), "one");
+    receiver.skip_run(A, 5);
+    assert_eq!(receiver.recv().unwrap(), "two");
+    assert_eq!(receiver.recv().unwrap_err(), RecvError::Finished);
+}
+
 /// A relay tells the sender how much of a run was refused, also one that ended before it heard of the stop.
 #[test]
 fn the_end_of_a_refused_run_wakes_the_task_that_waits() {

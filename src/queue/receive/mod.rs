@@ -30,6 +30,17 @@ use reports::Reports;
 pub(crate) use routes::{Routes, UNCLAIMED};
 use runs::RunStates;
 
+/// What a receiver wants no more of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unwanted {
+    /// What has arrived, and the rest of the newest run, or all of the next one if none is open.
+    Newest,
+    /// What has arrived, and the rest of the newest run if it is open.
+    Arrived,
+    /// What is left of the run whose messages come next.
+    ThisRun,
+}
+
 /// Why a queue gave nothing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Nothing {
@@ -199,13 +210,13 @@ impl ReceiveQueues {
     }
 
     /// The receiver wants no more of the runs of these channels: what is there is dropped, and so
-    /// is what comes until they end; of a channel with no open run, the next one, unless `only_open`.
+    /// is what comes until they end.
     pub(crate) fn stop(
         &self,
         claim: &Claim,
         channels: ChannelSet,
         code: u32,
-        only_open: bool,
+        what: Unwanted,
         mut rest: Pieces,
         pool: &Pool,
     ) -> Pieces {
@@ -214,16 +225,23 @@ impl ReceiveQueues {
         let queued = std::mem::take(&mut state.queue(claim.number).pieces);
         // What belongs to other channels stays, in order.
         let (mut left, mut kept) = (Pieces::default(), Pieces::default());
+        // Whose run has ended in what was dropped.
+        let mut over = ChannelSet::EMPTY;
         for (pieces, keep) in [(std::mem::take(&mut rest), &mut left), (queued, &mut kept)] {
             for item in pieces.items {
                 let mut dropped = Pieces::default();
-                split(item, channels, &mut dropped, keep, pool);
+                match what {
+                    Unwanted::ThisRun => {
+                        over = over | split_runs(item, channels - over, &mut dropped, keep, pool)
+                    }
+                    Unwanted::Newest | Unwanted::Arrived => split(item, channels, &mut dropped, keep, pool),
+                }
                 state.discard(&mut dropped, pool);
             }
         }
         state.queue(claim.number).pieces = kept;
-        for id in channels.iter() {
-            if state.ended.is_none() && (!only_open || state.runs.is_open(id)) {
+        for id in (channels - over).iter() {
+            if state.ended.is_none() && (what == Unwanted::Newest || state.runs.is_open(id)) {
                 state.stops.extend(state.runs.stop(id, code));
             }
         }
@@ -361,6 +379,29 @@ impl Framed<'_> {
             }
         }
     }
+}
+
+/// Moves what is for some channels, up to the end of a run of each, to one place and the rest to another, each in
+/// order. Returns the channels of which it has seen the end.
+fn split_runs(
+    item: Item,
+    channels: ChannelSet,
+    to: &mut Pieces,
+    rest: &mut Pieces,
+    pool: &Pool,
+) -> ChannelSet {
+    let mut over = ChannelSet::EMPTY;
+    for_each(&item, |channel, framed| {
+        let target = if (channels - over).contains(channel) { &mut *to } else { &mut *rest };
+        target.push(channel, framed, pool);
+        if channels.contains(channel) && framed.is_end() {
+            over.insert(channel);
+        }
+    });
+    if let Item::Frames(frames) = item {
+        (&mut &*pool).put(frames);
+    }
+    over
 }
 
 /// Moves what is for some channels to one place and the rest to another, each in order.
