@@ -3,6 +3,9 @@
 //! A client's `send` fails with [`Disconnect::Stopped`](trunkline::Disconnect::Stopped) and one of these.
 //! Its next sender begins a new run, which is judged anew.
 
+/// The private conversation is over: the client has stopped its answers, or the program has ended them before it has read
+/// the end of the question.
+pub const OVER: u32 = 0;
 /// The client does not own the input: another client does, or has sent since this client last knew what
 /// was sent.
 pub const NOT_OWNER: u32 = 256;

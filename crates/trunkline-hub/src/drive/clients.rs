@@ -178,7 +178,7 @@ impl Driver {
                     continue;
                 }
             }
-            match link.send(way, gives) {
+            match link.send(way, gives, self.urgent) {
                 Sent::Done => {
                     checked = false;
                     self.router.sent(key, way);
@@ -208,10 +208,15 @@ impl Driver {
             self.router.handle_refused(key, dropped);
             return self.drained_if_gone(key);
         }
-        let shared = link.shared.iter().find(|(id, _)| *id == channel).map(|(_, receiver)| receiver);
-        let receiver = if plan.private == Some(channel) { link.talk.as_ref() } else { shared };
-        if let Some(receiver) = receiver {
+        if let Some((_, receiver)) = link.shared.iter().find(|(id, _)| *id == channel) {
             receiver.refuse_channel(channel, code);
+        }
+    }
+
+    /// What is left of the question that is being taken from a client is refused.
+    pub(super) fn skip(&mut self, key: usize, channel: ChannelId, code: u32) {
+        if let Some(talk) = self.links.get(key).and_then(|link| link.talk.as_ref()) {
+            talk.skip_run(channel, code);
         }
     }
 

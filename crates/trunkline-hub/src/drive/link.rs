@@ -187,7 +187,7 @@ impl Link {
     }
 
     /// Sends something, if there is room.
-    pub(super) fn send(&mut self, way: Way, gives: Gives<'_>) -> Sent {
+    pub(super) fn send(&mut self, way: Way, gives: Gives<'_>, urgent: ChannelSet) -> Sent {
         let mut context = Context::from_waker(&self.bells.room);
         let sender = match way {
             Way::Log(slot) => &self.log[slot],
@@ -207,8 +207,19 @@ impl Link {
                 }
                 noted(sender.gap(messages, bytes))
             }
-            Gives::End(End::Finish) => noted(sender.finish()),
-            Gives::End(End::Reset(code)) => noted(sender.reset(code)),
+            Gives::End(end) => {
+                let sent = noted(match end {
+                    End::Finish => sender.finish(),
+                    End::Reset(code) => sender.reset(code),
+                });
+                if way == Way::Private && matches!(sent, Sent::Done) {
+                    // Each of its runs is told of, also one without a message: with a sender of its own.
+                    let channel = sender.channel();
+                    self.private = None;
+                    self.private = self::sender(&self.connection, channel, urgent);
+                }
+                sent
+            }
         }
     }
 

@@ -171,6 +171,7 @@ impl Driver {
                 }
                 Action::InterruptUpstream => self.upstream.interrupt(),
                 Action::Refuse { key, channel, code } => self.refuse(key, channel, code),
+                Action::Skip { key, channel, code } => self.skip(key, channel, code),
                 Action::Prompt { key, waiting, count } => {
                     if let Some(input) = self.links.get(key).and_then(|link| link.input.as_ref()) {
                         input.set_waiting(waiting, count);

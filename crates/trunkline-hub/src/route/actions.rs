@@ -20,6 +20,9 @@ pub(crate) enum Action {
     /// Drop what a client has sent on a channel and was not taken, and stop its run if one is open; then say
     /// how many were dropped so far.
     Refuse { key: Key, channel: ChannelId, code: u32 },
+    /// Drop what is left of the run that is being taken from a client on a channel, and stop it if it is open. What the
+    /// client has sent behind it stays.
+    Skip { key: Key, channel: ChannelId, code: u32 },
     /// Tell a client that the program waits for its input, or no longer.
     Prompt { key: Key, waiting: bool, count: u32 },
     /// Look whether a client has sent something on a way up: it can be taken now.

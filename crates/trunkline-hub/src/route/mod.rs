@@ -82,7 +82,7 @@ impl Router {
         Self {
             idle: lists(),
             stopped: lists(),
-            pool: Pool::new(plan.pool),
+            pool: Pool::new(plan.pool & plan.may_send),
             board: Board::new(now),
             plan,
             log,

@@ -100,6 +100,14 @@ fn there_are_as_many_as_the_pool_has_channels() {
     }
     talks[2].0.send("x").unwrap();
     assert_eq!(stopped(&talks[2].0), code::NO_PRIVATE_CHANNEL);
+    let none =
+        RecvTimeoutError::Disconnected(RecvError::Reset { channel: TALK, code: code::NO_PRIVATE_CHANNEL });
+    assert_eq!(talks[2].1.recv_timeout(LONG).unwrap_err(), none);
+    // A question that was over already hears of it too.
+    let ask = clients[2].sender(TALK);
+    ask.send("y").unwrap();
+    let _ = ask.finish();
+    assert_eq!(talks[2].1.recv_timeout(LONG).unwrap_err(), none);
     talks[0].0.finish().unwrap();
     assert!(talks[0].1.recv_timeout(LONG).is_err());
     let ask = clients[2].sender(TALK);
@@ -138,6 +146,87 @@ fn a_client_that_leaves_its_answers_unread_is_reset() {
                 break;
             }
             Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// A person types on: the answer to the last question is not wanted any more, and the next question is on its
+/// way already.
+#[test]
+fn a_client_that_stops_an_answer_keeps_the_next_question() {
+    let world = World::new();
+    let pool: ChannelSet = (64..=126).map(trunkline::ChannelId::new).collect();
+    let requests = world.program.receiver(pool).unwrap();
+    let question = || loop {
+        match requests.recv_any() {
+            Ok(Received::Message(message)) => return message,
+            Ok(_) | Err(RecvError::Finished) => {}
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let client = world.client(&world.desk);
+    let answers = client.receiver(TALK);
+    let ask = |text: &str| {
+        let sender = client.sender(TALK);
+        sender.send(text).unwrap();
+        sender.finish().unwrap();
+    };
+    for round in 0..20 {
+        ask("one");
+        let one = question();
+        assert_eq!(one, "one");
+        let answer = world.program.sender(one.channel()).unwrap();
+        answer.send("a part of it").unwrap();
+        assert_eq!(text(&answers), "a part of it");
+        ask("two");
+        client.connection.flush().unwrap();
+        answers.stop(5);
+        client.connection.flush().unwrap();
+        if round % 2 == 0 {
+            // On another channel, while the first conversation comes to its end.
+            let two = question();
+            assert_eq!(two, "two");
+            world.program.sender(two.channel()).unwrap().send("to two").unwrap();
+            answer.finish().unwrap();
+            world.program.sender(two.channel()).unwrap().finish().unwrap();
+        } else {
+            answer.finish().unwrap();
+            let two = question();
+            let answer = world.program.sender(two.channel()).unwrap();
+            answer.send("to two").unwrap();
+            answer.finish().unwrap();
+        }
+        assert_eq!(text(&answers), "to two");
+        assert_eq!(
+            answers.recv_timeout(LONG).unwrap_err(),
+            RecvTimeoutError::Disconnected(RecvError::Finished)
+        );
+    }
+}
+
+/// It goes on in the run whose answer it does not want: it is told, since nothing of that is answered.
+#[test]
+fn a_question_behind_a_stopped_answer_is_refused() {
+    let world = World::new();
+    answer(world.program.clone());
+    let client = world.client(&world.desk);
+    let (ask, answers) = (client.sender(TALK), client.receiver(TALK));
+    ask.send("one").unwrap();
+    assert!(text(&answers).starts_with("one on"));
+    answers.stop(5);
+    // It learns of it in any case, whatever it sends until then.
+    loop {
+        if ask.send("more").is_err() {
+            break;
+        }
+    }
+    client.sender(TALK).send("two").unwrap();
+    loop {
+        // What was sent before the hub heard of the stop may be answered on a channel of its own.
+        let answer = text(&answers);
+        assert!(answer.starts_with("two on") || answer.starts_with("more on"), "{answer}");
+        if answer.starts_with("two") {
+            break;
         }
     }
 }

@@ -3,6 +3,7 @@
 mod cases;
 mod checks;
 mod plan;
+mod talks;
 mod world;
 
 use std::time::Duration;
