@@ -63,6 +63,8 @@ struct Client {
     down: VecDeque<(u64, Heard)>,
     heard: BTreeMap<u64, Vec<Heard>>,
     room: bool,
+    /// The hub is to be told when there is room.
+    waits: bool,
 }
 
 #[derive(Default)]
@@ -139,7 +141,7 @@ impl World {
                 let Some(client) = self.live(id) else { return };
                 client.room = room;
                 let key = client.key.unwrap();
-                if room {
+                if room && std::mem::take(&mut client.waits) {
                     self.router.handle_room(key, Way::Private);
                 }
             }
@@ -194,6 +196,8 @@ impl World {
                 // The stop of a run that is over stops nothing.
                 if run == client.sends {
                     client.sends += 1;
+                    // There is a sender for the next run, which has room.
+                    client.waits = false;
                     self.router.handle_stopped(key, Way::Private);
                 }
             }
@@ -354,6 +358,7 @@ impl World {
         while let Some((way, gives)) = self.router.next(key) {
             let heard = match (way, gives) {
                 (Way::Private, Gives::Message(_)) if !client.room => {
+                    client.waits = true;
                     self.router.handle_no_room(key, way);
                     continue;
                 }
