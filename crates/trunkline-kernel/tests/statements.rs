@@ -131,6 +131,43 @@ fn a_console_that_has_read_idle_has_all_output_of_the_line() {
         let number = console.send("picture 200000");
         console.until_over(number);
         assert_eq!(console.pictures, [200_000], "with a window of {window}");
+        // What the kernel itself says is no exception.
+        let number = console.send(&format!("panic {}", "x".repeat(300_000)));
+        console.until_over(number);
+        let told = "the interpreter panicked: \n".len() + 300_000;
+        assert_eq!(console.stderr.len(), told, "with a window of {window}");
+    }
+}
+
+/// The same for a statement whose threads write to one stream at once: each goes by the room that it has found.
+#[test]
+fn a_console_that_has_read_idle_has_all_output_of_the_threads_of_the_line() {
+    const BYTES: usize = 300_000;
+    let kernel = Listening::with(
+        Settings::new(),
+        |config| config,
+        |mut kernel| {
+            let stdio = kernel.stdio();
+            loop {
+                match kernel.next() {
+                    Next::Line(_) => drop(kernel.run(|| {
+                        std::thread::scope(|scope| {
+                            for _ in 0..4 {
+                                scope.spawn(|| stdio.write_stdout("x".repeat(BYTES)));
+                            }
+                        });
+                    })),
+                    Next::Over => return,
+                    _ => {}
+                }
+            }
+        },
+    );
+    let mut console = kernel.console_with(kernel.address, |config| config.window(70_000));
+    for round in 1..=20 {
+        let number = console.send("flood");
+        console.until_over(number);
+        assert_eq!(console.stdout.len(), 4 * BYTES * round);
     }
 }
 
@@ -172,6 +209,29 @@ fn an_interrupt_during_16_mb_of_output_cuts_it_at_a_message_and_says_so() {
         if slow {
             assert!(console.stdout.len() < 4 << 20, "{} bytes came", console.stdout.len());
         }
+        works(&mut console);
+    }
+}
+
+/// The end of a picture waits in the kernel while the console does not take it.
+#[cfg(unix)]
+#[test]
+fn an_interrupt_at_any_time_of_a_picture_on_a_slow_link_stops_it() {
+    let kernel = Listening::new(Settings::new(), |config| config);
+    let dam = support::dam::Dam::before(kernel.address);
+    let mut console = kernel.console_with(dam.address, |config| config.window(65_536));
+    for round in 1..=4 {
+        let number = console.send("picture 200000");
+        console.until_status(Status::Busy(number));
+        dam.hold(true);
+        // In some of the rounds all room is used by now.
+        std::thread::sleep(std::time::Duration::from_millis(10 * round));
+        console.interrupt_message(number);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        dam.hold(false);
+        console.until_over(number);
+        assert_eq!(console.stderr, "interrupted\n", "{round}");
+        console.stderr.clear();
         works(&mut console);
     }
 }

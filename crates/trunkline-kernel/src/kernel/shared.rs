@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Wake, Waker};
+use std::task::{Wake, Waker};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -27,6 +27,7 @@ pub(super) struct Shared {
     /// For a loop that selects.
     pub(super) loop_ready: (Sender<()>, Receiver<()>),
     service: Sender<()>,
+    room: Arc<Room>,
     pub(super) settings: Settings,
 }
 
@@ -57,11 +58,22 @@ thread_local! {
     static RUNS: Cell<usize> = const { Cell::new(0) };
 }
 
-impl Wake for Shared {
+/// The library says that there may be room. It may say so from inside of a call that this crate makes with the lock
+/// held, so it is passed on to the service, which looks at everything and wakes the others.
+struct Room {
+    news: AtomicBool,
+    service: Sender<()>,
+}
+
+impl Wake for Room {
     fn wake(self: Arc<Self>) {
-        // Behind the look of the thread that waits, or before it.
-        drop(self.state.lock());
-        self.changed.notify_all();
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.news.store(true, Ordering::SeqCst);
+        // A token that is there already will do.
+        let _ = self.service.try_send(());
     }
 }
 
@@ -83,6 +95,7 @@ impl Shared {
             stop: AtomicBool::new(false),
             backlog: AtomicBool::new(false),
             loop_ready: bounded(1),
+            room: Arc::new(Room { news: AtomicBool::new(false), service: service.clone() }),
             service,
             settings,
         };
@@ -144,7 +157,7 @@ impl Shared {
         while let Some(action) = state.machine.poll_action() {
             match action {
                 Action::Status(status) => state.outbox.push(Note::Status(status)),
-                Action::Say(text) => state.outbox.push(Note::Say(text)),
+                Action::Say(text) => state.outbox.push(Note::Say(text.into())),
                 Action::Stop => {
                     self.stop.store(true, Ordering::SeqCst);
                     if state.wire.as_ref().is_some_and(|wire| wire.cut()) {
@@ -176,18 +189,25 @@ impl Shared {
         }
     }
 
-    /// Sends of the kernel's own notes what there is room for.
+    /// Sends of the kernel's own notes what there is room for. A status waits for the output before it: a console
+    /// that has read it has all of that.
     pub(super) fn flush(&self, state: &mut State) {
+        if self.room.news.swap(false, Ordering::SeqCst) {
+            self.wake();
+        }
         let before = state.outbox.is_empty();
+        let room = Waker::from(Arc::clone(&self.room));
         while let (Some(note), Some(wire)) = (state.outbox.front(), &state.wire) {
             let sent = match note {
+                Note::Status(_) if wire.is_behind(&room) => Sent::Full,
                 Note::Status(status) => wire.status.try_send(status.to_string().as_bytes()),
-                Note::Say(text) => wire.stderr.try_send(text.as_bytes()),
+                Note::Say(text) => wire.stderr.try_send(text),
             };
-            if sent == Sent::Full {
-                break;
+            match sent {
+                Sent::Full => break,
+                Sent::Yes(sent) => state.outbox.advance(sent),
+                Sent::Interrupted | Sent::Unwanted | Sent::Lost => state.outbox.pop(),
             }
-            state.outbox.pop();
         }
         if state.wire.is_none() {
             state.outbox.clear();
@@ -217,20 +237,21 @@ impl Shared {
         }
     }
 
-    /// Waits until all of a message has gone to the library's queue; not through an interrupt of this thread.
-    pub(super) fn wait_for_room(
-        self: &Arc<Self>,
-        sender: &trunkline::Sender,
-        main: bool,
-    ) -> Result<(), StdioError> {
-        let waker = Waker::from(Arc::clone(self));
-        let room = self.wait(None, |_| {
+    /// Waits until nothing of a message waits for the console, so that no other channel overtakes it; not through an
+    /// interrupt of this thread.
+    pub(super) fn wait_for_end(&self, output: &Output, main: bool) -> Result<(), StdioError> {
+        if !output.may_be_behind() {
+            return Ok(());
+        }
+        let room = Waker::from(Arc::clone(&self.room));
+        let end = self.wait(None, |state| {
             if main && self.stopping() {
+                state.machine.note_cut();
                 return Some(Err(StdioError::Interrupted));
             }
-            sender.poll_ready(&mut Context::from_waker(&waker)).is_ready().then_some(Ok(()))
+            (!output.is_behind(&room)).then_some(Ok(()))
         });
-        room.unwrap_or(Ok(()))
+        end.unwrap_or(Ok(()))
     }
 
     /// The kernel's own notes wait for room.

@@ -157,8 +157,7 @@ impl Stdio {
             }
             let sender = wire.display.sender();
             match wire.display.send_whole(&sender, message.clone()) {
-                // What waits of it would be overtaken by a status.
-                Sent::Yes(_) => return self.0.wait_for_room(&sender, main),
+                Sent::Yes(_) => return self.0.wait_for_end(&wire.display, main),
                 Sent::Interrupted | Sent::Full => {}
                 Sent::Unwanted => return Ok(()),
                 Sent::Lost => return lost(main),
@@ -200,7 +199,14 @@ impl Stdio {
                 return Err(self.cut(output, rest.len().div_ceil(PIECE), rest.len()));
             }
             match output.send(&rest) {
-                Sent::Yes(sent) => drop(rest.split_to(sent)),
+                Sent::Yes(sent) => {
+                    drop(rest.split_to(sent));
+                    // Another thread may have used the room that was found.
+                    let waited = self.0.wait_for_end(output, main);
+                    if rest.is_empty() {
+                        return waited;
+                    }
+                }
                 // For this statement, or in vain.
                 Sent::Interrupted | Sent::Full => {}
                 Sent::Unwanted => return Ok(()),

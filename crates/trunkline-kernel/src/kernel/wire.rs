@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Waker};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -37,6 +38,9 @@ pub(super) struct Output {
     whole: usize,
     /// How many messages of the statement were sent.
     sent: AtomicU64,
+    /// How many messages were sent of which a part may have waited, and for how many of them that is over.
+    long: AtomicU64,
+    whole_so_far: AtomicU64,
 }
 
 /// What became of a message.
@@ -84,6 +88,12 @@ impl Wire {
         self.statements().map(Output::cut).contains(&true)
     }
 
+    /// Of some output the end of a message waits for the console: what is sent on another channel would overtake it.
+    /// The task is woken when that has changed.
+    pub(super) fn is_behind(&self, task: &Waker) -> bool {
+        self.statements().into_iter().any(|output| output.is_behind(task))
+    }
+
     /// What waits for room waits on.
     pub(super) fn release(&self) {
         for output in self.statements() {
@@ -110,11 +120,34 @@ impl Output {
             interrupter: sender.interrupter(),
             sender: Mutex::new(Arc::new(sender)),
             sent: AtomicU64::new(0),
+            long: AtomicU64::new(0),
+            whole_so_far: AtomicU64::new(0),
         })
     }
 
     pub(super) fn sender(&self) -> Arc<Sender> {
         Arc::clone(&self.sender.lock())
+    }
+
+    /// A message was sent of which the end may wait.
+    pub(super) fn may_be_behind(&self) -> bool {
+        self.long.load(Ordering::SeqCst) > self.whole_so_far.load(Ordering::SeqCst)
+    }
+
+    /// The end of a message waits for the console. The task is woken when that has changed.
+    pub(super) fn is_behind(&self, task: &Waker) -> bool {
+        let long = self.long.load(Ordering::SeqCst);
+        if long <= self.whole_so_far.load(Ordering::SeqCst) {
+            return false;
+        }
+        let sender = self.sender();
+        let is_behind = sender.staged() > 0
+            && sender.poll_ready(&mut Context::from_waker(task)).is_pending()
+            && sender.staged() > 0;
+        if !is_behind {
+            self.whole_so_far.fetch_max(long, Ordering::SeqCst);
+        }
+        is_behind
     }
 
     /// A console that wanted no more of a run may want the next.
@@ -152,6 +185,9 @@ impl Output {
         match sender.send_bytes(message) {
             Ok(()) => {
                 self.sent.fetch_add(1, Ordering::Relaxed);
+                if len > self.whole {
+                    self.long.fetch_add(1, Ordering::SeqCst);
+                }
                 Sent::Yes(len)
             }
             Err(SendError::Interrupted { .. }) => Sent::Interrupted,
@@ -161,9 +197,11 @@ impl Output {
         }
     }
 
+    /// Sends a beginning of a text that is accepted whole.
     pub(super) fn try_send(&self, text: &[u8]) -> Sent {
-        match self.sender().try_send(text) {
-            Ok(()) => Sent::Yes(text.len()),
+        let piece = &text[..text.len().min(self.whole)];
+        match self.sender().try_send(piece) {
+            Ok(()) => Sent::Yes(piece.len()),
             Err(TrySendError::Full { .. }) => Sent::Full,
             Err(TrySendError::Disconnected { cause: Disconnect::ConnectionLost(_), .. }) => Sent::Lost,
             Err(_) => Sent::Unwanted,

@@ -108,7 +108,7 @@ struct Stop {
     insisted: bool,
     /// The seconds that were told last.
     hung: u64,
-    /// Some of its output was left out.
+    /// Some of its output was left out, or a call has told it.
     cut: bool,
 }
 

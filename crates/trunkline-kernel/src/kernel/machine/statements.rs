@@ -184,7 +184,7 @@ impl Machine {
         }
     }
 
-    /// Some output of the statement was left out.
+    /// Some output of the statement was left out, or a call of it has ended, because it is to stop.
     pub(in crate::kernel) fn note_cut(&mut self) {
         if let Stage::Running(Running { stop: Some(stop), .. }) = &mut self.stage {
             stop.cut = true;
