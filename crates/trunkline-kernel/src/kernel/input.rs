@@ -7,10 +7,17 @@ use bytes::{Buf, Bytes};
 /// The longest line that is gathered from pieces. The same as a message's usual limit.
 pub(super) const LONGEST_LINE: usize = 16 << 20;
 
+/// So many messages are taken in before they are looked at: each by itself would cost two switches of threads.
+const MOST_AHEAD: usize = 64;
+/// Or so many bytes, save for the last message of them.
+const BYTES_AHEAD: usize = 64 * 1024;
+
 /// The messages of the standard input that a kernel has not used up.
 #[derive(Debug, Default)]
 pub(super) struct Input {
     queue: VecDeque<Item>,
+    /// Of the messages in the queue.
+    bytes: usize,
     /// How many messages have come.
     arrived: u64,
     /// How many messages were looked at.
@@ -77,6 +84,7 @@ pub(super) enum Next {
 impl Input {
     pub(super) fn push(&mut self, bytes: Bytes) {
         self.arrived += 1;
+        self.bytes += bytes.len();
         self.queue.push_back(Item::Message { number: self.arrived, bytes });
     }
 
@@ -91,6 +99,11 @@ impl Input {
     /// Everything that has come was looked at.
     pub(super) fn is_used_up(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// More may be taken in before what is there is looked at.
+    pub(super) fn has_room(&self) -> bool {
+        self.queue.len() < MOST_AHEAD && self.bytes < BYTES_AHEAD
     }
 
     /// How many messages were looked at.
@@ -144,6 +157,7 @@ impl Input {
                         self.part.extend_from_slice(&bytes[..taken]);
                     }
                     bytes.advance(taken);
+                    self.bytes -= taken;
                     if bytes.is_empty() {
                         self.queue.pop_front();
                     }
@@ -164,8 +178,8 @@ impl Input {
     /// Drops what is left of a message, of which a line was taken. Returns `true` if there was something.
     pub(super) fn drop_rest_of(&mut self, message: u64) -> bool {
         let rest = matches!(self.queue.front(), Some(Item::Message { number, .. }) if *number == message);
-        if rest {
-            self.queue.pop_front();
+        if rest && let Some(Item::Message { bytes, .. }) = self.queue.pop_front() {
+            self.bytes -= bytes.len();
         }
         rest
     }
@@ -226,6 +240,21 @@ mod tests {
         input.push(Bytes::from_static(b"whole\n"));
         assert_eq!(input.next(), Next::Break(Break::Gap { messages: 3 }));
         assert_eq!((input.read(), input.next()), (5, line(6, 6, "whole\n")));
+    }
+
+    #[test]
+    fn few_messages_are_taken_in_before_they_are_looked_at() {
+        let mut input = Input::default();
+        while input.has_room() {
+            input.push(Bytes::from_static(b"a\nb\n"));
+        }
+        assert_eq!((input.queue.len(), input.bytes), (MOST_AHEAD, 4 * MOST_AHEAD));
+        assert_eq!(input.next(), line(1, 1, "a\n"));
+        assert!(input.drop_rest_of(1) && input.has_room());
+        while !matches!(input.next(), Next::Nothing) {}
+        assert_eq!((input.is_used_up(), input.bytes), (true, 0));
+        input.push(Bytes::from(vec![b'x'; BYTES_AHEAD]));
+        assert!(!input.has_room());
     }
 
     #[test]

@@ -214,7 +214,7 @@ impl Service {
             self.shared.serving(|state| state.machine.handle_gone(now));
             return;
         }
-        while self.shared.serving(|state| state.machine.wants_input()) {
+        while self.shared.serving(|state| state.machine.takes_input()) {
             let found = match current.stdin.try_recv_any() {
                 Ok(Received::Message(message)) => {
                     self.shared.serving(|state| state.machine.handle_message(message.into_bytes()));
@@ -286,9 +286,12 @@ impl Service {
                 if !self.waiting.is_empty() || current.lost.is_some() {
                     tokens.push(current.events.ready());
                 }
-                if state.machine.wants_input() {
+                state.listens = state.machine.takes_input();
+                if state.listens {
                     tokens.push(current.stdin.ready());
                 }
+            } else {
+                state.listens = false;
             }
             if let Some(output) = Shared::held_up(state) {
                 tokens.push(output.sender().ready());

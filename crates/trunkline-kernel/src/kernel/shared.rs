@@ -37,6 +37,8 @@ pub(super) struct State {
     outbox: Outbox,
     /// What the service has to do, outside the lock.
     pub(super) calls: Vec<Call>,
+    /// The service looks at the standard input, or waits for it.
+    pub(super) listens: bool,
     /// There will be no other console.
     pub(super) no_more: bool,
     /// The kernel is dropped.
@@ -86,6 +88,7 @@ impl Shared {
             wire: None,
             outbox: Outbox::default(),
             calls: Vec::new(),
+            listens: false,
             no_more: false,
             closing: false,
         };
@@ -184,7 +187,8 @@ impl Shared {
     fn call_service_for(&self, state: &State) {
         // The next console's turn is the service's business, too.
         let next = state.machine.is_free() && !state.no_more;
-        if !state.calls.is_empty() || !state.outbox.is_empty() || state.machine.wants_input() || next {
+        let wants = state.machine.wants_input() && !state.listens;
+        if !state.calls.is_empty() || !state.outbox.is_empty() || wants || next {
             self.call_service();
         }
     }

@@ -231,7 +231,7 @@ impl World {
     }
 
     fn deliver_stdin(&mut self) -> bool {
-        if self.outage || !self.machine.wants_input() {
+        if self.outage || !self.machine.takes_input() {
             return false;
         }
         let Some(message) = self.stdin.pop_front() else { return false };
@@ -277,6 +277,7 @@ impl World {
     fn step_threads(&mut self) -> bool {
         let before = self.threads.len();
         for id in std::mem::take(&mut self.threads) {
+            let read = self.machine.read();
             match self.machine.poll_read(id, self.now) {
                 Some(Ok(line)) => {
                     let line = String::from_utf8_lossy(&line).into_owned();
@@ -284,8 +285,11 @@ impl World {
                         .extend(line.trim_end().split(':').skip(1).map(|word| word.parse::<u64>().unwrap()));
                 }
                 Some(Err(NoLine::Interrupted)) => {
-                    // It was meant for what the thread has read, or for what was read when it waited.
-                    assert!(self.named.contains(&self.machine.read()), "{:?} were named", self.named);
+                    // It was meant for a message of what the thread has read, or for what was read when it waited.
+                    let meant = self.named.range(read..=self.machine.read()).next().is_some();
+                    assert!(meant, "{:?} were named", self.named);
+                    // The line belongs to what reads it, and so does what is left of its last message.
+                    self.read.extend(read + 1..=self.machine.read());
                 }
                 Some(Err(NoLine::Gone)) => {}
                 Some(Err(why)) => panic!("{why:?}"),

@@ -219,8 +219,13 @@ impl Machine {
     }
 
     /// More of the standard input can be taken in.
+    pub(in crate::kernel) fn takes_input(&self) -> bool {
+        matches!(self.console, Console::Arrived | Console::Served) && self.input.has_room()
+    }
+
+    /// All of the standard input that was taken in is used up.
     pub(in crate::kernel) fn wants_input(&self) -> bool {
-        matches!(self.console, Console::Arrived | Console::Served) && self.input.is_used_up()
+        self.takes_input() && self.input.is_used_up()
     }
 
     /// The console is gone, and the loop does not know it yet.
@@ -293,15 +298,15 @@ impl Machine {
         }
     }
 
-    /// Forgets the interrupts for these messages, and those before them. Returns `true` if there were some
-    /// for these.
-    fn is_remembered(&mut self, span: Span) -> bool {
+    /// Forgets the interrupts for these messages, and those before them. Returns the last of these for which there
+    /// was one.
+    fn recall(&mut self, span: Span) -> Option<u64> {
         let later = match span.last.checked_add(1) {
             Some(next) => self.remembered.split_off(&next),
             None => BTreeSet::new(),
         };
         let now = std::mem::replace(&mut self.remembered, later);
-        now.range(span.first..).next().is_some()
+        now.range(span.first..).next_back().copied()
     }
 
     /// Stops what runs, or drops what has begun, or wakes a thread that reads.

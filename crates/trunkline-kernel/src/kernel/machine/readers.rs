@@ -52,18 +52,19 @@ impl Machine {
                 if let Stage::Running(running) = &mut self.stage {
                     running.span.last = span.last;
                 }
-                if !self.is_remembered(span) {
-                    return None;
-                }
+                let named = self.recall(span)?;
                 self.input.drop_part();
-                Some(Err(self.interrupt_read(main, span, now)))
+                Some(Err(self.interrupt_read(main, span, named, now)))
             }
             Next::Line(span, line) => {
-                let remembered = self.is_remembered(span);
+                let named = self.recall(span);
                 if let Stage::Running(running) = &mut self.stage {
                     running.span.last = span.last;
                 }
-                if remembered { Some(Err(self.interrupt_read(main, span, now))) } else { Some(Ok(line)) }
+                Some(match named {
+                    Some(named) => Err(self.interrupt_read(main, span, named, now)),
+                    None => Ok(line),
+                })
             }
             Next::TooLong(_) => Some(Err(NoLine::TooLong)),
             Next::Break(Break::Finished) => Some(Err(NoLine::Finished)),
@@ -72,9 +73,9 @@ impl Machine {
         }
     }
 
-    /// A message that was to be stopped was for this reader.
-    fn interrupt_read(&mut self, main: bool, span: Span, now: Instant) -> NoLine {
-        self.input.drop_rest_of(span.last);
+    /// A message that was to be stopped was for this reader: `named`, of those of its line.
+    fn interrupt_read(&mut self, main: bool, span: Span, named: u64, now: Instant) -> NoLine {
+        self.input.drop_rest_of(named);
         if let Stage::Running(running) = &mut self.stage {
             running.span.last = running.span.last.max(span.last);
             self.stop(now);

@@ -56,8 +56,8 @@ impl Machine {
                     return None;
                 }
                 Next::Line(span, line) => {
-                    if self.is_remembered(span) {
-                        self.refuse(span.last, Dropped::Interrupted);
+                    if let Some(named) = self.recall(span) {
+                        self.refuse(named, Dropped::Interrupted);
                         continue;
                     }
                     if let Err(error) = std::str::from_utf8(&line) {
@@ -78,7 +78,7 @@ impl Machine {
                     return Some(Taken::Line(line));
                 }
                 Next::TooLong(span) => {
-                    let _ = self.is_remembered(span);
+                    let _ = self.recall(span);
                     self.say(format!(
                         "message {} has a line of more than {} MiB, which was not run",
                         span.last,
@@ -106,20 +106,16 @@ impl Machine {
 
     /// Drops the beginning of a line if one of its messages is to be stopped. Returns `true` if it was.
     fn forget_part(&mut self) -> bool {
-        match self.input.part() {
-            Some(span) if self.is_remembered(span) => {
-                self.input.drop_part();
-                self.refuse(span.last, Dropped::Interrupted);
-                true
-            }
-            _ => false,
-        }
+        let Some(named) = self.input.part().and_then(|span| self.recall(span)) else { return false };
+        self.input.drop_part();
+        self.refuse(named, Dropped::Interrupted);
+        true
     }
 
-    /// A line is not run, nor what is left of its message, nor what it would continue.
-    fn refuse(&mut self, last: u64, why: Dropped) {
+    /// A line is not run, nor what is left of the message that is to be stopped, nor what it would continue.
+    fn refuse(&mut self, message: u64, why: Dropped) {
         if why == Dropped::Interrupted {
-            self.input.drop_rest_of(last);
+            self.input.drop_rest_of(message);
             if !matches!(self.stage, Stage::Incomplete(_)) {
                 self.say_interrupted();
             }
