@@ -219,6 +219,46 @@ fn more_lines_than_the_kernel_takes_wait_and_none_is_lost() {
     typist.join().unwrap();
 }
 
+/// The console reads no keys then, and the terminal makes a signal of Ctrl-C, which throws away no key.
+#[test]
+fn ctrl_c_counts_while_the_kernel_takes_no_lines_and_loses_none() {
+    let place = Place::new();
+    let console = place.console(&[]);
+    let mut shell = std::process::Command::new("setsid");
+    shell.args(["--ctty", "--wait"]).arg(console.get_program()).args(console.get_args());
+    let mut terminal = Terminal::with(shell, |command| {
+        command.env("TERM", "xterm");
+    });
+    let kernel = place.kernel();
+    kernel.status("idle 0");
+    terminal.expect("> ");
+    terminal.only_count(true);
+    let takes_signals =
+        |terminal: &Terminal| terminal.modes().local_modes.contains(rustix::termios::LocalModes::ISIG);
+    let mut lines = Vec::new();
+    while !takes_signals(&terminal) {
+        // A terminal whose buffer is full hands on no Ctrl-C: the console takes each line before the next.
+        if rustix::io::ioctl_fionread(&terminal.slave).unwrap() == 0 {
+            lines.push(format!("{} {}", lines.len(), "x".repeat(2000)));
+            terminal.press(format!("{}\r", lines[lines.len() - 1]));
+        } else {
+            std::thread::yield_now();
+        }
+    }
+    // These wait in the terminal.
+    let last = ["the last but one", "the last"].map(str::to_owned);
+    terminal.press(format!("{}\r{CTRL_C}{}\r", last[0], last[1]));
+    assert_eq!(kernel.command(), "interrupt 1");
+    // And it is so after the console was stopped, and goes on.
+    terminal.signal(rustix::process::Signal::CONT);
+    terminal.press(CTRL_C);
+    assert_eq!(kernel.command(), "interrupt 1");
+    lines.extend(last);
+    for (number, line) in lines.iter().enumerate() {
+        assert!(kernel.line() == *line, "line {number}");
+    }
+}
+
 /// Its cost must not grow with the square of its length.
 #[test]
 fn a_line_of_a_megabyte_is_pasted_whole() {

@@ -298,6 +298,67 @@ fn pictures_are_shown_as_the_terminal_can() {
 }
 
 #[test]
+fn pictures_are_shown_in_the_words_of_iterm_if_the_environment_says_so() {
+    for (name, value) in
+        [("TERM_PROGRAM", "iTerm.app"), ("TERM_PROGRAM", "WezTerm"), ("LC_TERMINAL", "iTerm2")]
+    {
+        let place = Place::new();
+        let mut terminal = Terminal::with(place.console(&[]), |command| {
+            command.env("TERM", "xterm-256color").env(name, value);
+        });
+        let kernel = place.kernel();
+        kernel.status("idle 0");
+        run(&mut terminal, &kernel, 1);
+        kernel.print("before\n");
+        kernel.show(&Picture::new("image/jpeg", "not really").text("<Figure>"));
+        kernel.print("after\n");
+        kernel.status("idle 1");
+        terminal.expect_raw("before\r\n\x1b]1337;File=inline=1;size=10:bm90IHJlYWxseQ==\x07\r\nafter\r\n");
+        terminal.press("x\r");
+        assert_eq!(kernel.line(), "x");
+    }
+}
+
+#[cfg(feature = "sixel")]
+#[test]
+fn pictures_are_shown_as_sixel_to_a_terminal_that_answers_that_it_has_it() {
+    use base64::Engine as _;
+
+    // One pixel.
+    const PNG: &str =
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+    let png = base64::engine::general_purpose::STANDARD.decode(PNG).unwrap();
+    let place = Place::new();
+    let mut terminal = Terminal::start(&place, &[]);
+    terminal.answer_abilities("\x1b[?62;4;22c");
+    let kernel = place.kernel();
+    kernel.status("idle 0");
+    run(&mut terminal, &kernel, 1);
+    for _ in 0..2 {
+        kernel.print("before\n");
+        kernel.show(&Picture::new("image/png", png.clone()).text("<Figure>"));
+        kernel.print("after\n");
+    }
+    kernel.print("the end\n");
+    kernel.status("idle 1");
+    terminal.expect_raw("the end\r\n");
+    // The answer of the terminal is no key.
+    terminal.press("typed\r");
+    assert_eq!(kernel.line(), "typed");
+    let raw = terminal.raw();
+    let shown: Vec<&str> = raw.split("before\r\n").skip(1).collect();
+    for shown in &shown {
+        let picture = shown.split_once("\x1b\\\r\nafter\r\n").unwrap_or_else(|| panic!("{raw:?}")).0;
+        assert!(
+            picture.contains("\x1bP") && picture.contains('q') && !picture.contains("<Figure>"),
+            "{picture:?}"
+        );
+    }
+    // The question was asked once.
+    assert_eq!((shown.len(), raw.matches("\x1b[c").count()), (2, 1));
+}
+
+#[test]
 fn a_terminal_that_shows_no_pictures_gets_the_text_and_a_file() {
     // One that answers that it has no sixel, and one that answers nothing.
     for abilities in [Some("\x1b[?62;22c"), None] {
