@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use support::LONG;
+use support::delay::Delay;
 use support::kernel::{Kernel, console};
 use support::process::{Outcome, Process, example, lines, rest};
 use trunkline::{ChannelId, Config, Connection, Key, Receiver, RecvError, RecvTimeoutError};
@@ -307,6 +308,17 @@ fn consoles_that_follow_each_other_closely_wait_for_none() {
         let expected = Outcome { code: Some(0), stdout: "42\n".to_owned(), stderr: String::new() };
         assert_eq!(console.end(), expected);
     }
+}
+
+#[test]
+fn interrupts_of_a_script_over_a_slow_link_hit_their_lines() {
+    let kernel = Kernel::start();
+    let delay = Delay::new(kernel.address, Duration::from_millis(300));
+    let mut console = kernel.console_at(delay.addr, &[]);
+    console.write("loop {}\n:interrupt\nprint(2)\nloop {}\n:interrupt\nprint(4)\n");
+    console.finish();
+    let Outcome { code, stdout, stderr } = console.end();
+    assert_eq!((code, stdout.as_str(), stderr.as_str()), (Some(0), "2\n4\n", "interrupted\ninterrupted\n"));
 }
 
 #[test]

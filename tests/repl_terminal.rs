@@ -5,14 +5,17 @@ mod support;
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::process::{Child, Stdio};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use support::LONG;
 use support::chaos::{Chaos, Cut};
+use support::delay::Delay;
 use support::kernel::Kernel;
 use support::process::{example, lines, rest};
 
@@ -31,7 +34,7 @@ struct Screen {
 }
 
 impl Screen {
-    fn start(chaos: &Chaos, kernel: &Kernel, options: &[&str]) -> Self {
+    fn start(address: SocketAddr, kernel: &Kernel, options: &[&str]) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
@@ -39,7 +42,7 @@ impl Screen {
         let path = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
         let terminal = OpenOptions::new().read(true).write(true).open(path).unwrap();
         let mut command = example("repl");
-        command.args(["console", "--connect", &chaos.addr.to_string(), "--key-file"]);
+        command.args(["console", "--connect", &address.to_string(), "--key-file"]);
         command.arg(kernel.key_file()).args(options).env("TERM", "xterm");
         let mut child = command
             .stdin(Stdio::from(terminal.try_clone().unwrap()))
@@ -111,7 +114,7 @@ impl Drop for Screen {
 
 fn start(kernel: &Kernel) -> (Chaos, Screen) {
     let chaos = Chaos::new(kernel.address);
-    let mut screen = Screen::start(&chaos, kernel, &[]);
+    let mut screen = Screen::start(chaos.addr, kernel, &[]);
     screen.expect("> ");
     (chaos, screen)
 }
@@ -182,6 +185,37 @@ fn a_kernel_that_is_started_again_ends_the_console_while_a_line_is_typed() {
     let (code, stderr) = screen.end();
     assert_eq!(code, Some(3));
     assert!(stderr.contains("it was started again"), "{stderr}");
+}
+
+/// A person is faster than a link with 300 ms of round trip: the kernel has not read the line that is interrupted.
+#[test]
+fn ctrl_c_over_a_slow_link_stops_its_line_and_no_other() {
+    let kernel = Kernel::start();
+    let delay = Delay::new(kernel.address, Duration::from_millis(300));
+    let mut screen = Screen::start(delay.addr, &kernel, &[]);
+    screen.expect("> ");
+    // In one read.
+    screen.press("loop {}\r\x03print(\"two\")\r");
+    screen.expect_error("interrupted\n");
+    screen.expect("two\r\n");
+    screen.expect("> ");
+    // As fast as a person sees what was typed.
+    screen.press("loop {}\r");
+    screen.expect("loop {}");
+    screen.press(CTRL_C);
+    screen.expect_error("interrupted\n");
+    screen.expect("> ");
+    // A paste: all of its lines are sent, and the first is what is stopped.
+    screen.press("loop {}\rprint(\"four\")\rprint(\"five\")\r\x03");
+    screen.expect_error("interrupted\n");
+    screen.expect("four\r\n");
+    screen.expect("five\r\n");
+    screen.expect("> ");
+    // A line that is over when its interrupt comes was stopped or was not; the next is not hit.
+    screen.press("0\r\x03print(\"six\")\r");
+    screen.expect("six\r\n");
+    screen.press(CTRL_D);
+    assert_eq!(screen.end().0, Some(0));
 }
 
 /// The moment in which a line is given to the kernel, and no line is edited.
