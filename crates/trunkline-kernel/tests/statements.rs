@@ -221,8 +221,9 @@ fn an_interrupt_at_any_time_of_a_picture_on_a_slow_link_stops_it() {
     let dam = support::dam::Dam::before(kernel.address);
     let mut console = kernel.console_with(dam.address, |config| config.window(65_536));
     for round in 1..=4 {
-        let number = console.send("picture 200000");
+        let number = console.send("picture 4000000");
         console.until_status(Status::Busy(number));
+        let pictures = console.pictures.len();
         dam.hold(true);
         // In some of the rounds all room is used by now.
         std::thread::sleep(std::time::Duration::from_millis(10 * round));
@@ -230,7 +231,10 @@ fn an_interrupt_at_any_time_of_a_picture_on_a_slow_link_stops_it() {
         std::thread::sleep(std::time::Duration::from_millis(20));
         dam.hold(false);
         console.until_over(number);
-        assert_eq!(console.stderr, "interrupted\n", "{round}");
+        // On a machine that is slow here, it was there before the interrupt.
+        let came = console.pictures.len() > pictures;
+        let told = &console.stderr;
+        assert!(told == "interrupted\n" || came && told.contains("had ended before"), "{round}: {told}");
         console.stderr.clear();
         works(&mut console);
     }

@@ -46,11 +46,12 @@ fn a_lost_link_is_shown_and_what_is_typed_is_kept() {
 
 #[test]
 fn ctrl_d_while_the_link_is_lost_leaves() {
-    let (_place, proxy, mut terminal, _kernel) = start();
+    let (_place, proxy, mut terminal, kernel) = start();
     proxy.lose();
     terminal.expect_in_rows(TRYING);
     terminal.press("\x04");
     assert_eq!(terminal.end(), 3);
+    kernel.leave();
     assert!(terminal.raw().contains("left while the link was lost"));
 }
 

@@ -312,13 +312,14 @@ fn no_kernel_is_status_3() {
 
 #[test]
 fn a_signal_ends_a_script_as_it_ends_any_program() {
-    let (_place, mut console, _kernel) = start(&[]);
+    let (_place, mut console, kernel) = start(&[]);
     rustix::process::kill_process(
         rustix::process::Pid::from_child(&console.child),
         rustix::process::Signal::TERM,
     )
     .unwrap();
     assert_eq!(status(&mut console.child), Some(143));
+    kernel.leave();
 }
 
 #[test]

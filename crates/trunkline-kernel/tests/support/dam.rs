@@ -33,7 +33,7 @@ impl Dam {
                     continue;
                 }
                 let kernel = TcpStream::connect(kernel).unwrap();
-                set_socket_recv_buffer_size(&kernel, 16 * 1024).unwrap();
+                set_socket_recv_buffer_size(&kernel, 64 * 1024).unwrap();
                 let ends = [console.try_clone().unwrap(), kernel.try_clone().unwrap()];
                 dam.0.lock().unwrap().links.extend(ends);
                 let (from, to) = (console.try_clone().unwrap(), kernel.try_clone().unwrap());
@@ -68,7 +68,7 @@ impl Dam {
 }
 
 fn carry(mut from: TcpStream, mut to: TcpStream, open: impl Fn()) {
-    let mut buffer = [0; 4096];
+    let mut buffer = [0; 64 * 1024];
     loop {
         open();
         match from.read(&mut buffer) {

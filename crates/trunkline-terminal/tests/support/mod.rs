@@ -204,6 +204,11 @@ impl Kernel {
         }
     }
 
+    /// The console is gone, and comes back to nothing: it is not waited for.
+    pub fn leave(self) {
+        self.connection.clone().abandon();
+    }
+
     /// Says that output was left out here.
     pub fn gap(&self, messages: u64, bytes: u64) {
         self.stdout.gap(messages, bytes).unwrap();
