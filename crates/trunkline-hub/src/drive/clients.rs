@@ -197,26 +197,22 @@ impl Driver {
         self.router.end_turn(key, messages == 0 || bytes == 0);
     }
 
-    /// What a client has sent on a channel and was not taken is refused, and its run stopped if one is open.
+    /// What a client has sent as input and was not taken is refused, and its run stopped if one is open.
     pub(super) fn refuse(&mut self, key: usize, channel: ChannelId, code: u32) {
-        let Some(link) = self.links.get(key) else { return };
-        let plan = self.router.plan();
-        if plan.input == Some(channel) {
-            let Some(input) = &link.input else { return };
-            input.refuse_channel(channel, code);
-            let dropped = input.discarded(channel);
-            self.router.handle_refused(key, dropped);
-            return self.drained_if_gone(key);
-        }
-        if let Some((_, receiver)) = link.shared.iter().find(|(id, _)| *id == channel) {
-            receiver.refuse_channel(channel, code);
-        }
+        let Some(input) = self.links.get(key).and_then(|link| link.input.as_ref()) else { return };
+        input.refuse_channel(channel, code);
+        let dropped = input.discarded(channel);
+        self.router.handle_refused(key, dropped);
+        self.drained_if_gone(key);
     }
 
-    /// What is left of the question that is being taken from a client is refused.
+    /// What is left of the run that is being taken from a client is refused, and nothing behind it.
     pub(super) fn skip(&mut self, key: usize, channel: ChannelId, code: u32) {
-        if let Some(talk) = self.links.get(key).and_then(|link| link.talk.as_ref()) {
-            talk.skip_run(channel, code);
+        let Some(link) = self.links.get(key) else { return };
+        let shared = link.shared.iter().map(|(_, receiver)| receiver);
+        for receiver in link.talk.iter().chain(shared) {
+            // Those of other channels do nothing.
+            receiver.skip_run(channel, code);
         }
     }
 

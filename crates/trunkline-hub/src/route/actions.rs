@@ -17,8 +17,8 @@ pub(crate) enum Action {
     GapUpstream { channel: ChannelId, messages: u64, bytes: u64 },
     /// Send INTERRUPT upstream.
     InterruptUpstream,
-    /// Drop what a client has sent on a channel and was not taken, and stop its run if one is open; then say
-    /// how many were dropped so far.
+    /// Drop what a client has sent as input and was not taken, and stop its run if one is open; then say how many
+    /// were dropped so far.
     Refuse { key: Key, channel: ChannelId, code: u32 },
     /// Drop what is left of the run that is being taken from a client on a channel, and stop it if it is open. What the
     /// client has sent behind it stays.

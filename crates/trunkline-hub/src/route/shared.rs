@@ -28,7 +28,7 @@ impl Router {
             Some(Verdict::Rewrite(message)) => self.actions.push_back(Action::Pass { channel, message }),
             Some(Verdict::Hold(own)) => self.hold(key, Held { channel, own, message }),
             Some(Verdict::Drop) | None => {}
-            Some(Verdict::Refuse(code)) => self.actions.push_back(Action::Refuse { key, channel, code }),
+            Some(Verdict::Refuse(code)) => self.actions.push_back(Action::Skip { key, channel, code }),
         }
     }
 
@@ -54,7 +54,7 @@ impl Router {
     /// Upstream wants no more of the run of a shared channel: no client's run is.
     pub(crate) fn handle_shared_stopped(&mut self, channel: ChannelId, code: u32) {
         let senders = self.clients.iter().filter(|(_, client)| client.sends.contains(channel));
-        self.actions.extend(senders.map(|(key, _)| Action::Refuse { key, channel, code }));
+        self.actions.extend(senders.map(|(key, _)| Action::Skip { key, channel, code }));
     }
 
     /// A client interrupts what runs; the core has checked that it may.
@@ -88,7 +88,7 @@ impl Router {
         }
         if client.held.len() == MOST {
             let channel = held.channel;
-            self.actions.push_back(Action::Refuse { key, channel, code: code::UNREAD });
+            self.actions.push_back(Action::Skip { key, channel, code: code::UNREAD });
             return;
         }
         client.held.push_back(held);

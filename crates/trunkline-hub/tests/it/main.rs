@@ -12,3 +12,4 @@ mod outages;
 mod private;
 mod read_only;
 mod roster;
+mod shared;
