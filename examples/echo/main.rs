@@ -38,10 +38,9 @@ Sends messages over up to 128 channels of one socket and back.
       with the port that it got: with 127.0.0.1:0 the system chooses one. With
       --unix it listens on a Unix socket at PATH. A client whose link is lost has
       S seconds to come back (60; 0: none). On this machine it takes clients that
-      encrypt and clients that do not; --sealed takes only the former. An address
-      that other machines reach is refused, unless --sealed is given, or
-      --allow-plaintext says that the network is trusted: then nothing is
-      encrypted.
+      encrypt and clients that do not; at an address that other machines reach, or
+      with --sealed, only the former. --allow-plaintext says that the network is
+      trusted: then nothing is encrypted, and clients need --plain.
   echo load  (--connect ADDR | --unix PATH) --key-file F --channels C
              --messages N --size S [--rate R] [--reconnect] [--heartbeat MS]
              [--sealed | --plain]
@@ -85,7 +84,7 @@ fn main() -> ExitCode {
             Key::generate().write_new_file(&key_file).map_err(|error| no_new_key(error, &key_file))
         }
         Command::Serve { at, key_file, link, terms } => {
-            config(&key_file, &link).and_then(|config| serve::run(&at, config, link.sealing, terms))
+            config(&key_file, &link).and_then(|config| serve::run(&at, config, terms))
         }
         Command::Soak(plan) => soak::run(plan),
         Command::Load { at, key_file, link, plan } => config(&key_file, &link).and_then(|config| {
@@ -198,6 +197,9 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Er
         (None, Some(path)) => Ok(Place::Unix(path)),
         (None, None) => Err(missing),
     };
+    if allow_plaintext && sealing == Sealing::Always {
+        return Err("--sealed encrypts and --allow-plaintext does not; give one of the two".into());
+    }
     let link = Link { heartbeat, sealing };
     let key_file = || key_file.ok_or("--key-file is missing; `echo key --key-file F` makes one");
     match verb.as_deref() {

@@ -4,14 +4,13 @@
 //! thread of its own. So one whose client does not read waits alone.
 
 use std::io;
-use std::net::ToSocketAddrs;
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
 use trunkline::{
-    BindError, ChannelError, ChannelId, CloseCode, Config, ConfigError, Connection, Disconnect, Event,
-    Listener, Message, Receiver, RecvError, Sealing, SendError, Sender,
+    ChannelError, ChannelId, CloseCode, Config, Connection, Disconnect, Event, Listener, Message, Receiver,
+    RecvError, Sealing, SendError, Sender,
 };
 
 use crate::{Failure, Place};
@@ -25,28 +24,20 @@ const CANNOT_ECHO: u32 = 1;
 pub(crate) struct Terms {
     /// How long a client whose link is lost has to come back.
     pub(crate) grace: Duration,
+    /// The network is trusted: nothing is encrypted.
     pub(crate) allow_plaintext: bool,
 }
 
-pub(crate) fn run(at: &Place, config: Config, sealing: Sealing, terms: Terms) -> Result<(), Failure> {
-    // Beyond this machine, what it does is said in so many words.
-    let exposed = |listen: &str| {
-        let mut addresses = listen.to_socket_addrs().into_iter().flatten();
-        addresses.any(|address| !address.ip().to_canonical().is_loopback())
+pub(crate) fn run(at: &Place, config: Config, terms: Terms) -> Result<(), Failure> {
+    let config = config.resume_grace(terms.grace);
+    let config = match terms.allow_plaintext {
+        true => config.sealing(Sealing::Never).allow_plaintext(true),
+        false => config,
     };
-    let config = match at {
-        Place::Tcp(listen) if sealing == Sealing::Auto && exposed(listen) => config.sealing(Sealing::Never),
-        _ => config,
-    };
-    let config = config.resume_grace(terms.grace).allow_plaintext(terms.allow_plaintext);
     let listener = match at {
-        Place::Tcp(listen) => Listener::bind(listen, config).map_err(|error| match error {
-            BindError::Config(ConfigError::Plaintext(address)) => format!(
-                "--listen {listen}: {address} can be reached from other machines, and nothing on the way is encrypted; \
-                 add --sealed, or --allow-plaintext if the network is trusted"
-            ),
-            error => format!("--listen {listen}: {error}"),
-        })?,
+        Place::Tcp(listen) => {
+            Listener::bind(listen, config).map_err(|error| format!("--listen {listen}: {error}"))?
+        }
         #[cfg(unix)]
         Place::Unix(path) => {
             Listener::bind_unix(path, config).map_err(|error| format!("--unix {path}: {error}"))?

@@ -219,16 +219,39 @@ fn wrong_arguments_are_told_from_failures() {
     assert!(ended.stderr.contains("echo key --key-file"), "it says how to get one: {}", ended.stderr);
 
     Key::generate().write_new_file(key_file).unwrap();
-    let ended = start(["serve", "--listen", "0.0.0.0:0", "--key-file", key_file]).end();
-    assert_eq!(ended.code, Some(1));
-    assert!(ended.stderr.contains("--allow-plaintext"), "{}", ended.stderr);
-
     std::fs::write(key_file, "no key").unwrap();
     let ended = start(load).end();
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     let ended = start(with(&["--channels", "1", "--messages", "1", "--size", "1"])).end();
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.starts_with(&format!("echo: --key-file {key_file}: not a key")), "{}", ended.stderr);
+}
+
+/// Beyond this machine everything is encrypted, unless both sides say in so many words that it is not.
+#[test]
+fn an_address_that_others_reach_is_sealed_by_default() {
+    let folder = tempfile::tempdir().unwrap();
+    let key_file = folder.path().join("key");
+    let key_path = key_file.to_str().unwrap();
+    Key::generate().write_new_file(&key_file).unwrap();
+    for (serve, works, fails) in
+        [(&[][..], "--sealed", "--plain"), (&["--allow-plaintext"], "--plain", "--sealed")]
+    {
+        let args = ["serve", "--listen", "0.0.0.0:0", "--key-file", key_path];
+        let server = start(args.iter().chain(serve));
+        let port = server.address().port().to_string();
+        let address = format!("127.0.0.1:{port}");
+        let load = |kind: &str| {
+            let args = ["load", "--connect", &address, "--key-file", key_path, "--channels", "2"];
+            start(args.iter().chain(&["--messages", "3", "--size", "10", kind])).end()
+        };
+        let (works, fails) = (load(works), load(fails));
+        assert_eq!(works.code, Some(0), "{serve:?}: {}", works.stderr);
+        assert_eq!(fails.code, Some(1), "{serve:?}: {}", fails.stderr);
+        assert!(fails.stderr.contains("--sealed and --plain"), "{}", fails.stderr);
+    }
+    let both = ["serve", "--listen", "0.0.0.0:0", "--key-file", key_path, "--sealed", "--allow-plaintext"];
+    assert_eq!(start(both).end().code, Some(2));
 }
 
 #[test]
