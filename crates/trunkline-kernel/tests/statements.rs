@@ -2,9 +2,12 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use support::{Console, Listening, pair, pair_with};
+use trunkline::{Config, Connection, Key};
 use trunkline_kernel::console::Activity;
-use trunkline_kernel::kernel::{Next, Settings};
+use trunkline_kernel::kernel::{Kernel, Next, Run, Settings};
 use trunkline_kernel::layout::{CONTROL, STDERR, STDIN, STDOUT, Status};
 
 /// The console gets the kernel back.
@@ -450,4 +453,77 @@ fn interrupts_that_follow_their_lines_at_once_hit_them() {
         console.until_over(number);
     }
     assert_eq!(console.stderr, "interrupted\n".repeat(3));
+}
+
+fn by_hand(settings: Settings) -> (Console, Kernel) {
+    let (here, there) = Connection::pair(Config::new(Key::generate())).unwrap();
+    let mut kernel = Kernel::on(there, settings).unwrap();
+    assert_eq!(kernel.next(), Next::Arrived);
+    (Console::new(here), kernel)
+}
+
+#[test]
+fn a_message_of_several_lines_is_one_statement_if_it_is_to_be() {
+    let (mut console, mut kernel) = by_hand(Settings::new().blocks(true));
+    console.send("one\ntwo");
+    console.send("three");
+    console.send("an answer\nand a statement\nof two lines");
+    assert_eq!(kernel.next(), Next::Line("one\ntwo\n".to_owned()));
+    assert_eq!(kernel.next(), Next::Line("three\n".to_owned()));
+    // A program that reads gets one line, and the loop what is left of the message.
+    let stdio = kernel.stdio();
+    assert_eq!(stdio.read_line().unwrap(), "an answer\n");
+    assert_eq!(kernel.next(), Next::Line("and a statement\nof two lines\n".to_owned()));
+}
+
+#[test]
+fn a_reader_keeps_its_place_between_two_waits() {
+    let (mut console, mut kernel) = by_hand(Settings::new());
+    console.send("first");
+    assert_eq!(kernel.next(), Next::Line("first\n".to_owned()));
+    let stdio = kernel.stdio();
+    let soon = || Some(Instant::now() + Duration::from_millis(20));
+    let done = kernel.run(|| {
+        let (mut one, mut other) = (stdio.reading(), stdio.reading());
+        assert!(one.next(soon()).is_none());
+        console.send("for the first");
+        console.send("for the second");
+        assert!(other.next(soon()).is_none());
+        let line = one.next(None).unwrap().unwrap();
+        // One that gives up makes room.
+        drop(one);
+        let third = stdio.reading();
+        let second = other.next(None).unwrap().unwrap();
+        drop(third);
+        (line, second)
+    });
+    let expected = (b"for the first\n".to_vec(), b"for the second\n".to_vec());
+    assert_eq!(done, Run::Done(expected));
+    console.until_status(Status::Waiting(1));
+    console.send("statement");
+    assert_eq!(kernel.next(), Next::Line("statement\n".to_owned()));
+}
+
+#[test]
+fn an_interrupt_that_was_swallowed_is_told_once_more() {
+    let (mut console, mut kernel) = by_hand(Settings::new());
+    console.send("loop");
+    assert_eq!(kernel.next(), Next::Line("loop\n".to_owned()));
+    let stdio = kernel.stdio();
+    kernel.run(|| {
+        // It is for what was stopped, and there is nothing.
+        stdio.stop_again();
+        assert!(!stdio.is_stopping());
+        console.until_status(Status::Busy(1));
+        console.interrupt();
+        while !stdio.stop_requested() {
+            std::thread::yield_now();
+        }
+        assert!(!stdio.stop_requested());
+        stdio.stop_again();
+        assert!(stdio.stop_requested() && !stdio.stop_requested());
+    });
+    assert_eq!(kernel.try_next(), None);
+    console.until_over(1);
+    assert_eq!(console.stderr, "interrupted\n");
 }

@@ -184,6 +184,20 @@ impl Input {
         rest
     }
 
+    /// Takes the other whole lines of a message, of which a line was taken.
+    pub(super) fn take_lines_of(&mut self, message: u64, line: &mut Vec<u8>) {
+        let Some(Item::Message { number, bytes }) = self.queue.front_mut() else { return };
+        if *number != message {
+            return;
+        }
+        if let Some(last) = bytes.iter().rposition(|byte| *byte == b'\n') {
+            line.extend_from_slice(&bytes.split_to(last + 1));
+            if bytes.is_empty() {
+                self.queue.pop_front();
+            }
+        }
+    }
+
     /// The message of which a line was taken and something is left.
     pub(super) fn begun(&self) -> Option<u64> {
         match self.queue.front() {
@@ -226,6 +240,20 @@ mod tests {
         assert_eq!(input.next(), line(2, 4, "cd\n"));
         assert_eq!(input.next(), line(4, 5, "e\n"));
         assert_eq!((input.next(), input.read(), input.part()), (Next::Nothing, 5, None));
+    }
+
+    #[test]
+    fn the_whole_lines_of_a_message_belong_together_if_they_are_to() {
+        let mut input = input(&["be", "gin\nb\nc\nd", "\ne\n"]);
+        let Next::Line(span, mut text) = input.next() else { panic!("a line") };
+        input.take_lines_of(span.last, &mut text);
+        assert_eq!((span, &*text), (Span { first: 1, last: 2 }, &b"begin\nb\nc\n"[..]));
+        // What has begun is not lost, and the next message stays another.
+        assert_eq!(input.next(), line(2, 3, "d\n"));
+        assert_eq!(input.next(), line(3, 3, "e\n"));
+        let mut last = b"x\n".to_vec();
+        input.take_lines_of(3, &mut last);
+        assert_eq!(last, b"x\n");
     }
 
     #[test]

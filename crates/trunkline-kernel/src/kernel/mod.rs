@@ -34,7 +34,7 @@ use shared::{Shared, State};
 
 pub use parent::ParentError;
 pub use settings::{Hooks, Introspect, Settings};
-pub use stdio::{Stdio, StdioError, StdioWriter};
+pub use stdio::{Reading, Stdio, StdioError, StdioWriter};
 
 /// The kernel's loop: a value that an interpreter drives.
 ///

@@ -67,6 +67,7 @@ pub struct Settings {
     pub(super) place_grace: Duration,
     pub(super) orphan_grace: Option<Duration>,
     pub(super) memory_limit: Option<u64>,
+    pub(super) blocks: bool,
 }
 
 struct Nothing;
@@ -91,6 +92,7 @@ impl Settings {
             place_grace: Duration::from_secs(3),
             orphan_grace: None,
             memory_limit: None,
+            blocks: false,
         }
     }
 
@@ -114,6 +116,15 @@ impl Settings {
     #[must_use]
     pub fn log(mut self, log: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.log = Arc::new(log);
+        self
+    }
+
+    /// Sets whether the lines of one message belong together: then [`Next::Line`](super::Next::Line) has all lines of
+    /// a message, up to its last newline. A program that reads standard input still gets one line after the other. By
+    /// default each line is one by itself.
+    #[must_use]
+    pub fn blocks(mut self, blocks: bool) -> Self {
+        self.blocks = blocks;
         self
     }
 
@@ -157,6 +168,7 @@ impl fmt::Debug for Settings {
             .field("place_grace", &self.place_grace)
             .field("orphan_grace", &self.orphan_grace)
             .field("memory_limit", &self.memory_limit)
+            .field("blocks", &self.blocks)
             .finish_non_exhaustive()
     }
 }

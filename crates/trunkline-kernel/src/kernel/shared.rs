@@ -84,7 +84,7 @@ impl Shared {
     pub(super) fn new(settings: Settings) -> (Arc<Self>, Receiver<()>) {
         let (service, called) = bounded(1);
         let state = State {
-            machine: Machine::new(settings.orphan_grace),
+            machine: Machine::new(settings.orphan_grace, settings.blocks),
             wire: None,
             outbox: Outbox::default(),
             calls: Vec::new(),

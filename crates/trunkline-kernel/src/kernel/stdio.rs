@@ -85,21 +85,16 @@ impl Stdio {
     ///
     /// As [`read_line`](Stdio::read_line), without [`StdioError::NotUtf8`].
     pub fn read_line_bytes(&self) -> Result<Vec<u8>, StdioError> {
+        self.reading().next(None).unwrap_or(Err(StdioError::Gone))
+    }
+
+    /// Takes a place among the readers of standard input, which is kept between several waits for a line: for an
+    /// interpreter that has other things to do meanwhile, such as a look for signals.
+    #[must_use]
+    pub fn reading(&self) -> Reading {
         let main = self.0.is_running_here();
         let id = self.0.with(|state| state.machine.begin_read(main));
-        let line = self.0.wait(None, |state| match state.machine.poll_read(id, Instant::now()) {
-            // The kernel is dropped.
-            None if state.closing => Some(Err(NoLine::Gone)),
-            line => line,
-        });
-        match line.unwrap_or(Err(NoLine::Gone)) {
-            Ok(line) => Ok(line),
-            Err(NoLine::Interrupted) => Err(StdioError::Interrupted),
-            Err(NoLine::Finished) => Err(StdioError::Finished),
-            Err(NoLine::Gone) => Err(StdioError::Gone),
-            Err(NoLine::TooLong) => Err(StdioError::TooLong),
-            Err(NoLine::Broken(why)) => Err(StdioError::Broken(why)),
-        }
+        Reading { stdio: self.clone(), id }
     }
 
     /// Writes to standard output. It waits while the console does not take it.
@@ -172,6 +167,13 @@ impl Stdio {
         self.0.stopping() && self.0.is_running_here() && self.0.with(|state| state.machine.deliver())
     }
 
+    /// Tells that the interrupt, of which [`stop_requested`](Stdio::stop_requested) has told, came to nothing: the
+    /// statement has swallowed it where it could not be stopped, and runs on. The kernel tries again, and
+    /// `stop_requested` tells once more. Any thread may call it.
+    pub fn stop_again(&self) {
+        self.0.with(|state| state.machine.stop_again(Instant::now()));
+    }
+
     /// Returns `true` if the statement that runs is to stop and [`stop_requested`](Stdio::stop_requested) has
     /// not told so yet. Any thread may ask.
     #[must_use]
@@ -233,6 +235,44 @@ fn lost(main: bool) -> Result<(), StdioError> {
 impl std::fmt::Debug for Stdio {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Stdio")
+    }
+}
+
+/// A place among the readers of standard input; see [`Stdio::reading`]. It is left when it is dropped.
+#[derive(Debug)]
+pub struct Reading {
+    stdio: Stdio,
+    id: u64,
+}
+
+impl Reading {
+    /// Returns the line, and waits for it until `deadline`; `None` if it has not come by then. After a line or an error
+    /// the place is gone: the next call waits in vain.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stdio::read_line_bytes`].
+    pub fn next(&mut self, deadline: Option<Instant>) -> Option<Result<Vec<u8>, StdioError>> {
+        let id = self.id;
+        let line =
+            self.stdio.0.wait(deadline, |state| match state.machine.poll_read(id, Instant::now()) {
+                // The kernel is dropped.
+                None if state.closing => Some(Err(NoLine::Gone)),
+                line => line,
+            })?;
+        Some(line.map_err(|why| match why {
+            NoLine::Interrupted => StdioError::Interrupted,
+            NoLine::Finished => StdioError::Finished,
+            NoLine::Gone => StdioError::Gone,
+            NoLine::TooLong => StdioError::TooLong,
+            NoLine::Broken(why) => StdioError::Broken(why),
+        }))
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.stdio.0.with(|state| state.machine.end_read(self.id));
     }
 }
 

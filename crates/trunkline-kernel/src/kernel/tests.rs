@@ -128,7 +128,7 @@ impl World {
             start,
             now: start,
             console: Console::new(start),
-            machine: Machine::new(None),
+            machine: Machine::new(None, false),
             outage: false,
             stdin: VecDeque::new(),
             control: VecDeque::new(),
@@ -397,7 +397,7 @@ impl World {
             assert!(self.step(), "{:?} goes on without a console", self.doing);
         }
         let fresh = Self::new();
-        let machine = std::mem::replace(&mut self.machine, Machine::new(None));
+        let machine = std::mem::replace(&mut self.machine, Machine::new(None, false));
         *self = Self { machine, ..fresh };
         self.machine.handle_arrival();
         self.act();

@@ -140,6 +140,8 @@ pub(in crate::kernel) struct Machine {
     reported: Option<Status>,
     announced: (bool, u64),
     orphan_grace: Option<Duration>,
+    /// The lines of a message belong together.
+    blocks: bool,
     ended: bool,
     actions: VecDeque<Action>,
 }
@@ -153,7 +155,7 @@ enum Dropped {
 
 impl Machine {
     /// Without an orphan's grace, what runs when its console is gone has all the time in the world.
-    pub(in crate::kernel) fn new(orphan_grace: Option<Duration>) -> Self {
+    pub(in crate::kernel) fn new(orphan_grace: Option<Duration>, blocks: bool) -> Self {
         Self {
             input: Input::default(),
             stage: Stage::Alone,
@@ -167,6 +169,7 @@ impl Machine {
             reported: None,
             announced: (false, 0),
             orphan_grace,
+            blocks,
             ended: false,
             actions: VecDeque::new(),
         }
@@ -349,6 +352,14 @@ impl Machine {
         }
         self.actions.extend([Action::Stop, Action::Wake]);
         self.report();
+    }
+
+    /// The interpreter has begun to stop the statement, and that came to nothing: the statement runs on. It is to be
+    /// stopped once more.
+    pub(in crate::kernel) fn stop_again(&mut self, now: Instant) {
+        if matches!(&self.stage, Stage::Running(Running { stop: Some(stop), .. }) if stop.delivered) {
+            self.stop(now);
+        }
     }
 
     // -- Time --------------------------------------------------------------------------------------------

@@ -31,6 +31,15 @@ impl Machine {
         result
     }
 
+    /// The reader waits no longer.
+    pub(in crate::kernel) fn end_read(&mut self, id: u64) {
+        if let Some(at) = self.readers.iter().position(|reader| reader.id == id) {
+            self.readers.remove(at);
+            self.actions.push_back(Action::Wake);
+            self.report();
+        }
+    }
+
     fn try_read(&mut self, at: usize, now: Instant) -> Option<Result<Vec<u8>, NoLine>> {
         let Reader { main, ref fate, .. } = self.readers[at];
         if let Some(fate) = fate.clone() {

@@ -55,7 +55,10 @@ impl Machine {
                     self.report();
                     return None;
                 }
-                Next::Line(span, line) => {
+                Next::Line(span, mut line) => {
+                    if self.blocks {
+                        self.input.take_lines_of(span.last, &mut line);
+                    }
                     if let Some(named) = self.recall(span) {
                         self.refuse(named, Dropped::Interrupted);
                         continue;
