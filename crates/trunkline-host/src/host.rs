@@ -1,6 +1,5 @@
 //! A program on a kernel's channels.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
@@ -12,13 +11,11 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
-use trunkline::{
-    ChannelError, ChannelId, Connection, ConnectionError, Disconnect, Event, Events, Receiver, RecvError,
-    Sender, TrySendError,
-};
+use trunkline::{ChannelError, ChannelId, Connection, ConnectionError, Event, Events, Receiver, RecvError};
 use trunkline_kernel::layout::{CONTROL, Control, STATUS, STDERR, STDIN, STDOUT, Status, Target};
 
 use crate::ending::{Ending, Signal};
+use crate::outlet::Outlet;
 use crate::program::{Bell, Happened, Program, Stream};
 use crate::recording::Recording;
 use crate::size::Size;
@@ -67,11 +64,15 @@ pub struct Host {
 /// Asks a program that is served to end, as [`Program::end`] does, from any thread.
 #[derive(Clone, Debug)]
 pub struct Stopper {
-    asked: Arc<AtomicBool>,
+    pub(crate) asked: Arc<AtomicBool>,
     bell: Bell,
 }
 
 impl Stopper {
+    pub(crate) fn new(program: &Program) -> Self {
+        Self { asked: Arc::default(), bell: program.bell() }
+    }
+
     /// Asks the program to end. Asking again changes nothing.
     pub fn stop(&self) {
         self.asked.store(true, Release);
@@ -91,6 +92,10 @@ pub struct Served {
 }
 
 impl Served {
+    pub(crate) fn new(ending: Ending, input: Receiver, control: Receiver) -> Self {
+        Self { ending, _input: Some(input), _control: Some(control) }
+    }
+
     /// Returns how the program ended.
     #[must_use]
     pub fn ending(&self) -> Ending {
@@ -122,7 +127,7 @@ impl Host {
     /// Makes a host for a program.
     #[must_use]
     pub fn new(program: Program) -> Self {
-        let stop = Stopper { asked: Arc::default(), bell: program.bell() };
+        let stop = Stopper::new(&program);
         Self { program, stop, recording: None }
     }
 
@@ -148,11 +153,7 @@ impl Host {
     /// If the connection is over first, or was not one that can carry the channels.
     pub fn serve(self, connection: &Connection) -> Result<Served, ServeError> {
         let bell = self.program.bell().waker();
-        let senders = Senders {
-            stdout: Some(connection.sender(STDOUT)?),
-            stderr: Some(connection.sender(STDERR)?),
-            status: Some(connection.sender(STATUS)?),
-        };
+        let outlet = Outlet::new(connection, &[STDOUT, STDERR, STATUS], bell.clone())?;
         let mut serving = Serving {
             program: self.program,
             stop: self.stop,
@@ -160,10 +161,7 @@ impl Host {
             stdin: Some(connection.receiver(STDIN)?),
             control: Some(connection.receiver(CONTROL)?),
             events: connection.events(),
-            senders,
-            pending: VecDeque::new(),
-            last: None,
-            blocked: None,
+            outlet,
             untyped: None,
             taken: 0,
             awaited: None,
@@ -182,12 +180,7 @@ struct Serving {
     stdin: Option<Receiver>,
     control: Option<Receiver>,
     events: Events,
-    senders: Senders,
-    /// What has found no room, in order.
-    pending: VecDeque<(ChannelId, Bytes)>,
-    /// On which channel the last was sent, and the one whose room is waited for.
-    last: Option<ChannelId>,
-    blocked: Option<ChannelId>,
+    outlet: Outlet,
     /// A message that the program has no room for.
     untyped: Option<Bytes>,
     /// How many messages the program was given.
@@ -196,23 +189,6 @@ struct Serving {
     awaited: Option<u64>,
     lost: Option<ConnectionError>,
     bell: Waker,
-}
-
-/// `None` if the other side has stopped the channel: what it does not want is not sent.
-struct Senders {
-    stdout: Option<Sender>,
-    stderr: Option<Sender>,
-    status: Option<Sender>,
-}
-
-impl Senders {
-    fn of(&mut self, channel: ChannelId) -> &mut Option<Sender> {
-        match channel {
-            STDOUT => &mut self.stdout,
-            STDERR => &mut self.stderr,
-            _ => &mut self.status,
-        }
-    }
 }
 
 impl Serving {
@@ -233,8 +209,8 @@ impl Serving {
             }
         };
         self.say(STATUS, Status::from(ending).to_string().into());
-        self.send_rest();
-        match self.lost {
+        self.outlet.send_rest();
+        match self.lost.or_else(|| self.outlet.lost().cloned()) {
             Some(cause) => Err(ServeError::Lost { cause, ending }),
             None => Ok(Served { ending, _input: self.stdin, _control: self.control }),
         }
@@ -353,89 +329,25 @@ impl Serving {
     }
 
     fn say(&mut self, channel: ChannelId, bytes: Bytes) {
-        self.pending.push_back((channel, bytes));
+        self.outlet.say(channel, bytes);
         self.send();
     }
 
     /// Sends what there is room for. While something waits, the program's output is not read.
     fn send(&mut self) {
-        self.blocked = None;
-        while self.blocked.is_none()
-            && let Some((channel, bytes)) = self.pending.pop_front()
-        {
-            if self.is_overtaking(channel) {
-                self.pending.push_front((channel, bytes));
-                break;
-            }
-            let Some(sender) = self.senders.of(channel) else { continue };
-            match sender.try_send_bytes(bytes) {
-                Ok(()) => self.last = Some(channel),
-                Err(TrySendError::Full { message }) => {
-                    self.pending.push_front((channel, message));
-                    if !self.is_ready(channel) {
-                        self.blocked = Some(channel);
-                    }
-                }
-                Err(TrySendError::TooLarge { message, limit }) => self.split(channel, message, limit),
-                Err(TrySendError::Disconnected { cause, .. }) => self.refused(channel, cause),
-            }
+        self.outlet.send();
+        if let Some(cause) = self.outlet.lost().filter(|_| self.lost.is_none()).cloned() {
+            self.lose(cause);
         }
-        let hold = !self.pending.is_empty();
+        let hold = self.outlet.is_pending();
         self.program.hold_up(Stream::Stdout, hold);
         self.program.hold_up(Stream::Stderr, hold);
     }
 
-    /// Returns `true` if a message on another channel than the last would overtake that: a message that is larger
-    /// than the other side's room is accepted as a whole, and its rest waits.
-    fn is_overtaking(&mut self, channel: ChannelId) -> bool {
-        let Some(last) = self.last.filter(|last| *last != channel) else { return false };
-        let waits = !self.is_ready(last);
-        self.blocked = waits.then_some(last);
-        waits
-    }
-
-    /// Returns `true` if there is room on a channel, behind everything that was accepted. Else the bell rings
-    /// when there is.
-    fn is_ready(&mut self, channel: ChannelId) -> bool {
-        let bell = self.bell.clone();
-        let sender = self.senders.of(channel);
-        sender.as_ref().is_none_or(|sender| sender.poll_ready(&mut Context::from_waker(&bell)).is_ready())
-    }
-
-    /// Sends the rest, however long that takes: the program is over, so nothing else is to be done.
-    fn send_rest(&mut self) {
-        loop {
-            self.send();
-            let Some(blocked) = self.blocked else { return };
-            if let Some(sender) = self.senders.of(blocked) {
-                // One that is over is always ready, and `send` hears why.
-                let _ = sender.ready().recv();
-            }
-        }
-    }
-
-    /// Puts a message that is too large for the other side back in two pieces.
-    fn split(&mut self, channel: ChannelId, mut message: Bytes, limit: u32) {
-        let most = usize::try_from(limit).unwrap_or(usize::MAX);
-        if most > 0 && most < message.len() {
-            let rest = message.split_off(most);
-            self.pending.push_front((channel, rest));
-            self.pending.push_front((channel, message));
-        }
-    }
-
-    fn refused(&mut self, channel: ChannelId, cause: Disconnect) {
-        match cause {
-            Disconnect::ConnectionLost(cause) => self.lose(cause),
-            // The run that was stopped is the only one.
-            _ => *self.senders.of(channel) = None,
-        }
-    }
-
     /// The connection is over: the program is asked to end, and what it still says is for no other.
     fn lose(&mut self, cause: ConnectionError) {
+        self.outlet.lose(cause.clone());
         self.lost.get_or_insert(cause);
-        self.senders = Senders { stdout: None, stderr: None, status: None };
         self.untyped = None;
         self.program.end();
     }

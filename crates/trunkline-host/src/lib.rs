@@ -4,7 +4,7 @@
 //!
 //! - [`Setup`] starts a [`Program`], which the caller's thread runs by [`Program::next`]: output comes out,
 //!   [input](Program::input), [sizes](Program::resize) and [signals](Program::signal) go in, and nothing of it blocks.
-//! - [`Host`] joins a program to the channels of a kernel.
+//! - [`Host`] joins a program to the channels of a kernel; [`interpreter`] joins a kernel in a process of its own.
 //! - [`Screen`], [`Sizes`], [`Recording`] and [`marks`] are values, without threads, clock or descriptors.
 //!
 //! One part has unsafe code, for what a new process does between fork and exec.
@@ -15,7 +15,9 @@
 
 mod ending;
 mod host;
+pub mod interpreter;
 pub mod marks;
+mod outlet;
 mod program;
 mod recording;
 mod screen;

@@ -181,10 +181,17 @@ impl<F> Merge<F> {
         self.sides[stream as usize].held < HELD
     }
 
+    /// Tells that the pipes were left unread for a while: what is waited for may lie there.
+    pub fn resume(&mut self, now: Instant) {
+        self.since = Some(now);
+    }
+
     /// When [`Merge::next`] gives up a wait and has something, although nothing has come.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
-        let waits = self.awaited.is_some() || self.sides.iter().any(|side| !side.items.is_empty());
+        let waits = self.awaited.is_some()
+            || !self.frames.is_empty()
+            || self.sides.iter().any(|side| !side.items.is_empty());
         self.since.filter(|_| waits).map(|since| since + PATIENCE)
     }
 
@@ -214,6 +221,10 @@ impl<F> Merge<F> {
             match [0, 1].map(|side| self.sides[side].mark()) {
                 [None, None] if self.is_over() => {
                     return self.frames.pop_front().map(|(_, frame)| Merged::Frame(frame));
+                }
+                // Its mark went elsewhere: the interpreter has closed its copies of the descriptors.
+                [None, None] if !patient && !self.frames.is_empty() => {
+                    self.passed = self.frames.front().map_or(self.passed, |(number, _)| *number);
                 }
                 [None, None] => return None,
                 // The other pipe may still bring it.
@@ -540,6 +551,22 @@ mod tests {
         }
         assert_eq!(merge.next(start), None);
         assert!(merge.next(merge.due().unwrap()).is_some());
+    }
+
+    #[test]
+    fn a_frame_whose_mark_never_comes_is_given_up_behind_what_was_written() {
+        let start = Instant::now();
+        let mut merge = Merge::new(TOKEN);
+        merge.frame(7, "idle", start);
+        merge.read(Stream::Stdout, b"text", true, start);
+        assert_eq!(merge.next(start), Some(Merged::Output(Stream::Stdout, "text".into())));
+        assert_eq!(merge.next(start), None);
+        // The host has not read the pipes meanwhile.
+        let due = merge.due().unwrap();
+        merge.resume(due);
+        assert_eq!(merge.next(due), None);
+        assert_eq!(merge.next(due + PATIENCE), Some(Merged::Frame("idle")));
+        assert_eq!(merge.due(), None);
     }
 
     #[test]
