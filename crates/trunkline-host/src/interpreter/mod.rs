@@ -9,9 +9,9 @@
 //! # What the interpreter does
 //!
 //! It takes [`SOCKET`] and [`SECRET`] out of its environment, and calls [`connect`]. Before it does what makes its
-//! kernel send a status or a picture, it flushes and sends [`Turn::Begin`] with the number of its next mark on
-//! [`TURNS`], and afterwards [`Turn::End`]; then it writes the mark of that number to both pipes. What the kernel
-//! sends in between stands at the mark. What it sends at other times, from other threads, stands where it comes.
+//! kernel send a status or a picture, it flushes and sends [`Turn::Begin`] on [`TURNS`], and afterwards [`Turn::End`]
+//! with the number of its next mark, which it then writes to both pipes. What the kernel sends in between stands at
+//! the mark. What it sends at other times, from other threads, stands where it comes.
 
 mod link;
 mod serve;
@@ -36,38 +36,33 @@ pub const SECRET: &str = "TRUNKLINE_HOST_SECRET";
 /// The channel, of the connection between the two alone, on which the interpreter says where its frames belong.
 pub const TURNS: ChannelId = ChannelId::new(63);
 
-/// What the interpreter says on [`TURNS`]: one message of 9 bytes.
+/// What the interpreter says on [`TURNS`]: one message of 8 bytes, the number or 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Turn {
-    /// What the kernel sends from now on belongs to the mark of this number.
-    Begin(u64),
-    /// That was all, and the mark is written next.
+    /// What the kernel sends from now on belongs to the next mark.
+    Begin,
+    /// That was all, and the mark of this number, which is not 0, is written next.
     End(u64),
 }
 
 impl Turn {
     /// Returns the message.
     #[must_use]
-    pub fn to_message(self) -> [u8; 9] {
-        let (kind, number) = match self {
-            Self::Begin(number) => (0, number),
-            Self::End(number) => (1, number),
-        };
-        let mut message = [kind; 9];
-        message[1..].copy_from_slice(&number.to_le_bytes());
-        message
+    pub fn to_message(self) -> [u8; 8] {
+        match self {
+            Self::Begin => 0,
+            Self::End(number) => number,
+        }
+        .to_le_bytes()
     }
 
     /// Reads a message; `None` if it is not one.
     #[must_use]
     pub fn from_message(message: &[u8]) -> Option<Self> {
-        let (kind, number) = message.split_first()?;
-        let number = u64::from_le_bytes(number.try_into().ok()?);
-        match kind {
-            0 => Some(Self::Begin(number)),
-            1 => Some(Self::End(number)),
-            _ => None,
-        }
+        Some(match u64::from_le_bytes(message.try_into().ok()?) {
+            0 => Self::Begin,
+            number => Self::End(number),
+        })
     }
 }
 

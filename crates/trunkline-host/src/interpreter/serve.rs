@@ -56,7 +56,7 @@ struct Serving<'a> {
     link: Option<Link>,
     merge: Merge<Vec<Frame>>,
     /// The frames of the turn that has begun, and their bytes.
-    turn: Option<(u64, Vec<Frame>, usize)>,
+    turn: Option<(Vec<Frame>, usize)>,
     /// Groups that wait for their marks: as many as were given to the merge and did not come back.
     groups: usize,
     last_number: u64,
@@ -243,11 +243,9 @@ impl Serving<'_> {
                 Poll::Pending => return true,
                 Poll::Ready(Ok(message)) if message.channel() == TURNS => {
                     match Turn::from_message(&message) {
-                        Some(Turn::Begin(number)) => {
-                            self.end_turn();
-                            self.turn = Some((number, Vec::new(), 0));
-                        }
-                        Some(Turn::End(_)) => self.end_turn(),
+                        // Two threads may have begun one: then it ends with the first.
+                        Some(Turn::Begin) => drop(self.turn.get_or_insert_default()),
+                        Some(Turn::End(number)) => self.end_turn(number),
                         None => {}
                     }
                 }
@@ -271,11 +269,11 @@ impl Serving<'_> {
     /// A frame takes its place: in the turn that has begun, or behind the last that waits, or here.
     fn place(&mut self, frame: Frame) {
         match &mut self.turn {
-            Some((_, frames, bytes)) => {
+            Some((frames, bytes)) => {
                 *bytes += frame.1.len();
                 frames.push(frame);
                 if *bytes > MOST_TOGETHER {
-                    self.end_turn();
+                    self.end_turn(self.last_number);
                 }
             }
             None if self.groups > 0 => self.wait_for_mark(self.last_number, vec![frame]),
@@ -283,11 +281,10 @@ impl Serving<'_> {
         }
     }
 
-    fn end_turn(&mut self) {
-        if let Some((number, frames, _)) = self.turn.take() {
-            self.last_number = number;
-            self.wait_for_mark(number, frames);
-        }
+    fn end_turn(&mut self, number: u64) {
+        self.last_number = number;
+        let (frames, _) = self.turn.take().unwrap_or_default();
+        self.wait_for_mark(number, frames);
     }
 
     fn wait_for_mark(&mut self, number: u64, frames: Vec<Frame>) {
@@ -343,7 +340,7 @@ impl Serving<'_> {
                 self.wait_for_frame(until);
             }
         }
-        self.end_turn();
+        self.end_turn(self.last_number);
         self.merge.end(Stream::Stdout);
         self.merge.end(Stream::Stderr);
         while let Some(merged) = self.merge.next(Instant::now()) {
