@@ -135,11 +135,41 @@ impl Hub {
 
     /// Keeps only the newest message of each of these channels, with its place among the broadcast messages. A client gets
     /// it when it has everything that came before it, or a gap instead.
-    pub fn latest(mut self, channels: impl Into<ChannelSet>) -> Self {
+    pub fn latest(self, channels: impl Into<ChannelSet>) -> Self {
+        self.recent(channels, 0)
+    }
+
+    /// As [`latest`](Hub::latest), and a client that keeps up gets every message: up to so many `bytes` are kept of those
+    /// that it has not had, counting length + 32. One that joins gets the newest alone, and one that lags more than that
+    /// is told of no gap. For a state that passes quickly and is to be seen all the same.
+    ///
+    /// ```
+    /// use trunkline::{ChannelId, Config, Connection, Key, Listener};
+    /// use trunkline_hub::Hub;
+    ///
+    /// const STATUS: ChannelId = ChannelId::new(4);
+    ///
+    /// let (program, upstream) = Connection::pair(Config::new(Key::generate()))?;
+    /// let key = Key::generate();
+    /// let listener = Listener::bind("127.0.0.1:0", Config::new(key.clone()))?;
+    /// let hub = Hub::new(upstream).recent(STATUS, 1024).serve(listener)?;
+    /// let status = program.sender(STATUS)?;
+    /// status.send("idle")?;
+    ///
+    /// let client = Connection::connect(hub.listener().local_addr(), Config::new(key))?;
+    /// let statuses = client.receiver(STATUS)?;
+    /// assert_eq!(statuses.recv()?, "idle");
+    /// for state in ["busy", "failed", "idle"] {
+    ///     status.send(state)?;
+    /// }
+    /// assert_eq!([statuses.recv()?, statuses.recv()?, statuses.recv()?], ["busy", "failed", "idle"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn recent(mut self, channels: impl Into<ChannelSet>, bytes: usize) -> Self {
         let channels = channels.into();
         self.claim(channels);
         for channel in channels.iter() {
-            let group = self.log.add_group(0);
+            let group = self.log.add_group(bytes as u64);
             self.add_slot(channel, group, Keeps::Latest);
         }
         self

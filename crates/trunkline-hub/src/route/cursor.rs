@@ -137,7 +137,7 @@ impl Cursor {
         };
         match &channel.keeps {
             Keeps::History => {}
-            Keeps::Latest => cursor.at = *channel.start(),
+            Keeps::Latest => cursor.at = channel.newest(),
             Keeps::Nothing => {
                 cursor.at = *channel.end();
                 cursor.end = channel.ended();

@@ -49,7 +49,8 @@ pub(crate) enum Keeps {
     History,
     /// The same for clients that lag; one that joins begins with what comes.
     Nothing,
-    /// The newest message. What it replaces is no gap.
+    /// The newest message, and for clients that lag those before it that the group's bound allows. What is missing is
+    /// no gap.
     Latest,
     /// A snapshot stands for what came before.
     Screen(Screen),
@@ -215,6 +216,15 @@ impl Channel {
     /// How the newest run has ended; `None` while one is open, and before the first.
     pub(crate) fn ended(&self) -> Option<End> {
         self.ended
+    }
+
+    /// Where the newest message begins that is left, or else the end.
+    pub(crate) fn newest(&self) -> Position {
+        let last = self.entries.iter().rposition(|logged| matches!(logged.entry, Entry::Message(_)));
+        let before = last.unwrap_or(self.entries.len());
+        let mut place = self.start;
+        self.entries.iter().take(before).for_each(|logged| place.pass(&logged.entry));
+        place
     }
 
     /// The entry at an index that was not trimmed.
