@@ -504,6 +504,30 @@ fn a_reader_keeps_its_place_between_two_waits() {
     assert_eq!(kernel.next(), Next::Line("statement\n".to_owned()));
 }
 
+/// A debugger catches the interrupt, and asks for its next command.
+#[test]
+fn a_program_that_was_stopped_and_reads_again_waits() {
+    let (mut console, mut kernel) = by_hand(Settings::new());
+    console.send("debug");
+    assert_eq!(kernel.next(), Next::Line("debug\n".to_owned()));
+    let stdio = kernel.stdio();
+    let done = kernel.run(|| {
+        let mut reading = stdio.reading();
+        assert!(reading.next(Some(Instant::now())).is_none());
+        console.until_status(Status::Waiting(1));
+        console.interrupt();
+        assert!(reading.next(None).unwrap().is_err());
+        console.until_status(Status::Interrupting(1));
+        console.statuses.clear();
+        let mut reading = stdio.reading();
+        assert!(reading.next(Some(Instant::now())).is_none());
+        console.until_status(Status::Waiting(1));
+        console.send("go on");
+        reading.next(None)
+    });
+    assert_eq!(done, Run::Done(Some(Ok(b"go on\n".to_vec()))));
+}
+
 #[test]
 fn an_interrupt_that_was_swallowed_is_told_once_more() {
     let (mut console, mut kernel) = by_hand(Settings::new());

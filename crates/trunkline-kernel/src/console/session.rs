@@ -175,6 +175,23 @@ impl Session {
         Ok(self.console.handle_sent(Instant::now()))
     }
 
+    /// Takes the input from another client of a hub, after the hub has refused a message ([`Said::Deaf`]) or before the
+    /// next is sent. What has become of it, the next [`Said::Roster`] says; without a hub it changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsent::Stopped`] or [`Unsent::Over`].
+    pub fn take_input(&mut self) -> Result<(), Unsent> {
+        if self.stdin.stopped().is_some() {
+            self.stdin = self.connection.sender(STDIN).map_err(no_channel)?;
+        }
+        if self.connection.may_send().contains(ROSTER) && self.roster.is_some() {
+            let roster = self.connection.sender(ROSTER).map_err(no_channel)?;
+            urgent(&roster, br#"{"take":true}"#)?;
+        }
+        Ok(())
+    }
+
     /// Tells the kernel that there are no more lines in this session. Once everything that it was given is
     /// over, [`Said::Finished`] comes.
     ///
@@ -470,6 +487,13 @@ fn received(from: &Receiver, look: &mut Look<'_, '_>) -> Option<Message> {
             Err(RecvError::ConnectionLost(_)) => return None,
             Err(_) => {}
         }
+    }
+}
+
+fn no_channel(error: ChannelError) -> Unsent {
+    match error {
+        ChannelError::ConnectionLost(cause) => Unsent::Over(cause),
+        _ => Unsent::Stopped,
     }
 }
 

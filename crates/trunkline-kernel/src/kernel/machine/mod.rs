@@ -425,7 +425,10 @@ impl Machine {
                 stop: Some(Stop { hung: seconds @ 1.., delivered: false, .. }),
                 ..
             }) => Status::Hung(*seconds),
-            Stage::Running(Running { stop: Some(_), .. }) => Status::Interrupting(read),
+            // A program that was stopped and reads again, as a debugger does, waits.
+            Stage::Running(Running { stop: Some(stop), .. }) if !stop.delivered || !waits => {
+                Status::Interrupting(read)
+            }
             _ if waits => Status::Waiting(read),
             // The loop may find that it is only a part of a statement.
             Stage::Running(Running { begun: false, .. }) => return,
