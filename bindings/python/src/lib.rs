@@ -9,6 +9,7 @@
 //! | `bell` | waking several that wait with one handle |
 //! | `link` | what all handles of a connection share; forks |
 //! | `errors` `arguments` `python` | what goes between the two languages |
+//! | `kernel` | the kernel and the console of `trunkline.kernel` and `trunkline.console` |
 
 mod arguments;
 mod bell;
@@ -17,6 +18,7 @@ mod connection;
 mod errors;
 mod events;
 mod interrupter;
+mod kernel;
 mod key;
 mod link;
 mod listener;
@@ -50,6 +52,7 @@ fn _trunkline(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<tasks::Alarm>()?;
     module.add_class::<tasks::Ticket>()?;
     module.add_class::<tasks::Operation>()?;
+    kernel::add(module)?;
     module.add_function(wrap_pyfunction!(python::_check_interpreter, module)?)?;
     module.add_function(wrap_pyfunction!(wait::shutdown, module)?)?;
     module.add_function(wrap_pyfunction!(wait::_begin_exit, module)?)?;

@@ -61,7 +61,7 @@ pub(crate) fn duration(seconds: f64) -> PyResult<Duration> {
     Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
 }
 
-fn is_main(py: Python<'_>) -> PyResult<bool> {
+pub(crate) fn is_main(py: Python<'_>) -> PyResult<bool> {
     let forks = FORKS.load(Relaxed);
     if let Some((known, is_main)) = IS_MAIN.get()
         && known == forks

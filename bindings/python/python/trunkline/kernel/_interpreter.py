@@ -1,0 +1,60 @@
+"""The interpreter under a host: what `python -m trunkline.kernel` starts as its child."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import faulthandler
+import os
+import signal
+import sys
+
+from .._trunkline import _Interpreter
+from . import _answers, _sources, _streams
+from ._interrupts import Interrupts
+from ._loop import Loop, main_module
+
+SOCKET = "TRUNKLINE_HOST_SOCKET"
+SECRET = "TRUNKLINE_HOST_SECRET"
+_STACK = signal.SIGUSR2
+
+
+def main() -> None:
+    try:
+        socket, secret = int(os.environ.pop(SOCKET)), os.environ.pop(SECRET)
+    except (KeyError, ValueError):
+        sys.exit("this is a part of `python -m trunkline.kernel`, which starts it")
+    interpreter = _Interpreter.of_host(socket, secret)
+    faulthandler.enable(file=2)
+    interrupts = Interrupts(interpreter)
+    stdin = _streams.install(interpreter, interrupts)
+    _sources.install()
+    _report_stack(interpreter)
+    module = main_module()
+    _answers.start(interpreter, module)
+    interrupts.install()
+    # After everything that the program does at its exit.
+    atexit.register(interpreter.close)
+    loop = Loop(interpreter, stdin, module)
+    leaves = None
+    try:
+        leaves = loop.run()
+    finally:
+        interrupts.leaving = True
+        _streams.flush()
+    if leaves is not None:
+        # The interpreter says what is wrong with an odd status, as always.
+        raise leaves
+
+
+def _report_stack(interpreter: _Interpreter) -> None:
+    """While code holds the interpreter's lock, a signal makes the main thread write down where it is."""
+    with contextlib.suppress(OSError, ValueError):
+        reads, writes = os.pipe()
+        os.set_blocking(writes, False)
+        faulthandler.register(_STACK, file=writes, all_threads=False, chain=False)
+        interpreter.report_stack_with(_STACK, reads)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Interrupts: decided in the handler of a signal, in the main thread, where the next statement cannot begin meanwhile.
+
+The kernel sends SIGURG to the main thread when a statement is to be stopped, and again until the handler has heard it
+inside of the program's own code. SIGINT means "stop what runs", whoever sends it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import CodeType, FrameType
+from typing import Any
+
+from .._trunkline import _Interpreter
+
+KICK = signal.SIGURG
+
+
+def run_user(act: Callable[..., object], *arguments: object) -> BaseException | None:
+    """Everything of the program's own runs below this frame. Returns what it has raised."""
+    try:
+        act(*arguments)
+    except BaseException as error:
+        return error
+    return None
+
+
+_USER: CodeType = run_user.__code__
+
+
+class Interrupts:
+    def __init__(self, interpreter: _Interpreter) -> None:
+        self.interpreter = interpreter
+        self.leaving = False
+        """The interpreter ends: whatever it still waits for may be stopped."""
+        self._inside = False
+        self._shields: set[CodeType] = set()
+
+    def install(self) -> None:
+        shielded = (self._on_kick, self._on_interrupt, self._deliver, self._on_unraisable, self.raise_interrupt)
+        self._shields = {each.__code__ for each in shielded}
+        # A program that asks for the default, or whether it is set, means this one: so does asyncio.
+        signal.default_int_handler = self._on_interrupt  # type: ignore[assignment]
+        signal.signal(signal.SIGINT, self._on_interrupt)
+        signal.signal(KICK, self._on_kick)
+        sys.unraisablehook = self._on_unraisable
+        os.register_at_fork(after_in_child=self._forked)
+
+    def raise_interrupt(self, frame: FrameType | None = None) -> None:
+        """Does what Ctrl-C does: KeyboardInterrupt, unless the program has a handler of its own."""
+        handler = signal.getsignal(signal.SIGINT)
+        if handler == self._on_interrupt:
+            raise KeyboardInterrupt
+        if callable(handler):
+            handler(signal.SIGINT, frame or sys._getframe(1))
+        elif handler == signal.SIG_DFL:
+            signal.raise_signal(signal.SIGINT)
+
+    def _on_kick(self, _signal: int, frame: FrameType | None) -> None:
+        if self._inside:
+            # Handlers nest; the kernel sends another.
+            return
+        self._inside = True
+        try:
+            hit = self._deliver(frame)
+        finally:
+            self._inside = False
+        if hit:
+            self.raise_interrupt(frame)
+
+    def _on_interrupt(self, _signal: int, frame: FrameType | None) -> None:
+        if self.leaving:
+            raise KeyboardInterrupt
+        if self.interpreter.is_own_signal():
+            # It was for a statement that may be over.
+            if self._deliver(frame):
+                raise KeyboardInterrupt
+        elif self._is_user(frame):
+            self.interpreter.stop_requested()
+            raise KeyboardInterrupt
+
+    def _deliver(self, frame: FrameType | None) -> bool:
+        return self._is_user(frame) and self.interpreter.stop_requested()
+
+    def _is_user(self, frame: FrameType | None) -> bool:
+        """Whether a frame belongs to the program, and not to the loop that has called it."""
+        inner = False
+        while frame is not None:
+            if frame.f_code is _USER:
+                return inner
+            if frame.f_code in self._shields:
+                return False
+            inner = True
+            frame = frame.f_back
+        return False
+
+    def _on_unraisable(self, unraisable: Any, /) -> None:
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):
+            # Swallowed where nothing can be raised, as in a finalizer: once more, outside of it.
+            self.interpreter.stop_again()
+        else:
+            sys.__unraisablehook__(unraisable)
+
+    def _forked(self) -> None:
+        """A forked process is none of the kernel's."""
+        signal.signal(KICK, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGINT) == self._on_interrupt:
+            signal.signal(signal.SIGINT, _raise)
+        sys.unraisablehook = sys.__unraisablehook__
+
+
+def _raise(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

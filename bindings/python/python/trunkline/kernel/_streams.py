@@ -1,0 +1,182 @@
+"""Standard input, output and error of the interpreter: a channel, and pipes with marks."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import io
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, cast
+
+from .._trunkline import _Interpreter, _Output
+from ._interrupts import Interrupts
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+
+class RawInput(io.RawIOBase):
+    """Gives at most one line at a time, so that a wrapper never reads ahead."""
+
+    def __init__(self, interpreter: _Interpreter, interrupts: Interrupts) -> None:
+        self._interpreter = interpreter
+        self._interrupts = interrupts
+        self._line = b""
+        self._touched = False
+        self._closed_here = False
+        """In a forked process, and while what is left is dropped, there is nothing to read."""
+
+    def readable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        # A person is at the other end, or a script that stands for one.
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        view = memoryview(buffer).cast("B")
+        if not self._line and not self._closed_here:
+            self._touched = True
+            flush()
+            what, line = self._interpreter.read_line()
+            if what == "interrupted":
+                self._interrupts.raise_interrupt()
+                # The program's own handler has returned, so the read goes on, as that of a terminal does.
+                return self.readinto(buffer)
+            if what == "broken":
+                raise OSError(cast(bytes, line).decode())
+            self._line = line or b""
+        count = min(len(view), len(self._line))
+        view[:count] = self._line[:count]
+        self._line = self._line[count:]
+        return count
+
+    def forked(self) -> None:
+        self._closed_here = True
+        self._line = b""
+
+
+class Input(io.TextIOWrapper):
+    """sys.stdin. Several threads may read; each gets whole lines."""
+
+    def __init__(self, raw: RawInput) -> None:
+        super().__init__(cast(Any, raw), encoding="utf-8", errors="surrogateescape")
+        self._raw = raw
+        self._lock = threading.RLock()
+        self.mode = "r"  # type: ignore[misc]
+
+    def read(self, size: int | None = -1, /) -> str:
+        with self._lock:
+            return super().read(-1 if size is None else size)
+
+    def readline(self, size: int = -1, /) -> str:  # type: ignore[override]
+        with self._lock:
+            return super().readline(size)
+
+    def __next__(self) -> str:  # type: ignore[override]
+        with self._lock:
+            return super().__next__()
+
+    def drop_rest(self) -> None:
+        """Forgets what a program has left of a line: half a line is no statement."""
+        raw = self._raw
+        if not raw._touched or self.closed or not self._lock.acquire(blocking=False):
+            return
+        try:
+            raw._touched = False
+            raw._line = b""
+            raw._closed_here = True
+            super().read()
+        finally:
+            raw._closed_here = False
+            self._lock.release()
+
+    def forked(self) -> None:
+        self._raw.forked()
+        self._lock = threading.RLock()
+
+
+class RawOutput(io.RawIOBase):
+    """The raw side of sys.stdout or sys.stderr: it takes everything, and keeps the order of the two."""
+
+    def __init__(self, output: _Output, descriptor: int) -> None:
+        self._output = output
+        self._descriptor = descriptor
+        self.other: io.TextIOWrapper | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return False
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        if self.other is not None:
+            # The beginning of a line there was printed before.
+            self.other.flush()
+        return self._output.write(data)
+
+
+_ours: tuple[io.TextIOWrapper, ...] = ()
+
+
+def flush() -> None:
+    """Gives everything that was printed to the system."""
+    streams = (sys.stdout, sys.stderr, *_ours)
+    for at, stream in enumerate(streams):
+        if stream is not None and stream not in streams[:at]:
+            # A program's own stream may do anything.
+            with contextlib.suppress(Exception):
+                stream.flush()
+
+
+def install(interpreter: _Interpreter, interrupts: Interrupts) -> Input:
+    """Replaces the streams of this process."""
+    global _ours
+    raws = [RawOutput(output, at) for at, output in zip((1, 2), interpreter.outputs(), strict=True)]
+    out, err = (
+        io.TextIOWrapper(cast(Any, raw), "utf-8", "backslashreplace", newline="\n", line_buffering=True) for raw in raws
+    )
+    raws[0].other, raws[1].other = err, out
+    _ours = (out, err)
+    sys.stdout = sys.__stdout__ = out  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = err  # type: ignore[misc]
+    stdin = Input(RawInput(interpreter, interrupts))
+    sys.stdin = sys.__stdin__ = stdin  # type: ignore[misc]
+
+    def forked() -> None:
+        for raw in raws:
+            raw._output.turn_off()
+        stdin.forked()
+
+    os.register_at_fork(after_in_child=forked)
+    # What is imported later by `from getpass import getpass` is this one. There is no terminal to open.
+    getpass.getpass = getpass.unix_getpass = _getpass  # type: ignore[attr-defined]
+    _line_buffer_c()
+    return stdin
+
+
+def _getpass(prompt: str = "Password: ", stream: Any = None, **_options: object) -> str:
+    if stream is not None:
+        stream.write(prompt)
+        stream.flush()
+        prompt = ""
+    return input(prompt)
+
+
+def _line_buffer_c() -> None:
+    """Makes what C code prints come line by line, as at a terminal."""
+    try:
+        import ctypes
+
+        c = ctypes.CDLL(None)
+        line_by_line = 1
+        c.setvbuf(ctypes.c_void_p.in_dll(c, "stdout"), None, line_by_line, 0)
+    except (ImportError, ValueError, OSError, AttributeError):
+        # It comes when the statement ends.
+        return

@@ -1,0 +1,28 @@
+//! The compiled half of `trunkline.kernel` and `trunkline.console`: what must go on while Python does something else.
+//!
+//! | file | topic |
+//! |---|---|
+//! | `host` | the process with the sockets, whose child is the interpreter |
+//! | `interpreter` | the kernel's loop as the interpreter drives it |
+//! | `output` | standard output and error of the interpreter, with marks |
+//! | `kicks` | how a statement is interrupted from outside |
+//! | `questions` | introspection, answered by a thread of Python's |
+//! | `session` | a console |
+
+mod host;
+mod interpreter;
+mod kicks;
+mod output;
+mod questions;
+mod session;
+
+use pyo3::prelude::*;
+
+pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<interpreter::Interpreter>()?;
+    module.add_class::<output::Output>()?;
+    module.add_class::<session::Session>()?;
+    module.add_function(wrap_pyfunction!(host::_serve, module)?)?;
+    module.add_function(wrap_pyfunction!(session::_attend, module)?)?;
+    Ok(())
+}
