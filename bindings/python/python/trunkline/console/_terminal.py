@@ -1,0 +1,266 @@
+"""The console for a person at a terminal, with prompt_toolkit."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.application import get_app
+from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.lexers import Lexer, PygmentsLexer
+from prompt_toolkit.patch_stdout import patch_stdout
+
+from .. import Config
+from .._trunkline import _Session
+from ._spawn import Spawned
+
+_PATIENCE = 2.5
+_LINGER = 0.05
+"""Seconds after which a line is shown whose end has not come."""
+_PROMPTS = {"idle": ">>> ", "incomplete": "... "}
+_COMMANDS = (":interrupt", ":take", ":restart", ":detach", ":quit")
+
+
+def attend(address: str | Path, config: Config, kernel: Spawned | None) -> int:
+    """Is the console of a kernel until one of the two ends. Returns the exit status."""
+    while True:
+        person = _Person(_Session.connect(address, config), kernel)
+        status = person.attend()
+        if status is not None:
+            return status
+        assert kernel is not None
+        kernel.end()
+        kernel.start()
+        address, config = kernel.address, Config(kernel.key)
+
+
+class _Person:
+    def __init__(self, session: _Session, kernel: Spawned | None) -> None:
+        self._session = session
+        self._kernel = kernel
+        self._changed = threading.Condition()
+        self._answers: dict[int, dict[str, Any] | None] = {}
+        self._tail = ""
+        """The beginning of a line of output, which may be the question of a program."""
+        self._decoders = {kind: codecs.getincrementaldecoder("utf-8")("replace") for kind in ("stdout", "stderr")}
+        self._end: str | None = None
+        self.tip = ""
+        self._prompt: PromptSession[str] = PromptSession(
+            history=_history(),
+            completer=_Completer(self),
+            complete_in_thread=True,
+            complete_while_typing=False,
+            lexer=_lexer(),
+            bottom_toolbar=lambda: self.tip or None,
+            enable_open_in_editor=False,
+        )
+        self._prompt.default_buffer.on_text_insert += self._typed
+
+    def attend(self) -> int | None:
+        """Returns None if the kernel is to be started again."""
+        threading.Thread(target=self._listen, name="trunkline-listen", daemon=True).start()
+        while True:
+            try:
+                kind = self._wait_until_settled()
+                if kind == "over":
+                    print(f"trunkline.console: {self._end}", file=sys.stderr)
+                    return 3
+                line = self._ask(kind)
+            except KeyboardInterrupt:
+                self._interrupt()
+                continue
+            except EOFError:
+                line = ":quit"
+            if line is None:
+                continue
+            if line.startswith(":") and not line.startswith("::"):
+                leaves, status = self._obey(line.strip())
+                if leaves:
+                    self._session.close()
+                    return status
+            else:
+                self._send(line.removeprefix(":") + "\n")
+
+    def _ask(self, kind: str) -> str | None:
+        self.tip = ""
+        with self._changed:
+            message, self._tail = (self._tail, "") if kind == "waiting" else (_PROMPTS[kind], self._tail)
+        if kind != "waiting":
+            self._show_tail()
+        # While there is a prompt, output goes above it.
+        above = ExitStack()
+        with self._changed:
+            above.enter_context(patch_stdout(raw=True))
+        try:
+            return self._prompt.prompt(message, pre_run=self._watch)
+        finally:
+            with self._changed:
+                above.close()
+                # Whatever watches the prompt sees that it is over.
+                self._changed.notify_all()
+
+    def _watch(self) -> None:
+        """Ends the prompt when the kernel ends."""
+        app = get_app()
+
+        def watch() -> None:
+            with self._changed:
+                self._changed.wait_for(lambda: not app.is_running or self._activity() == "over")
+            if app.is_running and app.loop is not None:
+                app.loop.call_soon_threadsafe(lambda: app.exit(result=None) if app.is_running else None)
+
+        threading.Thread(target=watch, daemon=True).start()
+
+    def _wait_until_settled(self) -> str:
+        with self._changed:
+            while True:
+                activity = self._activity()
+                if activity in ("idle", "incomplete", "waiting", "over"):
+                    return activity
+                if not self._changed.wait(_LINGER) and self._tail:
+                    self._show_tail()
+
+    def _activity(self) -> str:
+        return "over" if self._end is not None else self._session.activity()
+
+    def _send(self, text: str) -> None:
+        try:
+            self._session.send(text)
+        except (ConnectionError, ValueError) as error:
+            print(f"trunkline.console: {error}", file=sys.stderr)
+
+    def _interrupt(self) -> None:
+        try:
+            self._session.interrupt()
+        except (ConnectionError, RuntimeError) as error:
+            print(f"trunkline.console: {error}", file=sys.stderr)
+
+    def _obey(self, command: str) -> tuple[bool, int | None]:
+        if command == ":interrupt":
+            self._interrupt()
+        elif command == ":take":
+            self._session.take_input()
+        elif command in (":quit", ":detach"):
+            return True, 0
+        elif command == ":restart" and self._kernel is not None:
+            return True, None
+        elif command == ":restart":
+            print("trunkline.console: this kernel was started elsewhere; `exit()` ends it", file=sys.stderr)
+        else:
+            print(f"trunkline.console: there are {', '.join(_COMMANDS)}", file=sys.stderr)
+        return False, None
+
+    # -- What the kernel says ------------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        while (said := self._session.next(None)) is not None:
+            with self._changed:
+                self._hear(*said)
+                self._changed.notify_all()
+        with self._changed:
+            self._end = self._end or "the kernel is gone"
+            self._changed.notify_all()
+
+    def _hear(self, kind: str, *rest: Any) -> None:
+        if kind in ("stdout", "stderr"):
+            text = self._tail + self._decoders[kind].decode(rest[0])
+            lines, newline, self._tail = text.rpartition("\n")
+            sys.stdout.write(lines + newline)
+            sys.stdout.flush()
+        elif kind == "picture":
+            header, body = rest
+            print(header["text"] or f"<{header['mime']}, {len(body)} bytes>")
+        elif kind == "cut":
+            print(f"[output was cut here: {rest[2]} bytes]")
+        elif kind == "answer":
+            number, answer = rest
+            if number in self._answers:
+                self._answers[number] = json.loads(answer)
+        elif kind == "deaf":
+            print("trunkline.console: another console has the input; :take takes it")
+        elif kind in ("nonsense", "link_lost"):
+            print(f"trunkline.console: {'the link is lost, trying' if kind == 'link_lost' else rest[0]}")
+        elif kind == "status" and rest[0].startswith(("exited", "killed")):
+            self._end = f"the kernel has {'ended' if rest[0] == 'exited 0' else rest[0]}"
+        elif kind == "over":
+            self._end = self._end or f"the kernel is gone: {rest[0]}"
+
+    def _show_tail(self) -> None:
+        with self._changed:
+            tail, self._tail = self._tail, ""
+        if tail:
+            sys.stdout.write(tail)
+            sys.stdout.flush()
+
+    # -- Questions -----------------------------------------------------------------------------------------------------
+
+    def question(self, operation: str, code: str, cursor: int) -> dict[str, Any]:
+        """Asks the kernel, and waits for the answer: never on the thread that draws."""
+        with self._changed:
+            try:
+                number = self._session.ask(operation, code, cursor)
+            except (ConnectionError, RuntimeError, ValueError):
+                return {}
+            self._answers[number] = None
+            self._changed.wait_for(lambda: self._answers[number] is not None or self._end is not None, _PATIENCE)
+            return self._answers.pop(number) or {}
+
+    def _typed(self, buffer: Buffer) -> None:
+        """A tip for the call whose parenthesis was opened."""
+        document = buffer.document
+        if document.char_before_cursor == ")":
+            self.tip = ""
+        if document.char_before_cursor != "(":
+            return
+        code, cursor, app = document.text, document.cursor_position, get_app()
+
+        def ask() -> None:
+            text = self.question("inspect", code, cursor - 1).get("text", "")
+            self.tip = text.partition("\n")[0]
+            app.invalidate()
+
+        threading.Thread(target=ask, daemon=True).start()
+
+
+class _Completer(Completer):
+    def __init__(self, person: _Person) -> None:
+        self._person = person
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
+        if document.text.startswith(":"):
+            for command in _COMMANDS:
+                if command.startswith(document.text):
+                    yield Completion(command, -len(document.text))
+            return
+        answer = self._person.question("complete", document.text, document.cursor_position)
+        start = answer.get("start", 0) - document.cursor_position
+        for match in answer.get("matches", ()):
+            yield Completion(match, min(start, 0))
+
+
+def _lexer() -> Lexer | None:
+    try:
+        from pygments.lexers.python import PythonLexer  # type: ignore[import-untyped]
+    except ImportError:
+        return None
+    return PygmentsLexer(PythonLexer)
+
+
+def _history() -> History:
+    folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state", "trunkline")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return FileHistory(str(folder / "history"))
+    except OSError:
+        return InMemoryHistory()

@@ -1,0 +1,182 @@
+"""The console for a person, on a terminal of its own."""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import termios
+import time
+
+import pytest
+from conftest import LONG
+from kernels import is_running, kernel
+
+pytest.importorskip("prompt_toolkit")
+
+
+class Terminal:
+    """A program on a pseudo-terminal, and what it has shown as plain text."""
+
+    def __init__(self, folder, *options):
+        self._master, slave = pty.openpty()
+        environment = {**os.environ, "TERM": "xterm-256color", "XDG_STATE_HOME": str(folder), "COLUMNS": "100"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "trunkline.console", *options],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=environment,
+            start_new_session=True,
+            # Ctrl-C is a signal of the terminal that controls the process.
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(slave)
+        self.shown = ""
+
+    def type(self, text):
+        os.write(self._master, text.encode())
+
+    def until(self, pattern, seconds=LONG):
+        """Reads until the text has this, and forgets everything up to it."""
+        until = time.monotonic() + seconds
+        while not (found := re.search(pattern, self.shown)):
+            assert time.monotonic() < until, f"no {pattern!r} in {self.shown[-2000:]!r}"
+            self.read(0.1)
+        self.shown = self.shown[found.end() :]
+        return found
+
+    def read(self, seconds):
+        if not select.select([self._master], [], [], seconds)[0]:
+            return
+        try:
+            data = os.read(self._master, 1 << 16).decode(errors="replace")
+        except OSError:
+            return
+        # It asks where the cursor stands.
+        if "\x1b[6n" in data:
+            os.write(self._master, b"\x1b[1;1R")
+        data = re.sub(r"\x1b\[(\d*)C", lambda move: " " * int(move.group(1) or 1), data)
+        self.shown += re.sub(r"\x1b(\[[0-9;?]*[a-zA-Z]|[=>]|\][^\x07]*\x07)", "", data).replace("\r", "")
+
+    def wait(self):
+        until = time.monotonic() + LONG
+        while self.process.poll() is None:
+            assert time.monotonic() < until, self.shown[-2000:]
+            self.read(0.05)
+        return self.process.returncode
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        os.close(self._master)
+
+
+@pytest.fixture
+def terminal(tmp_path):
+    made = []
+
+    def make(*options):
+        made.append(Terminal(tmp_path, *options))
+        made[-1].until(">>> ")
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def test_statements_questions_and_blocks(terminal):
+    console = terminal()
+    console.type("40 + 2\r")
+    console.until(r"\n42\n")
+    console.until(">>> ")
+    console.type("input('name? ')\r")
+    console.until(r"\n.*name\? ")
+    console.type("Ada\r")
+    console.until("'Ada'")
+    console.until(">>> ")
+    console.type("for i in range(2):\r")
+    console.until(r"\.\.\. ")
+    console.type("    print('line', i)\r")
+    console.until(r"\.\.\. ")
+    console.type("\r")
+    console.until("line 0\nline 1\n")
+    console.until(">>> ")
+    console.type("\x04")
+    assert console.wait() == 0
+
+
+def test_ctrl_c_stops_what_runs(terminal):
+    console = terminal()
+    console.type("while True: pass\r")
+    console.until(r"\.\.\. ")
+    console.type("\r")
+    time.sleep(0.5)
+    console.type("\x03")
+    console.until("KeyboardInterrupt")
+    console.until(">>> ")
+    console.type("6 * 7\r")
+    console.until(r"\n42\n")
+
+
+def test_names_are_completed_and_calls_have_a_tip(terminal):
+    console = terminal()
+    console.type("def greeting(first, second=2): return first\r")
+    console.until(r"\.\.\. ")
+    console.type("\r")
+    console.until(">>> ")
+    console.type("greet\t")
+    console.until("ing")
+    console.type("(")
+    console.until(r"greeting\(first, second=2\)")
+    console.type("'it')\r")
+    console.until(r"\n'it'\n")
+
+
+def test_a_kernel_of_its_own_starts_again_and_ends_with_the_console(terminal):
+    console = terminal()
+    console.type("import os; x = 1; print('pid', os.getpid())\r")
+    first = int(console.until(r"\npid (\d+)\n").group(1))
+    console.until(">>> ")
+    console.type(":restart\r")
+    console.until(">>> ")
+    console.type("'x' in globals(), print('pid', __import__('os').getpid())\r")
+    second = int(console.until(r"\npid (\d+)\n").group(1))
+    console.until(r"\(False, None\)")
+    assert first != second and not is_running(first)
+    console.until(">>> ")
+    console.type(":quit\r")
+    assert console.wait() == 0 and not is_running(second)
+
+
+def test_a_console_that_is_killed_leaves_no_kernel(terminal):
+    console = terminal()
+    console.type("import os; print('pid', os.getpid())\r")
+    pid = int(console.until(r"\npid (\d+)\n").group(1))
+    console.process.kill()
+    until = time.monotonic() + LONG
+    while is_running(pid):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_a_kernel_elsewhere_lives_on_and_its_end_is_told(terminal, tmp_path):
+    with kernel(tmp_path) as running:
+        options = ["--connect", running.address, "--key-file", str(running.key_file)]
+        console = terminal(*options)
+        console.type("x = 'kept'\r")
+        console.until(">>> ")
+        console.type(":detach\r")
+        assert console.wait() == 0
+        console = terminal(*options)
+        console.type("x\r")
+        console.until(r"\n'kept'\n")
+        console.until(">>> ")
+        console.type("exit(4)\r")
+        console.until("the kernel has exited 4")
+        assert console.wait() == 3
