@@ -116,7 +116,7 @@ fn the_terminal_is_restored_whatever_ends_it() {
             host.address,
             host.key("key"),
         );
-        let mut command = std::process::Command::new("sh");
+        let mut command = command("sh");
         command.args(["-c", &inner]);
         let mut desk = Terminal::of(command, Size::default());
         desk.shows("in the program");
@@ -322,7 +322,7 @@ fn a_program_does_not_attach_to_itself() {
 #[test]
 fn after_a_stop_the_terminal_is_raw_again() {
     let host = Host::start(&["--pty"], "trap 'echo stopped' INT; echo ready; while :; do sleep 0.05; done");
-    let mut command = std::process::Command::new("bash");
+    let mut command = command("bash");
     command.args(["--norc", "--noprofile", "-i"]).env("PS1", "outer> ");
     let mut desk = Terminal::of(command, Size::default());
     desk.shows("outer>");

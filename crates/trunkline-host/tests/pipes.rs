@@ -5,7 +5,6 @@ mod support;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use support::*;
@@ -165,7 +164,7 @@ fn the_bell_ends_a_wait_from_another_thread() {
 #[test]
 fn a_program_without_input_reads_its_end_and_may_inherit_one_socket() {
     let (mut ours, theirs) = UnixStream::pair().unwrap();
-    let mut command = Command::new("bash");
+    let mut command = command("bash");
     command.args(["-c", "cat; n=0; for f in {0..99}; do [ -e /proc/$$/fd/$f ] && n=$((n+1)); done; echo $n; read line <&$CHANNEL; echo $line >&$CHANNEL"]);
     let setup = Setup::pipes_without_input(command).inherit("CHANNEL", theirs.into());
     let program = setup.start().unwrap();

@@ -5,7 +5,7 @@ mod support;
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use support::*;
@@ -13,14 +13,11 @@ use trunkline_host::{Ending, Happened, Setup, Size};
 
 const ROLE: &str = "TRUNKLINE_HOST_ROLE";
 
-/// Starts this program as the test of this name, which finds the role.
-fn in_role(test: &str, file: &str) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .env(ROLE, file)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap()
+/// This program as the test of this name, which finds the role.
+fn in_role(test: &str, file: &str) -> Command {
+    let mut command = command(std::env::current_exe().unwrap());
+    command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(ROLE, file).stdout(Stdio::piped());
+    command
 }
 
 fn role() -> Option<String> {
@@ -43,8 +40,10 @@ fn a_host_that_is_killed_hangs_up_on_its_program_and_frees_its_port() {
     }
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("told");
-    let mut host =
-        in_role("a_host_that_is_killed_hangs_up_on_its_program_and_frees_its_port", file.to_str().unwrap());
+    let role =
+        in_role("a_host_that_is_killed_hangs_up_on_its_program_and_frees_its_port", file.to_str().unwrap())
+            .spawn();
+    let mut host = role.unwrap();
     let mut lines = BufReader::new(host.stdout.take().unwrap()).lines().map(Result::unwrap);
     let address = lines.find_map(|line| line.strip_prefix("listening on ").map(str::to_owned)).unwrap();
     host.kill().unwrap();
@@ -87,6 +86,39 @@ fn orphans_do_not_become_zombies() {
         assert_eq!(end(&mut program, &mut written), Ending::Exited(3));
         return;
     }
-    let mut host = in_role("orphans_do_not_become_zombies", "reaper");
+    let mut host = in_role("orphans_do_not_become_zombies", "reaper").spawn().unwrap();
     assert!(host.wait().unwrap().success());
+}
+
+/// A test that is killed runs no destructor, and what it has started may ignore every hang-up.
+#[test]
+fn what_tests_start_ends_with_them_whatever_happens() {
+    let deaf = "trap '' HUP INT TERM; echo deaf $$; while :; do sleep 0.05; done";
+    if role().is_some() {
+        let mut program = on_pipes(&format!("setsid sh -c '{}' & wait", deaf.replace('\'', "'\\''")));
+        let mut written = Written::default();
+        until(&mut program, &mut written, "\n");
+        println!("\n{}", written.text());
+        loop {
+            program.next(None).unwrap();
+        }
+    }
+    let mut role = in_role("what_tests_start_ends_with_them_whatever_happens", "tests")
+        // It is as if it were started by hand.
+        .env_remove(leash::NAME)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(role.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let deaf = lines.find_map(|line| line.strip_prefix("deaf ")?.parse().ok()).unwrap();
+    let deaf = rustix::process::Pid::from_raw(deaf).unwrap();
+    role.kill().unwrap();
+    role.wait().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while rustix::process::test_kill_process(deaf).is_ok() {
+        if Instant::now() > deadline {
+            rustix::process::kill_process(deaf, rustix::process::Signal::KILL).unwrap();
+            panic!("it outlives the tests");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

@@ -3,7 +3,6 @@
 
 mod support;
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use support::*;
@@ -94,7 +93,7 @@ fn the_terminal_is_the_controlling_one_and_keys_make_signals() {
 #[test]
 fn signals_that_the_host_ignores_are_not_ignored_by_the_program() {
     // A shell that starts the host in the background ignores these for it.
-    let mut command = Command::new("sh");
+    let mut command = command("sh");
     command.args(["-c", "exec grep -E 'Sig(Ign|Blk)' /proc/self/status"]);
     let ignored = IgnoredSignal::new();
     let (_, written) = run(Setup::terminal(command, Size::default()).start().unwrap());
@@ -315,7 +314,7 @@ fn a_program_that_is_dropped_is_killed_with_its_group_and_reaped() {
 
 #[test]
 fn what_cannot_be_started_says_what_to_do() {
-    let error = Setup::terminal(Command::new("no-such-program"), Size::default()).start().unwrap_err();
+    let error = Setup::terminal(command("no-such-program"), Size::default()).start().unwrap_err();
     let text = error.to_string();
     assert!(text.starts_with("cannot start \"no-such-program\": ") && text.contains("PATH"), "{text}");
 }

@@ -1,6 +1,10 @@
 //! Hosts and terminals that tests use. The terminals are those of trunkline-host, with the command in them.
 #![allow(dead_code)]
 
+#[path = "../../../trunkline-host/tests/support/leash.rs"]
+mod leash;
+
+pub use leash::command;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -9,10 +13,10 @@ use std::time::{Duration, Instant};
 use trunkline_host::{Ending, Happened, Program, Setup, Size};
 
 /// How long a test waits for what must come. Long, since other work can load the machine.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn trunkline() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_trunkline"));
+    let mut command = command(env!("CARGO_BIN_EXE_trunkline"));
     command.env_remove("TRUNKLINE_ADDR").env_remove("TRUNKLINE_KEY_FILE");
     command
 }

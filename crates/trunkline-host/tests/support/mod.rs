@@ -1,6 +1,9 @@
 //! Programs that tests run, and what they did.
 #![allow(dead_code)]
 
+pub mod leash;
+
+pub use leash::command;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -10,7 +13,7 @@ use trunkline_host::{Ending, Happened, Program, Setup, Size, Stream};
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn sh(script: &str) -> Command {
-    let mut command = Command::new("sh");
+    let mut command = command("sh");
     command.args(["-c", script]);
     command
 }
