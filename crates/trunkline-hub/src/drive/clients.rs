@@ -38,6 +38,7 @@ impl Driver {
             receives,
             sends: connection.may_receive(),
             largest: probe.map_or(0, |sender| sender.max_message() as usize),
+            now: self.now,
         };
         let key = self.router.handle_join(joining);
         self.ids += 1;

@@ -22,6 +22,7 @@ pub(crate) struct Joining {
     pub(crate) sends: ChannelSet,
     /// The largest message that it takes.
     pub(crate) largest: usize,
+    pub(crate) now: Instant,
 }
 
 /// How a client's connection has ended.
@@ -44,6 +45,7 @@ pub(super) enum Presence {
 
 pub(super) struct Client {
     pub(super) id: u64,
+    pub(super) joined: Instant,
     pub(super) access: Arc<Access>,
     pub(super) sends: ChannelSet,
     pub(super) largest: usize,
@@ -64,7 +66,7 @@ impl Router {
     /// A client joins. It gets what the log has, and then what comes.
     pub(crate) fn handle_join(&mut self, joining: Joining) -> Key {
         self.ids += 1;
-        let Joining { access, receives, sends, largest } = joining;
+        let Joining { access, receives, sends, largest, now } = joining;
         let channels = self.log.channels().iter();
         let cursors =
             channels
@@ -78,6 +80,7 @@ impl Router {
                 .collect();
         let client = Client {
             id: self.ids,
+            joined: now,
             access,
             sends,
             largest,

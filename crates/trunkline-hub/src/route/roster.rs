@@ -26,6 +26,7 @@ const MOST: usize = 32;
 
 /// What all clients are told.
 pub(super) struct Board {
+    began: Instant,
     /// The list is not what was published last.
     changed: bool,
     listed: Instant,
@@ -92,6 +93,8 @@ struct Listed<'a> {
     read_only: bool,
     suspended: bool,
     behind_bytes: u64,
+    /// How long it is here already, in seconds.
+    here_s: u64,
 }
 
 #[derive(Serialize)]
@@ -100,11 +103,14 @@ struct List<'a> {
     /// How many there are; the list is cut.
     count: usize,
     upstream: &'a str,
+    /// How long the hub runs already, in seconds.
+    up_s: u64,
 }
 
 impl Board {
     pub(super) fn new(now: Instant) -> Self {
         Self {
+            began: now,
             changed: false,
             listed: now,
             list: Bytes::new(),
@@ -240,7 +246,7 @@ impl Router {
             self.board.changed = false;
             self.board.listed = now;
             self.board.version += 1;
-            self.board.list = self.list();
+            self.board.list = self.list(now);
             some = true;
         }
         match &mut self.board.wave {
@@ -270,7 +276,8 @@ impl Router {
         }
     }
 
-    fn list(&self) -> Bytes {
+    fn list(&self, now: Instant) -> Bytes {
+        let seconds = |since: Instant| now.saturating_duration_since(since).as_secs();
         let clients = self.clients.iter().take(LISTED).map(|(key, client)| {
             let cursors = client.cursors.iter().enumerate();
             let behind = cursors.map(|(slot, cursor)| cursor.behind(self.log.channel(slot)));
@@ -281,6 +288,7 @@ impl Router {
                 read_only: client.sends.is_empty(),
                 suspended: matches!(client.presence, Presence::Away(_)),
                 behind_bytes: behind.fold(0, u64::saturating_add),
+                here_s: seconds(client.joined),
             }
         });
         let upstream = match self.upstream {
@@ -288,7 +296,8 @@ impl Router {
             Upstream::Suspended => "suspended",
             Upstream::Over { .. } => "over",
         };
-        let list = List { clients: clients.collect(), count: self.clients.len(), upstream };
+        let up_s = seconds(self.board.began);
+        let list = List { clients: clients.collect(), count: self.clients.len(), upstream, up_s };
         serde_json::to_vec(&list).unwrap_or_default().into()
     }
 

@@ -37,7 +37,7 @@ pub use introspection::{
     Answer, AnswerError, Frame, MAX_ANSWER, MAX_REQUEST, MAX_TEXT, Name, Operation, Reply, Request,
     RequestError, Thread, Variable, beginning,
 };
-pub use roster::{Client, Line, Lost, Roster, RosterError};
+pub use roster::{Answer as RosterAnswer, Client, Line, Lost, Roster, RosterError};
 pub use status::{Status, StatusError};
 pub use word::{MAX_WORD, SignalName, SignalNameError};
 

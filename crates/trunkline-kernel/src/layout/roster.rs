@@ -18,6 +18,15 @@ pub struct Roster {
     /// The state of the program's connection, as `live`.
     #[serde(default)]
     pub upstream: Option<String>,
+    /// How many clients there are; the list is cut.
+    #[serde(default)]
+    pub count: Option<u64>,
+    /// How long the hub runs already, in seconds.
+    #[serde(default)]
+    pub up_s: Option<u64>,
+    /// What has become of something that this client has asked for.
+    #[serde(default)]
+    pub answer: Option<Answer>,
     /// How many messages of the standard input were passed on to the kernel in all.
     #[serde(default)]
     pub input: Option<u64>,
@@ -48,6 +57,17 @@ pub struct Lost {
     pub last_passed: u64,
 }
 
+/// What has become of a request, such as to take the input.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[non_exhaustive]
+pub struct Answer {
+    /// `true` if it was done.
+    pub done: bool,
+    /// Why not.
+    #[serde(default)]
+    pub why: Option<String>,
+}
+
 /// A client of a hub.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 #[non_exhaustive]
@@ -69,6 +89,9 @@ pub struct Client {
     /// How many bytes of output wait for it.
     #[serde(default)]
     pub behind_bytes: u64,
+    /// How long it is here already, in seconds.
+    #[serde(default)]
+    pub here_s: u64,
 }
 
 /// A message on the roster channel is not a note of a hub.

@@ -124,6 +124,7 @@ impl World {
             receives: ChannelSet::ALL,
             sends: access.may_send(),
             largest: LARGEST,
+            now: self.now,
         };
         let key = self.router.handle_join(joining);
         let id = self.router.id(key);
