@@ -163,6 +163,7 @@ impl Host {
             events: connection.events(),
             outlet,
             untyped: None,
+            deaf: false,
             taken: 0,
             awaited: None,
             lost: None,
@@ -183,6 +184,8 @@ struct Serving {
     outlet: Outlet,
     /// A message that the program has no room for.
     untyped: Option<Bytes>,
+    /// The program has closed its input.
+    deaf: bool,
     /// How many messages the program was given.
     taken: u64,
     /// The message that is to be interrupted when it is taken.
@@ -200,9 +203,11 @@ impl Serving {
                 Happened::Bell => self.look(),
                 Happened::Room => self.take_input(),
                 Happened::Deaf => {
-                    if let Some(stdin) = self.stdin.take() {
+                    self.deaf = true;
+                    if let Some(stdin) = &self.stdin {
                         stdin.stop(INPUT_CLOSED);
                     }
+                    self.take_input();
                 }
                 Happened::Ended(ending) => break ending,
                 Happened::Timeout => {}
@@ -298,6 +303,8 @@ impl Serving {
             }
             let Some(stdin) = &self.stdin else { return };
             match stdin.poll_recv(&mut Context::from_waker(&bell)) {
+                // Another client comes, and is told what the others were told.
+                Poll::Ready(Ok(_)) if self.deaf => stdin.stop(INPUT_CLOSED),
                 Poll::Ready(Ok(message)) => {
                     self.taken += 1;
                     self.untyped = Some(message.into_bytes());

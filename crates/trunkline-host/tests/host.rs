@@ -232,6 +232,14 @@ fn a_program_that_closes_its_input_stops_the_channel() {
             other => panic!("{other:?}"),
         }
     }
+    // Another that comes later is told the same.
+    for _ in 0..3 {
+        let another = console.connection.sender(STDIN).unwrap();
+        while another.send("for nothing either\n").is_ok() {
+            assert!(Instant::now() < deadline);
+        }
+        assert_eq!(another.stopped(), Some(INPUT_CLOSED));
+    }
     console.control.send("signal KILL").unwrap();
     assert_eq!(console.end(), Status::Killed("KILL".parse().unwrap()));
 }
