@@ -5,23 +5,30 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use trunkline_host::Size;
+
+use crate::reach::names::Name;
+use crate::send::TypedKey;
 
 const EXIT: &str = "\
 Exit status:
-  0 done, or detached    2 wrong usage    69 cannot connect, link or host lost
-  71 a fault of the system    73 a file cannot be made    77 not authorised    78 a key file cannot be used
-  `host` and `attach` end with the program's status, or with 128 and the number of the signal that ended it.";
+  0 done, or detached    1 `wait` was told to wait no longer    2 wrong usage
+  69 cannot connect, link or host lost    71 a fault of the system    73 a file cannot be made
+  75 another client has the input    77 not authorised    78 a key file cannot be used
+  `host`, `attach`, `watch` and `wait --exit` end with the program's status, or with 128 and the number of the signal
+  that ended it.";
 
 const EXAMPLES: &str = "\
 Examples:
+  trunkline new work -- bash       a shell that outlives this terminal; Ctrl-] d detaches
+  trunkline attach work            and back
+
   trunkline key session.key
   trunkline host --listen 127.0.0.1:4000 --key-file session.key -- bash
-  trunkline attach 127.0.0.1:4000 --key-file session.key     (Ctrl-] d detaches)
-
   export TRUNKLINE_ADDR=127.0.0.1:4000 TRUNKLINE_KEY_FILE=session.key
-  echo 'make test' | trunkline attach --detach-on-eof";
+  trunkline attach
+  trunkline send --key C-u 'make test' --key Enter && trunkline wait --for '$ '";
 
 /// Share a program: run it under a host, attach to it from anywhere, detach, come back.
 #[derive(Parser, Debug)]
@@ -34,27 +41,193 @@ struct Trunkline {
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Make a key file that only you can read; an existing file is left alone
+    #[command(after_help = "Example:\n  trunkline key session.key")]
     Key(Key),
     /// Run a program for clients to attach to
+    #[command(after_help = HOST_EXAMPLES)]
     Host(Host),
+    /// Attach to a host in the background, which is started if there is none of this name
+    #[command(
+        after_help = "Examples:\n  trunkline new work -- bash\n  trunkline new build --detached --pipes -- make all"
+    )]
+    New(New),
+    /// List the hosts that have a name
+    Ls(Ls),
     /// Use a program that runs under a host
+    #[command(after_help = ATTACH_EXAMPLES)]
     Attach(Attach),
+    /// Show what a program shows, and type nothing
+    #[command(after_help = WATCH_EXAMPLES)]
+    Watch(Watch),
+    /// Say who is attached, and what the program does
+    #[command(
+        after_help = "Examples:\n  trunkline status work\n  trunkline status work --json | jq .clients"
+    )]
+    Status(Status),
+    /// Type something
+    #[command(after_help = SEND_EXAMPLES)]
+    Send(Send),
+    /// Print what the program's screen shows
+    #[command(after_help = "Example:\n  trunkline screen work | grep error")]
+    Screen(Screen),
+    /// Wait for something
+    #[command(after_help = WAIT_EXAMPLES)]
+    Wait(Wait),
     /// Stop what the program runs, as Ctrl-C does
+    #[command(after_help = "Example:\n  trunkline interrupt work")]
     Interrupt(Interrupt),
+    /// Take the input from the client that has it; the next one that types gets it
+    #[command(after_help = "Example:\n  trunkline take work")]
+    Take(Take),
     /// Print what completes this command in a shell
+    #[command(
+        after_help = "Example:\n  trunkline completions bash >~/.local/share/bash-completion/completions/trunkline"
+    )]
     Completions(Completions),
     /// Write the manual's pages
+    #[command(after_help = "Example:\n  trunkline man ~/.local/share/man/man1")]
     Man(Man),
+}
+
+const HOST_EXAMPLES: &str = "\
+Examples:
+  trunkline host --key-file session.key -- bash
+  trunkline host --unix ~/.cache/build.sock --key-file session.key --pipes -- make all
+  trunkline host --name work -- python3         (makes a key of its own)
+  trunkline host --listen 0.0.0.0:4000 --key-file session.key --watch-key-file wall.key -- htop";
+
+const ATTACH_EXAMPLES: &str = "\
+Examples:
+  trunkline attach work
+  trunkline attach there:4000 --key-file session.key --take
+  echo 'make test' | trunkline attach work --detach-on-eof
+  trunkline attach work --send-eof <input >output";
+
+const WATCH_EXAMPLES: &str = "\
+Examples:
+  trunkline watch work
+  trunkline watch build --json | jq -r 'select(.channel == \"stderr\").text'";
+
+const SEND_EXAMPLES: &str = "\
+Examples:
+  trunkline send work 'make test' --key Enter
+  trunkline send work --key C-c
+  trunkline send work --key Escape ':wq' --key Enter
+  trunkline send build $'one line\\n'            (a program on pipes wants a newline)
+
+Keys: Enter, Tab, Escape, Space, Backspace, Insert, Delete, Home, End, PageUp, PageDown, Up, Down, Left, Right,
+F1 to F12, Newline, C-a to C-z and C-[ C-\\ C-] C-^ C-_ for Ctrl, M-KEY for Alt.";
+
+const WAIT_EXAMPLES: &str = "\
+Examples:
+  trunkline wait work --for 'tests passed' --timeout 600
+  trunkline wait build --exit; echo $?
+  trunkline send work 'make' --key Enter && trunkline wait work --idle && trunkline screen work";
+
+/// Which host, and with which key.
+#[derive(Args, Clone, Debug)]
+pub struct Reach {
+    /// The host: HOST:PORT, the path of a Unix socket, or a name
+    #[arg(value_name = "ADDR", env = "TRUNKLINE_ADDR")]
+    pub address: String,
+    /// The key; a host with a name has one of its own
+    #[arg(long, value_name = "FILE", env = "TRUNKLINE_KEY_FILE")]
+    pub key_file: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
 pub struct Interrupt {
-    /// The host's address
-    #[arg(value_name = "ADDR", env = "TRUNKLINE_ADDR")]
-    pub address: String,
-    /// The key
+    #[command(flatten)]
+    pub reach: Reach,
+}
+
+#[derive(Args, Debug)]
+pub struct Take {
+    #[command(flatten)]
+    pub reach: Reach,
+}
+
+#[derive(Args, Debug)]
+pub struct Screen {
+    #[command(flatten)]
+    pub reach: Reach,
+}
+
+#[derive(Args, Debug)]
+pub struct Status {
+    #[command(flatten)]
+    pub reach: Reach,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Ls {
+    /// Print one JSON object for each
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Shows what the program shows. The keys are not for the program: Ctrl-C, or Ctrl-] and then d, leaves.
+///
+/// With --json it prints one object for each message: `time` in seconds since 1970, and either `channel` with `text`
+/// (or `base64`, of what is not UTF-8) or with `gap` (what this client was too slow for), or `status`, or `display`.
+#[derive(Args, Debug)]
+pub struct Watch {
+    #[command(flatten)]
+    pub reach: Reach,
+    /// Print one JSON object for each message
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Types a text and keys, in the order in which they stand here, and returns when the host has passed them to the program.
+#[derive(Args, Debug)]
+pub struct Send {
+    /// The host, as for `attach`; left out if TRUNKLINE_ADDR is set
+    #[arg(value_name = "ADDR")]
+    pub first: Option<String>,
+    /// What is typed
+    #[arg(value_name = "TEXT", allow_hyphen_values = true)]
+    pub second: Option<String>,
+    /// A key; may be given several times
+    #[arg(long = "key", value_name = "NAME", allow_hyphen_values = true)]
+    pub keys: Vec<TypedKey>,
+    /// Take the input from another client, if the key permits it
+    #[arg(long)]
+    pub take: bool,
+    /// The key file; a host with a name has one of its own
     #[arg(long, value_name = "FILE", env = "TRUNKLINE_KEY_FILE")]
-    pub key_file: PathBuf,
+    pub key_file: Option<PathBuf>,
+    /// Where the text stands among the keys.
+    #[arg(skip)]
+    pub keys_before_text: usize,
+}
+
+#[derive(Args, Debug)]
+pub struct Wait {
+    #[command(flatten)]
+    pub reach: Reach,
+    #[command(flatten)]
+    pub until: Until,
+    /// Wait no longer, in seconds; the status is 1 then
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub timeout: Option<Duration>,
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub struct Until {
+    /// Until the screen shows this, or a program on pipes has written it
+    #[arg(long = "for", value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub shown: Option<String>,
+    /// Until the program has ended; the status is the program's
+    #[arg(long)]
+    pub exit: bool,
+    /// Until a kernel has nothing to do, or another program has written nothing for a second
+    #[arg(long)]
+    pub idle: bool,
 }
 
 #[derive(Args, Debug)]
@@ -79,18 +252,34 @@ pub struct Key {
 /// `listening on ADDRESS`, and ends with the program's status.
 #[derive(Args, Debug)]
 pub struct Host {
-    /// Address to listen at; port 0 takes a free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
-    pub listen: String,
-    /// The key of those that may use the program
-    #[arg(long, value_name = "FILE", env = "TRUNKLINE_KEY_FILE")]
-    pub key_file: PathBuf,
+    /// Address to listen at; port 0 takes a free one [default: 127.0.0.1:0, or a Unix socket with --name]
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<String>,
+    /// Listen on a Unix socket, which only you can reach
+    #[arg(long, value_name = "PATH", conflicts_with = "listen")]
+    pub unix: Option<PathBuf>,
+    /// The key of those that may use the program; a host with a name makes one if this is left out
+    #[arg(long, value_name = "FILE", env = "TRUNKLINE_KEY_FILE", required_unless_present = "name")]
+    pub key_file: Option<PathBuf>,
     /// The key of those that may only watch
     #[arg(long, value_name = "FILE")]
     pub watch_key_file: Option<PathBuf>,
-    /// Let other machines connect, although nothing is encrypted
+    /// Take clients from other machines also without encryption
     #[arg(long)]
     pub allow_plaintext: bool,
+    /// A name by which you find this host on this machine: `trunkline attach NAME`
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<Name>,
+    /// Leave the terminal that it was started at; `trunkline new` says this.
+    #[arg(long, hide = true)]
+    pub background: bool,
+    #[command(flatten)]
+    pub running: Running,
+}
+
+/// How a program is run.
+#[derive(Args, Debug)]
+pub struct Running {
     /// Give the program a terminal, also if this command has none
     #[arg(long, conflicts_with = "pipes")]
     pub pty: bool,
@@ -114,16 +303,25 @@ pub struct Host {
     pub program: Vec<OsString>,
 }
 
+/// Attaches to the host of this name. If there is none, starts one in the background, with a key of its own: it outlives
+/// this terminal, and ends with its program.
+#[derive(Args, Debug)]
+pub struct New {
+    /// The name
+    pub name: Name,
+    /// Start it, and do not attach; a host that runs is an error
+    #[arg(long)]
+    pub detached: bool,
+    #[command(flatten)]
+    pub running: Running,
+}
+
 /// Shows what the program shows and types what you type. From a pipe, it sends that, and goes on printing
 /// until the program ends.
 #[derive(Args, Debug)]
 pub struct Attach {
-    /// The host's address
-    #[arg(value_name = "ADDR", env = "TRUNKLINE_ADDR")]
-    pub address: String,
-    /// The key
-    #[arg(long, value_name = "FILE", env = "TRUNKLINE_KEY_FILE")]
-    pub key_file: PathBuf,
+    #[command(flatten)]
+    pub reach: Reach,
     /// Take the input from another client, if the key permits it
     #[arg(long)]
     pub take: bool,
@@ -136,6 +334,14 @@ pub struct Attach {
     /// Pass the end of standard input on: close the program's pipe, or type the end-of-file character
     #[arg(long)]
     pub send_eof: bool,
+}
+
+impl Attach {
+    /// Attaching with no options.
+    pub fn plainly(reach: Reach) -> Self {
+        let detach_key = DetachKey::default();
+        Self { reach, take: false, detach_key, detach_on_eof: false, send_eof: false }
+    }
 }
 
 /// Whose size the terminal has.
@@ -164,6 +370,12 @@ impl FromStr for Sizing {
 /// A control character: Ctrl and a letter, or one of `[ \ ] ^ _`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DetachKey(pub u8);
+
+impl Default for DetachKey {
+    fn default() -> Self {
+        Self(0x1d)
+    }
+}
 
 impl FromStr for DetachKey {
     type Err = String;
@@ -196,7 +408,20 @@ pub fn command() -> clap::Command {
 
 /// Reads the command line; a mistake ends the process with 2.
 pub fn parse() -> Command {
-    Trunkline::parse().command
+    let matches = Trunkline::command().get_matches();
+    let mut command = Trunkline::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command;
+    if let (Command::Send(send), Some((_, matches))) = (&mut command, matches.subcommand()) {
+        send.keys_before_text = keys_before_text(send, matches);
+    }
+    command
+}
+
+/// How many keys stand before the text.
+fn keys_before_text(send: &Send, matches: &ArgMatches) -> usize {
+    let text = if send.second.is_some() { "second" } else { "first" };
+    let text = matches.indices_of(text).and_then(|mut indices| indices.next());
+    let keys = matches.indices_of("keys").into_iter().flatten();
+    keys.filter(|key| Some(*key) < text).count()
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ pub const UNAVAILABLE: u8 = 69;
 pub const OS_ERROR: u8 = 71;
 /// A file cannot be made.
 pub const CANNOT_CREATE: u8 = 73;
+/// Another client has the input.
+pub const TEMPORARY: u8 = 75;
 /// Not authorised.
 pub const NO_PERMISSION: u8 = 77;
 /// A key file cannot be used.

@@ -1,6 +1,7 @@
 //! `trunkline host`.
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::process;
 use std::thread;
 use std::time::Duration;
@@ -14,16 +15,13 @@ use trunkline_hub::{History, Hub, Origin, Running, Snapshot, Verdict, kernel};
 use trunkline_kernel::layout::{CONTROL, Control, ROSTER, STATUS, STDERR, STDIN, STDOUT};
 
 use crate::arguments::{self, Sizing};
-use crate::failure::{CANNOT_CREATE, Failure, OS_ERROR, Outcome, UNAVAILABLE};
-use crate::key;
+use crate::failure::{CANNOT_CREATE, Failure, OS_ERROR, Outcome, UNAVAILABLE, USAGE};
+use crate::reach::names::{Claim, Entry};
+use crate::reach::{GRACE, INSIDE, read_key};
 
 /// The least. The program waits for the owner of its input when that lags by half of what is kept, and a hub reads up to
 /// two of the largest messages before it looks.
 const LEAST_HISTORY: usize = 512 * 1024;
-/// The variable in which a program finds the address that it is served at. Attaching there from within would show its
-/// output to itself, for ever.
-pub const INSIDE: &str = "TRUNKLINE_INSIDE";
-
 /// How much output of pipes is kept for those that join.
 const HISTORY: usize = 4 << 20;
 /// A command or a note on the roster is short; what is typed is taken in pieces of this size.
@@ -35,13 +33,25 @@ const LAST_OUTPUT: Duration = Duration::from_secs(60);
 const NOT_STARTED: u8 = 127;
 
 pub fn run(arguments: arguments::Host) -> Outcome {
-    let listener = listen(&arguments)?;
-    let terminal = arguments.pty || !arguments.pipes && std::io::stdin().is_terminal();
-    let program = start(&arguments, terminal, &listener)?;
+    if arguments.background {
+        // The end of that terminal is not the end of this.
+        rustix::process::setsid().map_err(std::io::Error::from)?;
+    }
+    let mut claim = arguments.name.as_ref().map(Claim::new).transpose()?;
+    let key_file = match (&arguments.key_file, &mut claim) {
+        (Some(file), _) => file.clone(),
+        (None, Some(claim)) => claim.make_key()?,
+        (None, None) => return Err(Failure::new(USAGE, "a host needs --key-file, or a --name")),
+    };
+    let key_file = std::path::absolute(key_file)?;
+    let listener = listen(&arguments, &key_file, claim.as_ref())?;
+    let running = &arguments.running;
+    let terminal = running.pty || !running.pipes && std::io::stdin().is_terminal();
+    let program = start(running, terminal, &listener)?;
     let mut host = Host::new(program);
-    if let Some(file) = &arguments.record {
-        let title = arguments.program[0].to_string_lossy();
-        let recording = Recording::create(file, first_size(&arguments), &title);
+    if let Some(file) = &running.record {
+        let title = running.program[0].to_string_lossy();
+        let recording = Recording::create(file, first_size(running), &title);
         host = host.record(
             recording.map_err(|error| Failure::new(CANNOT_CREATE, format!("{}: {error}", file.display())))?,
         );
@@ -50,8 +60,13 @@ pub fn run(arguments: arguments::Host) -> Outcome {
     // Both ends are in this process, so the key is seen by no other.
     let (connection, upstream) = Connection::pair(Config::new(Key::generate()))
         .map_err(|error| Failure::new(OS_ERROR, format!("cannot connect the program to its hub: {error}")))?;
-    let hub = serve(&arguments, terminal, upstream, listener)?;
-    let address = hub.listener().local_addr();
+    let hub = serve(running, terminal, upstream, listener)?;
+    let address = hub.listener().address().to_string();
+    if let Some(claim) = &mut claim {
+        let program: Vec<_> = running.program.iter().map(|word| word.to_string_lossy()).collect();
+        let program = program.join(" ");
+        claim.announce(&Entry { address: address.clone(), key_file, pid: process::id(), program })?;
+    }
     // The reader of this line may be gone, and the program is served all the same.
     let _ = writeln!(std::io::stdout(), "listening on {address}").and_then(|()| std::io::stdout().flush());
 
@@ -61,9 +76,11 @@ pub fn run(arguments: arguments::Host) -> Outcome {
         Err(error) => return Err(Failure::new(OS_ERROR, error)),
     };
     let ending = served.as_ref().map_or_else(|ending| *ending, Served::ending);
-    if !arguments.linger_after_exit.is_zero() {
-        thread::sleep(arguments.linger_after_exit);
+    if !running.linger_after_exit.is_zero() {
+        thread::sleep(running.linger_after_exit);
     }
+    // No new client finds it by its name.
+    drop(claim);
     // The hub gives its clients what they have not received yet, and then ends.
     let _ = connection.close(CloseCode::NORMAL, &ending.to_string());
     hub.wait();
@@ -73,31 +90,52 @@ pub fn run(arguments: arguments::Host) -> Outcome {
     Ok(code(ending))
 }
 
-fn listen(arguments: &arguments::Host) -> Result<Listener, Failure> {
-    let mut config = Config::new(key::read(&arguments.key_file)?)
+fn listen(arguments: &arguments::Host, key_file: &Path, claim: Option<&Claim>) -> Result<Listener, Failure> {
+    let access = Access::full().named(name_of(key_file));
+    let mut config = Config::with_access(read_key(key_file)?, access)
         // A person waits for the answer to each key.
         .interactive()
         .max_message(LARGEST)
         .linger(LAST_OUTPUT)
+        // As long as the other side tries: somebody goes home, and the link is lost for a while.
+        .resume_grace(GRACE)
         .allow_plaintext(arguments.allow_plaintext);
     if let Some(file) = &arguments.watch_key_file {
-        let access = Access::read_only().receive(ChannelSet::ALL).named("watch");
-        config = config.with_key(key::read(file)?, access);
+        let access = Access::read_only().receive(ChannelSet::ALL).named(name_of(file));
+        config = config.with_key(read_key(file)?, access);
     }
-    Listener::bind(&arguments.listen, config)
-        .map_err(|error| Failure::new(UNAVAILABLE, format!("cannot listen at {}: {error}", arguments.listen)))
+    let path = match (&arguments.unix, &arguments.listen, claim) {
+        (Some(path), ..) => Some(std::path::absolute(path)?),
+        (None, None, Some(claim)) => Some(claim.socket()),
+        _ => None,
+    };
+    if let Some(path) = path {
+        return Listener::bind_unix(&path, config).map_err(|error| {
+            Failure::new(UNAVAILABLE, format!("cannot listen at {}: {error}", path.display()))
+        });
+    }
+    let address = arguments.listen.as_deref().unwrap_or("127.0.0.1:0");
+    Listener::bind(address, config)
+        .map_err(|error| Failure::new(UNAVAILABLE, format!("cannot listen at {address}: {error}")))
 }
 
-fn first_size(arguments: &arguments::Host) -> Size {
+/// What clients with a key are called: the name of its file.
+fn name_of(key_file: &Path) -> String {
+    let name = key_file.file_stem().unwrap_or_default().to_string_lossy();
+    name.chars().filter(|letter| !letter.is_control()).take(32).collect()
+}
+
+fn first_size(arguments: &arguments::Running) -> Size {
     if let Sizing::Fixed(size) = arguments.size { size } else { Size::default() }
 }
 
-fn start(arguments: &arguments::Host, terminal: bool, listener: &Listener) -> Result<Program, Failure> {
+fn start(arguments: &arguments::Running, terminal: bool, listener: &Listener) -> Result<Program, Failure> {
     let mut command = process::Command::new(&arguments.program[0]);
     command
         .args(&arguments.program[1..])
         .env_remove("TRUNKLINE_KEY_FILE")
-        .env(INSIDE, listener.local_addr().to_string());
+        .env_remove("TRUNKLINE_ADDR")
+        .env(INSIDE, listener.address().to_string());
     let setup =
         if terminal { Setup::terminal(command, first_size(arguments)) } else { Setup::pipes(command) };
     // The first process of a container gets the orphans of all others.
@@ -106,7 +144,7 @@ fn start(arguments: &arguments::Host, terminal: bool, listener: &Listener) -> Re
 }
 
 fn serve(
-    arguments: &arguments::Host,
+    arguments: &arguments::Running,
     terminal: bool,
     upstream: Connection,
     listener: Listener,

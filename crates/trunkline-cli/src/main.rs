@@ -4,13 +4,23 @@
 
 mod arguments;
 mod attach;
-mod connect;
+mod client;
 mod failure;
 mod host;
 mod interrupt;
 mod key;
+mod ls;
+mod new;
 mod paper;
+mod reach;
+mod screen;
+mod send;
+mod status;
+mod take;
+mod wait;
+mod watch;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use arguments::{Command, parse};
@@ -20,16 +30,30 @@ fn main() -> ExitCode {
     let result = match parse() {
         Command::Key(arguments) => key::run(&arguments),
         Command::Host(arguments) => host::run(arguments),
-        Command::Attach(arguments) => attach::run(&arguments),
+        Command::New(arguments) => new::run(arguments),
+        Command::Ls(arguments) => ls::run(&arguments),
+        Command::Attach(arguments) => attach::run(&attach::Options::attaching(arguments)),
+        Command::Watch(arguments) => watch::run(arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Send(arguments) => send::run(&arguments),
+        Command::Screen(arguments) => screen::run(&arguments),
+        Command::Wait(arguments) => wait::run(&arguments),
         Command::Interrupt(arguments) => interrupt::run(&arguments),
+        Command::Take(arguments) => take::run(&arguments),
         Command::Completions(arguments) => paper::completions(&arguments),
         Command::Man(arguments) => paper::man(&arguments),
     };
     match result {
         Ok(code) => ExitCode::from(code),
         Err(Failure { code, text }) => {
-            eprintln!("trunkline: {text}");
+            // The terminal may be gone.
+            let _ = writeln!(std::io::stderr(), "trunkline: {text}");
             ExitCode::from(code)
         }
     }
+}
+
+/// A text from elsewhere, without what a terminal would obey, and not without end.
+fn plain(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_control()).take(200).collect()
 }

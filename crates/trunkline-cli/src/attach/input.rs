@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, bounded, never};
@@ -25,6 +26,8 @@ pub struct Input<'a> {
     /// Nothing more is typed; and how the program is told.
     ended: Option<EndOf>,
     refused: bool,
+    /// It types nothing, by its own wish.
+    watches: bool,
     /// The run that would be ended has begun.
     begun: bool,
 }
@@ -40,11 +43,14 @@ enum EndOf {
 }
 
 impl<'a> Input<'a> {
-    pub fn new(connection: &'a Connection) -> Self {
+    /// The way for a client that types, or for one that only watches.
+    pub fn new(connection: &'a Connection, watches: bool) -> Self {
+        let sender = |channel| if watches { None } else { connection.sender(channel).ok() };
         Self {
             connection,
-            sender: connection.sender(STDIN).ok(),
-            roster: connection.sender(ROSTER).ok(),
+            sender: sender(STDIN),
+            roster: sender(ROSTER),
+            watches,
             waiting: VecDeque::new(),
             ended: None,
             refused: false,
@@ -104,8 +110,10 @@ impl<'a> Input<'a> {
             // A read-only key, or another client has the input: what is typed goes nowhere, and that is said once.
             let dropped = !self.waiting.is_empty();
             self.waiting.clear();
-            return (dropped && !std::mem::replace(&mut self.refused, true))
-                .then(|| "you are watching: this key cannot type".to_owned());
+            return (dropped && !std::mem::replace(&mut self.refused, true)).then(|| {
+                let why = if self.watches { "Ctrl-C leaves" } else { "this key cannot type" };
+                format!("you are watching: {why}")
+            });
         };
         while let Some(bytes) = self.waiting.pop_front() {
             match sender.try_send_bytes(bytes) {
@@ -178,16 +186,29 @@ impl<'a> Input<'a> {
             self.sender = self.connection.sender(STDIN).ok();
         }
     }
-}
 
-impl Drop for Input<'_> {
-    /// Leaving is not the end of the program's input: the run is broken off, not finished.
-    fn drop(&mut self) {
-        if let Some(sender) = &self.sender
+    /// Leaving is not the end of the program's input: the run is broken off, not finished, once it is delivered.
+    pub fn leave(&mut self, deadline: Instant) {
+        if let Some(sender) = self.sender.take()
             && self.ended != Some(EndOf::Told)
         {
-            let _ = self.connection.flush_timeout(std::time::Duration::from_secs(2));
+            let _ = self.connection.flush_timeout(deadline.saturating_duration_since(Instant::now()));
             let _ = sender.reset(0);
         }
     }
+
+    /// Asks the hub to let go of the input. Returns `true` if there will be an answer.
+    pub fn release(&self) -> bool {
+        self.begun
+            && self.roster.as_ref().is_some_and(|roster| roster.try_send(r#"{"release":true}"#).is_ok())
+    }
 }
+
+impl Drop for Input<'_> {
+    fn drop(&mut self) {
+        self.leave(Instant::now() + LEAVING);
+    }
+}
+
+/// How long what was typed may take to the host at the end.
+const LEAVING: Duration = Duration::from_secs(2);

@@ -15,35 +15,93 @@ use signal_hook::iterator::Signals;
 use trunkline::{CloseCode, Connection, Event, Events, Priority, Received, TryRecvError};
 use trunkline_kernel::layout::{CONTROL, ROSTER, Roster, STATUS, STDERR, STDIN, STDOUT, Status};
 
-use crate::arguments;
-use crate::connect::connect;
+use crate::arguments::{self, DetachKey, Reach};
+use crate::client::exit_code;
 use crate::failure::{Failure, Outcome, UNAVAILABLE, USAGE};
-use crate::host::INSIDE;
+use crate::plain;
+use crate::reach::Place;
 use input::Input;
 use keys::{Keys, Typed};
 use mode::Raw;
 use screen::Shown;
 
+const CTRL_C: u8 = 3;
+/// How long the host may take to hear that this client leaves.
+const LEAVING: Duration = Duration::from_secs(2);
+
 /// What one read of standard input brings at most.
 const READ: usize = 16 * 1024;
 
-pub fn run(arguments: &arguments::Attach) -> Outcome {
-    if std::env::var_os(INSIDE).is_some_and(|inside| *inside == *arguments.address) {
-        let text =
-            format!("{}: this is the terminal of the program there; attach from another", arguments.address);
-        return Err(Failure::new(USAGE, text));
+/// What the person wants.
+#[derive(Debug)]
+pub struct Options {
+    reach: Reach,
+    use_: Use,
+    detach_key: DetachKey,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Use {
+    /// Type. `take`: also if another client has the input; `at_eof`: and what the end of standard input means.
+    Type {
+        take: bool,
+        at_eof: AtEof,
+    },
+    Watch,
+}
+
+/// What the end of standard input, which is no terminal, means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct AtEof {
+    detach: bool,
+    send: bool,
+}
+
+impl Options {
+    pub fn attaching(arguments: arguments::Attach) -> Self {
+        let at_eof = AtEof { detach: arguments.detach_on_eof, send: arguments.send_eof };
+        let use_ = Use::Type { take: arguments.take, at_eof };
+        Self { reach: arguments.reach, use_, detach_key: arguments.detach_key }
     }
-    let connection = connect(&arguments.address, &arguments.key_file)?;
+
+    pub fn watching(reach: Reach) -> Self {
+        Self { reach, use_: Use::Watch, detach_key: DetachKey::default() }
+    }
+
+    fn take(&self) -> bool {
+        matches!(self.use_, Use::Type { take: true, .. })
+    }
+
+    fn at_eof(&self) -> AtEof {
+        match self.use_ {
+            Use::Type { at_eof, .. } => at_eof,
+            Use::Watch => AtEof { detach: false, send: false },
+        }
+    }
+
+    fn watches(&self) -> bool {
+        self.use_ == Use::Watch
+    }
+}
+
+pub fn run(options: &Options) -> Outcome {
+    let place = Place::find(&options.reach)?;
+    if place.is_around_us() {
+        let text = "this is the terminal of the program there; attach from another";
+        return Err(place.failure(USAGE, text));
+    }
+    let connection = place.connect()?;
     let raw = Raw::enter()?;
-    let attached = Attached::new(arguments, &connection, raw)?;
+    let attached = Attached::new(options, &place, &connection, raw)?;
     let result = attached.run();
     // Delivers what was typed. An end that the host knows of already is no error here.
-    let _ = connection.close_timeout(CloseCode::NORMAL, "", Duration::from_secs(2));
+    let _ = connection.close_timeout(CloseCode::NORMAL, "", LEAVING);
     result
 }
 
 struct Attached<'a> {
-    arguments: &'a arguments::Attach,
+    options: &'a Options,
+    place: &'a Place,
     output: trunkline::Receiver,
     roster: Option<trunkline::Receiver>,
     control: Option<trunkline::Sender>,
@@ -64,13 +122,13 @@ struct Attached<'a> {
     passed: Option<u64>,
     /// The input was asked for once, at the beginning.
     asked: bool,
-    status: Option<Status>,
 }
 
 /// Why the loop ends.
 enum End {
     Detached,
-    Exited,
+    /// The program has ended; its status.
+    Exited(u8),
     Signal(i32),
     Lost(String),
     Failed(Failure),
@@ -78,27 +136,30 @@ enum End {
 
 impl<'a> Attached<'a> {
     fn new(
-        arguments: &'a arguments::Attach,
+        options: &'a Options,
+        place: &'a Place,
         connection: &'a Connection,
         raw: Option<Raw>,
     ) -> Result<Self, Failure> {
         let channel = |error: trunkline::ChannelError| {
-            Failure::new(
-                UNAVAILABLE,
-                format!("{}: {error}; is a host of `trunkline host` there?", arguments.address),
-            )
+            place.failure(UNAVAILABLE, format!("{error}; is a host of `trunkline host` there?"))
         };
+        let watches = options.watches();
+        let control = if watches { None } else { connection.sender_with(CONTROL, Priority::Urgent).ok() };
+        // A watcher's standard input is for its commands, which come from a terminal.
+        let typed = if watches && raw.is_none() { never() } else { read_input()? };
         Ok(Self {
-            arguments,
+            options,
+            place,
             output: connection.receiver(STDOUT | STDERR | STATUS).map_err(channel)?,
             roster: connection.receiver(ROSTER).ok(),
-            control: connection.sender_with(CONTROL, Priority::Urgent).ok(),
+            control,
             events: connection.events(),
             signals: signals()?,
-            typed: read_input()?,
+            typed,
             delivered: None,
-            keys: Keys::new(arguments.detach_key.0),
-            input: Input::new(connection),
+            keys: Keys::new(options.detach_key.0),
+            input: Input::new(connection, watches),
             shown: Shown::new(raw.is_some()),
             raw,
             me: None,
@@ -106,12 +167,14 @@ impl<'a> Attached<'a> {
             free: false,
             passed: None,
             asked: false,
-            status: None,
         })
     }
 
     fn run(mut self) -> Outcome {
         let end = self.attend();
+        if matches!(end, End::Detached) {
+            self.release();
+        }
         self.shown.leave();
         drop(self.raw.take());
         match end {
@@ -121,21 +184,22 @@ impl<'a> Attached<'a> {
                 }
                 Ok(0)
             }
-            End::Exited => match self.status {
-                Some(Status::Exited(code)) => Ok(u8::try_from(code & 0xff).unwrap_or(u8::MAX)),
-                Some(Status::Killed(name)) => {
-                    let number =
-                        name.as_str().parse::<trunkline_host::Signal>().map(trunkline_host::Signal::number);
-                    Ok(u8::try_from(128 + number.unwrap_or(127)).unwrap_or(u8::MAX))
-                }
-                _ => Ok(0),
-            },
+            End::Exited(code) => Ok(code),
             End::Signal(number) => Ok(u8::try_from(128 + number).unwrap_or(u8::MAX)),
-            End::Lost(cause) => Err(Failure::new(
-                UNAVAILABLE,
-                format!("{}: lost before the program has ended: {cause}", self.arguments.address),
-            )),
+            End::Lost(cause) => Err(self.place.lost(cause)),
             End::Failed(failure) => Err(failure),
+        }
+    }
+
+    /// Lets go of the input, so that the next client gets it when this command has ended.
+    fn release(&mut self) {
+        let deadline = Instant::now() + LEAVING;
+        self.input.leave(deadline);
+        let Some(roster) = self.roster.as_ref().filter(|_| self.input.release()) else { return };
+        while let Ok(message) = roster.recv_deadline(deadline) {
+            if Roster::try_from(&message[..]).is_ok_and(|note| note.answer.is_some()) {
+                return;
+            }
         }
     }
 
@@ -179,7 +243,7 @@ impl<'a> Attached<'a> {
         if let Some(why) = self.input.send() {
             self.shown.note(&why);
         }
-        if self.arguments.detach_on_eof
+        if self.options.at_eof().detach
             && self.delivered.is_none()
             && let Some(delivery) = self.input.delivery()
         {
@@ -210,12 +274,9 @@ impl<'a> Attached<'a> {
             match self.output.try_recv_any() {
                 Ok(Received::Message(message)) if message.channel() == STATUS => {
                     // A status that is not known here means nothing here.
-                    if let Ok(status) = Status::try_from(&message[..]) {
-                        let end = status.is_end();
-                        self.status = Some(status);
-                        if end {
-                            return Some(End::Exited);
-                        }
+                    let status = Status::try_from(&message[..]).ok();
+                    if let Some(code) = status.as_ref().and_then(exit_code) {
+                        return Some(End::Exited(code));
                     }
                 }
                 Ok(Received::Message(message)) => {
@@ -268,7 +329,7 @@ impl<'a> Attached<'a> {
         if self.asked || self.me.is_none() {
             return;
         }
-        if self.arguments.take {
+        if self.options.take() {
             self.asked = true;
             self.input.take();
         } else if let (true, true, Some(passed)) = (self.raw.is_some(), self.free, self.passed) {
@@ -289,13 +350,17 @@ impl<'a> Attached<'a> {
         };
         if bytes.is_empty() {
             self.typed = never();
-            self.input.end(self.arguments.send_eof, self.shown.follows_terminal());
+            self.input.end(self.options.at_eof().send, self.shown.follows_terminal());
             // A terminal that is gone shows nothing more.
             return self.raw.is_some().then_some(End::Detached);
         }
         if self.raw.is_none() {
             self.input.push(bytes);
             return None;
+        }
+        // What a watcher types is for no program, so it can leave as it leaves any other.
+        if self.options.watches() && bytes.contains(&CTRL_C) {
+            return Some(End::Detached);
         }
         for typed in self.keys.typed(&bytes, Instant::now()) {
             match typed {
@@ -330,11 +395,6 @@ impl<'a> Attached<'a> {
             let _ = control.try_send(format!("resize {} {}", size.columns(), size.rows()));
         }
     }
-}
-
-/// A name from elsewhere, without what a terminal would obey.
-fn plain(name: &str) -> String {
-    name.chars().filter(|letter| !letter.is_control()).take(64).collect()
 }
 
 /// Reads standard input in a thread, one piece ahead. An empty piece is its end.

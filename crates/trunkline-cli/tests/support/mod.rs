@@ -3,6 +3,7 @@
 
 #[path = "../../../trunkline-host/tests/support/leash.rs"]
 mod leash;
+pub mod proxy;
 
 pub use leash::command;
 use std::io::{BufRead, BufReader};
@@ -21,6 +22,32 @@ pub fn trunkline() -> Command {
     command
 }
 
+/// Runs a command to its end: status, standard output, standard error.
+pub fn finish(mut command: Command) -> (i32, String, String) {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    let Ok(output) = receiver.recv_timeout(PATIENCE) else {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        let output = receiver.recv().unwrap();
+        panic!("{command:?} does not end: {output:?}");
+    };
+    let output = output.unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}
+
+/// Waits until something is so.
+#[track_caller]
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// A host in a process of its own, killed at the end.
 pub struct Host {
     pub directory: tempfile::TempDir,
@@ -31,27 +58,48 @@ pub struct Host {
 impl Host {
     /// Starts `trunkline host ARGUMENTS -- sh -c SCRIPT`.
     pub fn start(arguments: &[&str], script: &str) -> Self {
+        Self::start_program(arguments, &["sh", "-c", script])
+    }
+
+    /// Starts `trunkline host ARGUMENTS -- PROGRAM`. `{}` in the arguments is the host's directory.
+    pub fn start_program(arguments: &[&str], program: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         for name in ["key", "watch"] {
             assert!(trunkline().arg("key").arg(directory.path().join(name)).status().unwrap().success());
         }
+        let place = directory.path().to_str().unwrap();
         let mut process = trunkline()
             .arg("host")
-            .args(arguments)
+            .args(arguments.iter().map(|argument| argument.replace("{}", place)))
             .arg("--key-file")
             .arg(directory.path().join("key"))
             .arg("--watch-key-file")
             .arg(directory.path().join("watch"))
-            .args(["--", "sh", "-c", script])
+            .arg("--")
+            .args(program)
             .env("PS1", "$ ")
+            .env("XDG_RUNTIME_DIR", place)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+        let address = line.trim().strip_prefix("listening on ").expect("the host does not listen").to_owned();
         Self { directory, process, address }
+    }
+
+    /// `trunkline CALL` at this host with a key.
+    pub fn call(&self, key: &str, call: &[&str]) -> Command {
+        let mut command = trunkline();
+        command.args(call).env("TRUNKLINE_ADDR", &self.address).env("TRUNKLINE_KEY_FILE", self.key(key));
+        command.env("XDG_RUNTIME_DIR", self.directory.path()).stdin(Stdio::null());
+        command
+    }
+
+    /// The same, to its end: status, standard output, standard error.
+    pub fn run(&self, key: &str, call: &[&str]) -> (i32, String, String) {
+        finish(self.call(key, call))
     }
 
     pub fn key(&self, name: &str) -> PathBuf {

@@ -1,0 +1,62 @@
+//! `trunkline new`.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+use crate::arguments::{self, Attach, Reach, Sizing};
+use crate::attach;
+use crate::failure::{Failure, OS_ERROR, Outcome, UNAVAILABLE};
+use crate::reach::names;
+
+pub fn run(arguments: arguments::New) -> Outcome {
+    let name = &arguments.name;
+    if names::lives(name)? {
+        if arguments.detached {
+            let text = format!("{name}: a host of this name runs; `trunkline attach {name}` attaches to it");
+            return Err(Failure::new(UNAVAILABLE, text));
+        }
+    } else if let Some(code) = start(&arguments)? {
+        return Ok(code);
+    }
+    if arguments.detached {
+        return Ok(0);
+    }
+    let reach = Reach { address: name.to_string(), key_file: None };
+    attach::run(&attach::Options::attaching(Attach::plainly(reach)))
+}
+
+/// Starts a host in the background. Returns the exit status if it does not begin to serve.
+fn start(arguments: &arguments::New) -> Result<Option<u8>, Failure> {
+    let running = &arguments.running;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("host").arg("--background").arg("--name").arg(arguments.name.to_string());
+    // It is attached to, so its program has a terminal unless it is told otherwise.
+    command.arg(if running.pipes { "--pipes" } else { "--pty" });
+    if let Some(bytes) = running.history {
+        command.arg("--history").arg(bytes.to_string());
+    }
+    if let Some(file) = &running.record {
+        command.arg("--record").arg(file);
+    }
+    let size = match running.size {
+        Sizing::Owner => "owner".to_owned(),
+        Sizing::Latest => "latest".to_owned(),
+        Sizing::Fixed(size) => format!("{}x{}", size.columns(), size.rows()),
+    };
+    command.arg("--size").arg(size);
+    command.arg("--linger-after-exit").arg(running.linger_after_exit.as_secs_f64().to_string());
+    command.arg("--").args(&running.program).env_remove("TRUNKLINE_KEY_FILE");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut host = command.spawn()?;
+    // It has said where it listens, or it has ended and said why.
+    let mut line = String::new();
+    if let Some(stdout) = host.stdout.take() {
+        BufReader::new(stdout).read_line(&mut line)?;
+    }
+    if !line.is_empty() {
+        return Ok(None);
+    }
+    let output = host.wait_with_output()?;
+    let _ = std::io::stderr().write_all(&output.stderr);
+    Ok(Some(output.status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(OS_ERROR)))
+}

@@ -1,0 +1,101 @@
+//! `trunkline send`.
+
+mod keys;
+
+pub use keys::TypedKey;
+
+use trunkline::{Disconnect, Priority, SendError};
+use trunkline_hub::code;
+use trunkline_kernel::layout::STDIN;
+
+use crate::arguments::{self, Reach};
+use crate::client::Client;
+use crate::failure::{Failure, Outcome, TEMPORARY, UNAVAILABLE, USAGE};
+
+/// How much of a message is sent at once.
+const PIECE: usize = 16 * 1024;
+
+pub fn run(arguments: &arguments::Send) -> Outcome {
+    let (reach, typed) = read(arguments, std::env::var("TRUNKLINE_ADDR").ok())?;
+    let client = Client::connect(&reach)?;
+    let stdin = client.sender(STDIN, Priority::Normal)?;
+    if arguments.take {
+        client.take()?;
+    }
+    let mut sent = 0;
+    let mut refused = None;
+    for piece in typed.chunks(PIECE) {
+        match stdin.send(piece) {
+            Ok(()) => sent += 1,
+            Err(SendError::Disconnected { cause: Disconnect::Stopped(why), .. }) => {
+                refused = Some(why);
+                break;
+            }
+            Err(error) => return Err(client.place.lost(error)),
+        }
+    }
+    let result = match refused {
+        Some(why) => Err(refusal(&client, why)),
+        None => confirm(&client, sent, || stdin.stopped()),
+    };
+    // Leaving is not the end of the program's input.
+    let _ = stdin.reset(0);
+    result?;
+    client.release()?;
+    client.leave()?;
+    Ok(0)
+}
+
+/// Waits until the hub has passed all messages on, or refused some.
+fn confirm(client: &Client, sent: u64, stopped: impl Fn() -> Option<u32>) -> Result<(), Failure> {
+    let (mut line, mut passed) = (None, 0);
+    loop {
+        let note = client.note()?;
+        line = note.line.or(line);
+        passed = note.input.unwrap_or(passed);
+        let lost = note.lost.is_some_and(|lost| lost.last_passed < sent);
+        if let Some(why) = stopped().or(lost.then_some(code::NOT_OWNER)) {
+            return Err(refusal(client, why));
+        }
+        // The client's own message `line.own` is the program's message `line.input`.
+        if line.is_some_and(|line| passed + line.own >= line.input + sent) {
+            return Ok(());
+        }
+    }
+}
+
+fn refusal(client: &Client, why: u32) -> Failure {
+    let place = &client.place;
+    match why {
+        code::NOT_OWNER | code::TAKEN => {
+            place.failure(TEMPORARY, "another client has the input; --take takes it, if the key permits that")
+        }
+        trunkline_host::INPUT_CLOSED => place.failure(UNAVAILABLE, "the program has closed its input"),
+        // Without a code the program is over.
+        0 => place.failure(UNAVAILABLE, "the program has ended"),
+        other => place.failure(UNAVAILABLE, format!("the host refuses input (code {other})")),
+    }
+}
+
+/// Which host is meant, and what is typed there.
+fn read(arguments: &arguments::Send, variable: Option<String>) -> Result<(Reach, Vec<u8>), Failure> {
+    let (address, text) = match (&arguments.first, &arguments.second, variable) {
+        (Some(address), Some(text), _) => (address.clone(), Some(text)),
+        // Named once more, it is not what is typed.
+        (Some(text), None, Some(address)) if *text == address => (address, None),
+        (text, None, Some(address)) => (address, text.as_ref()),
+        (Some(address), None, None) => (address.clone(), None),
+        (None, ..) => {
+            return Err(Failure::new(USAGE, "where to? Give the address of a host, or set TRUNKLINE_ADDR"));
+        }
+    };
+    let mut typed = Vec::new();
+    let (before, after) = arguments.keys.split_at(arguments.keys_before_text);
+    typed.extend(before.iter().flat_map(TypedKey::bytes));
+    typed.extend(text.into_iter().flat_map(|text| text.bytes()));
+    typed.extend(after.iter().flat_map(TypedKey::bytes));
+    if typed.is_empty() {
+        return Err(Failure::new(USAGE, "nothing to type; give a text, or keys as --key Enter"));
+    }
+    Ok((Reach { address, key_file: arguments.key_file.clone() }, typed))
+}
