@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{after, never, select};
 use trunkline::{
-    ChannelError, ChannelId, ChannelSet, CloseCode, Connection, Priority, Received, Receiver, Sender,
-    TryRecvError,
+    ChannelError, ChannelId, ChannelSet, CloseCode, Connection, ConnectionError, Priority, Received,
+    Receiver, Sender, TryRecvError,
 };
 use trunkline_kernel::layout::{ROSTER, Roster, RosterAnswer, Status};
 
@@ -124,6 +124,14 @@ impl Client {
                 recv(time) -> _ => return Ok(None),
             }
         }
+    }
+
+    /// Returns `true` if the program has ended, and the host has told so in order.
+    pub fn is_over(&self) -> bool {
+        matches!(
+            self.connection.close_reason(),
+            Some(ConnectionError::ClosedByPeer { code: CloseCode::NORMAL, .. })
+        )
     }
 
     /// Leaves; what was sent arrives.

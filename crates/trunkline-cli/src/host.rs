@@ -29,6 +29,8 @@ const LARGEST: u32 = 64 * 1024;
 /// How long a slow client may take for the last output, once the program has ended. One that is lost for good holds the
 /// host up for so long.
 const LAST_OUTPUT: Duration = Duration::from_secs(60);
+/// How long a client of a Unix socket is kept whose link is lost.
+const LOCAL_GRACE: Duration = Duration::from_secs(10);
 /// What 127 is to shells: the program was not found.
 const NOT_STARTED: u8 = 127;
 
@@ -110,7 +112,8 @@ fn listen(arguments: &arguments::Host, key_file: &Path, claim: Option<&Claim>) -
         _ => None,
     };
     if let Some(path) = path {
-        return Listener::bind_unix(&path, config).map_err(|error| {
+        // Within a machine only the death of a process cuts a link, and that one does not come back.
+        return Listener::bind_unix(&path, config.resume_grace(LOCAL_GRACE)).map_err(|error| {
             Failure::new(UNAVAILABLE, format!("cannot listen at {}: {error}", path.display()))
         });
     }

@@ -199,8 +199,7 @@ impl<'a> Input<'a> {
 
     /// Asks the hub to let go of the input. Returns `true` if there will be an answer.
     pub fn release(&self) -> bool {
-        self.begun
-            && self.roster.as_ref().is_some_and(|roster| roster.try_send(r#"{"release":true}"#).is_ok())
+        self.roster.as_ref().is_some_and(|roster| roster.try_send(r#"{"release":true}"#).is_ok())
     }
 }
 

@@ -120,6 +120,8 @@ struct Attached<'a> {
     /// No client owns it, as far as is known; and how many messages were passed on in all.
     free: bool,
     passed: Option<u64>,
+    /// It is owned by a client with the same key whose link is lost: this person's, at another place.
+    ghost: Option<u64>,
     /// The input was asked for once, at the beginning.
     asked: bool,
 }
@@ -166,6 +168,7 @@ impl<'a> Attached<'a> {
             owner: false,
             free: false,
             passed: None,
+            ghost: None,
             asked: false,
         })
     }
@@ -317,6 +320,10 @@ impl<'a> Attached<'a> {
                 }
                 self.owner = mine;
                 self.free = owner.is_none();
+                let me = clients.iter().find(|client| Some(client.id) == self.me);
+                self.ghost = owner
+                    .filter(|owner| owner.suspended && me.is_some_and(|me| me.name == owner.name))
+                    .map(|owner| owner.id);
             }
             self.passed = note.input.or(self.passed);
             self.ask();
@@ -326,6 +333,11 @@ impl<'a> Attached<'a> {
     /// Asks for the input once, at the beginning. The first terminal at a program is the one that it is for. A pipe asks by
     /// sending.
     fn ask(&mut self) {
+        // What this person's own terminal has, at home on a machine that sleeps, is for the one that is used.
+        if self.raw.is_some() && self.ghost.take().is_some() {
+            self.asked = true;
+            return self.input.take();
+        }
         if self.asked || self.me.is_none() {
             return;
         }

@@ -4,7 +4,7 @@ mod keys;
 
 pub use keys::TypedKey;
 
-use trunkline::{Disconnect, Priority, SendError};
+use trunkline::{Disconnect, Priority, SendError, Sender};
 use trunkline_hub::code;
 use trunkline_kernel::layout::STDIN;
 
@@ -22,28 +22,32 @@ pub fn run(arguments: &arguments::Send) -> Outcome {
     if arguments.take {
         client.take()?;
     }
+    match type_in(&client, &stdin, &typed) {
+        // What was typed can be what has ended it.
+        Err(_) if client.is_over() => Ok(0),
+        Err(failure) => Err(failure),
+        Ok(()) => Ok(0),
+    }
+}
+
+/// Sends, until everything was passed on, and lets go of the input.
+fn type_in(client: &Client, stdin: &Sender, typed: &[u8]) -> Result<(), Failure> {
     let mut sent = 0;
-    let mut refused = None;
     for piece in typed.chunks(PIECE) {
         match stdin.send(piece) {
             Ok(()) => sent += 1,
             Err(SendError::Disconnected { cause: Disconnect::Stopped(why), .. }) => {
-                refused = Some(why);
-                break;
+                return Err(refusal(client, why));
             }
             Err(error) => return Err(client.place.lost(error)),
         }
     }
-    let result = match refused {
-        Some(why) => Err(refusal(&client, why)),
-        None => confirm(&client, sent, || stdin.stopped()),
-    };
+    let confirmed = confirm(client, sent, || stdin.stopped());
     // Leaving is not the end of the program's input.
     let _ = stdin.reset(0);
-    result?;
+    confirmed?;
     client.release()?;
-    client.leave()?;
-    Ok(0)
+    client.leave()
 }
 
 /// Waits until the hub has passed all messages on, or refused some.
