@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use trunkline::{ChannelError, ChannelId, ChannelSet, CloseCode, Connection, ConnectionError, Listener};
 
-use crate::drive::{Control, Driver};
+use crate::drive::{Aside, Control, Driver};
 use crate::filter::{Origin, Verdict};
 use crate::history::{History, Kind};
 use crate::route::{Keeps, Log, Plan, Router, Screen, Settings, Up, channels};
@@ -54,6 +54,7 @@ pub struct Hub {
     roster: Option<ChannelId>,
     urgent: ChannelSet,
     routed: ChannelSet,
+    aside: Option<Aside>,
     twice: Option<ChannelId>,
     settings: Settings,
 }
@@ -93,6 +94,7 @@ impl Hub {
             roster: None,
             urgent: ChannelSet::EMPTY,
             routed: ChannelSet::EMPTY,
+            aside: None,
             twice: None,
             settings: Settings {
                 owner_grace: Duration::from_secs(10),
@@ -223,6 +225,42 @@ impl Hub {
         self
     }
 
+    /// Leaves these channels of every client to the caller, for what does not concern upstream, such as forwarding. `joins` gets
+    /// each client's connection when it joins, in the hub's thread, so it must not block; it may keep the connection, and must use
+    /// no other channel of it and no events. The hub closes the connection as it closes every other.
+    ///
+    /// ```
+    /// use trunkline::{ChannelId, Config, Connection, Key, Listener};
+    /// use trunkline_hub::Hub;
+    ///
+    /// const ECHO: ChannelId = ChannelId::new(64);
+    ///
+    /// let (_program, upstream) = Connection::pair(Config::new(Key::generate()))?;
+    /// let key = Key::generate();
+    /// let listener = Listener::bind("127.0.0.1:0", Config::new(key.clone()))?;
+    /// let (sender, joined) = std::sync::mpsc::channel();
+    /// let hub = Hub::new(upstream).aside(ECHO, move |client| drop(sender.send(client))).serve(listener)?;
+    ///
+    /// let client = Connection::connect(hub.listener().local_addr(), Config::new(key))?;
+    /// client.sender(ECHO)?.send("who is there?")?;
+    /// let there = joined.recv()?;
+    /// assert_eq!(there.receiver(ECHO)?.recv()?, "who is there?");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn aside(
+        mut self,
+        channels: impl Into<ChannelSet>,
+        joins: impl Fn(Connection) + Send + 'static,
+    ) -> Self {
+        let channels = channels.into();
+        self.claim(channels);
+        for channel in channels.iter() {
+            self.up[usize::from(channel.get())] = Up::Aside;
+        }
+        self.aside = Some(Box::new(joins));
+        self
+    }
+
     /// Sends on these channels with [`Priority::Urgent`](trunkline::Priority::Urgent), both ways: for control, and answers
     /// that a person waits for.
     pub fn urgent(mut self, channels: impl Into<ChannelSet>) -> Self {
@@ -307,6 +345,7 @@ impl Hub {
             router,
             self.slots,
             urgent,
+            self.aside,
         )?;
         let thread =
             std::thread::Builder::new().name("trunkline-hub".to_owned()).spawn(move || driver.run())?;

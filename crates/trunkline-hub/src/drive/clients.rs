@@ -40,6 +40,9 @@ impl Driver {
             largest: probe.map_or(0, |sender| sender.max_message() as usize),
             now: self.now,
         };
+        if let Some(aside) = &self.aside {
+            aside(connection.clone());
+        }
         let key = self.router.handle_join(joining);
         self.ids += 1;
         let queue = &self.control.queue;

@@ -144,7 +144,7 @@ impl Link {
             match plan.up(channel) {
                 Up::Refused => drop(refused.insert(channel)),
                 Up::Shared(_) => shared.extend(receiver(channel.into()).map(|receiver| (channel, receiver))),
-                Up::Input | Up::Private | Up::Roster => {}
+                Up::Input | Up::Private | Up::Roster | Up::Aside => {}
             }
         }
         Self {

@@ -44,8 +44,12 @@ impl Control {
     }
 }
 
+/// Is told of each client that joins.
+pub(crate) type Aside = Box<dyn Fn(Connection) + Send>;
+
 /// What the thread owns.
 pub(crate) struct Driver {
+    aside: Option<Aside>,
     control: Arc<Control>,
     listener: Arc<Listener>,
     router: Router,
@@ -72,6 +76,7 @@ impl Driver {
         router: Router,
         slots: Vec<ChannelId>,
         urgent: ChannelSet,
+        aside: Option<Aside>,
     ) -> Result<Self, trunkline::ChannelError> {
         let queue = Arc::clone(&control.queue);
         let upstream = Upstream::new(connection, router.plan(), &slots, urgent, &queue)?;
@@ -88,6 +93,7 @@ impl Driver {
             links: Links::default(),
             ids: 0,
             back: VecDeque::new(),
+            aside,
             accepting: true,
             accept,
             now: Instant::now(),

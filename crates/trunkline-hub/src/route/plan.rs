@@ -16,6 +16,8 @@ pub(crate) enum Up {
     Shared(Filter),
     Private,
     Roster,
+    /// The caller's own affair.
+    Aside,
 }
 
 /// What the caller has chosen.
