@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use trunkline_host::Size;
 
+use crate::forward::target::Allowed;
 use crate::reach::names::Name;
 use crate::send::TypedKey;
 
@@ -79,6 +80,9 @@ pub enum Command {
     /// Take the input from the client that has it; the next one that types gets it
     #[command(after_help = "Example:\n  trunkline take work")]
     Take(Take),
+    /// Make ports that the host can reach ports of this machine
+    #[command(after_help = FORWARD_EXAMPLES)]
+    Forward(Forward),
     /// Print what completes this command in a shell
     #[command(
         after_help = "Example:\n  trunkline completions bash >~/.local/share/bash-completion/completions/trunkline"
@@ -117,6 +121,12 @@ Examples:
 
 Keys: Enter, Tab, Escape, Space, Backspace, Insert, Delete, Home, End, PageUp, PageDown, Up, Down, Left, Right,
 F1 to F12, Newline, C-a to C-z and C-[ C-\\ C-] C-^ C-_ for Ctrl, M-KEY for Alt.";
+
+const FORWARD_EXAMPLES: &str = "\
+Examples:
+  trunkline host --listen 0.0.0.0:4000 --key-file session.key --allow-forward localhost:8888 -- bash   (there)
+  trunkline forward there:4000 8888:localhost:8888 --key-file session.key                              (here)
+  trunkline forward work 0:localhost:5432 0:localhost:80          (free ports, which it prints)";
 
 const WAIT_EXAMPLES: &str = "\
 Examples:
@@ -203,6 +213,19 @@ pub struct Send {
     /// Where the text stands among the keys.
     #[arg(skip)]
     pub keys_before_text: usize,
+}
+
+/// Listens at ports of this machine, on both loopback addresses, and carries each connection to where the host reaches it,
+/// which the host has to allow: with --allow-forward. An outage holds them up and costs no byte. 62 connections at a time; more
+/// wait until one ends.
+#[derive(Args, Debug)]
+pub struct Forward {
+    /// The host, as for `attach`, left out if TRUNKLINE_ADDR is set; and what is forwarded
+    #[arg(value_name = "ADDR] LOCAL_PORT:HOST:PORT [", required = true)]
+    pub words: Vec<String>,
+    /// The key file; a host with a name has one of its own
+    #[arg(long, value_name = "FILE", env = "TRUNKLINE_KEY_FILE")]
+    pub key_file: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -295,6 +318,9 @@ pub struct Running {
     /// Whose size the terminal has: owner, latest, or a fixed one as 80x24
     #[arg(long, value_name = "SIZE", default_value = "owner")]
     pub size: Sizing,
+    /// Let clients reach HOST:PORT from here with `trunkline forward`; * stands for any; may be given several times
+    #[arg(long, value_name = "HOST:PORT")]
+    pub allow_forward: Vec<Allowed>,
     /// How long clients can still join after the program has ended, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
     pub linger_after_exit: Duration,

@@ -16,6 +16,7 @@ use trunkline_kernel::layout::{CONTROL, Control, ROSTER, STATUS, STDERR, STDIN, 
 
 use crate::arguments::{self, Sizing};
 use crate::failure::{CANNOT_CREATE, Failure, OS_ERROR, Outcome, UNAVAILABLE, USAGE};
+use crate::forward::server;
 use crate::reach::names::{Claim, Entry};
 use crate::reach::{GRACE, INSIDE, read_key};
 
@@ -172,6 +173,11 @@ fn serve(
             STDOUT | STDERR,
             History::bytes(arguments.history.unwrap_or(HISTORY).max(LEAST_HISTORY)),
         )
+    };
+    let hub = if arguments.allow_forward.is_empty() {
+        hub
+    } else {
+        hub.aside(server::channels(), server::forwarder(arguments.allow_forward.clone()))
     };
     hub.serve(listener).map_err(|error| Failure::new(OS_ERROR, error))
 }

@@ -6,6 +6,7 @@ mod arguments;
 mod attach;
 mod client;
 mod failure;
+mod forward;
 mod host;
 mod interrupt;
 mod key;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Command::Wait(arguments) => wait::run(&arguments),
         Command::Interrupt(arguments) => interrupt::run(&arguments),
         Command::Take(arguments) => take::run(&arguments),
+        Command::Forward(arguments) => forward::run(&arguments),
         Command::Completions(arguments) => paper::completions(&arguments),
         Command::Man(arguments) => paper::man(&arguments),
     };

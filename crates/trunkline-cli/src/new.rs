@@ -38,6 +38,9 @@ fn start(arguments: &arguments::New) -> Result<Option<u8>, Failure> {
     if let Some(file) = &running.record {
         command.arg("--record").arg(file);
     }
+    for allowed in &running.allow_forward {
+        command.arg("--allow-forward").arg(allowed.to_string());
+    }
     let size = match running.size {
         Sizing::Owner => "owner".to_owned(),
         Sizing::Latest => "latest".to_owned(),

@@ -175,7 +175,8 @@ fn status_says_who_is_here_and_what_they_do() {
         (&status["status"], &status["upstream"], &status["sealed"]),
         (&"busy 0".into(), &"live".into(), &true.into())
     );
-    assert!(status["round_trip_s"].as_f64().unwrap() > 0.0, "{status}");
+    // One that is too short to be measured is not told.
+    assert!(status["round_trip_s"].as_f64().is_none_or(|time| time > 0.0), "{status}");
     let clients = status["clients"].as_array().unwrap();
     let one = |name: &str| clients.iter().find(|client| client["name"] == name).unwrap();
     assert_eq!((&one("key")["owner"], &one("key")["read_only"]), (&true.into(), &false.into()));

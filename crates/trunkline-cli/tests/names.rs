@@ -102,11 +102,7 @@ fn a_program_that_cannot_be_started_in_the_background_is_told_in_the_foreground(
 fn a_name_that_a_terminal_or_a_path_would_obey_is_refused() {
     let names = Names::new();
     for name in ["\x1b[31mred", "a/b", "..", "-x", "", "a b", "ä", &"x".repeat(33), "a\n"] {
-        assert_eq!(
-            names.run(&["new", "--detached", &format!("--pipes"), name, "--", "true"]).0,
-            2,
-            "{name:?}"
-        );
+        assert_eq!(names.run(&["new", "--detached", "--pipes", name, "--", "true"]).0, 2, "{name:?}");
     }
     // What a host says of itself is shown without escapes: another program can have written the file.
     let mut host =
