@@ -53,6 +53,7 @@ pub enum Command {
     )]
     New(New),
     /// List the hosts that have a name
+    #[command(after_help = "Example:\n  trunkline ls")]
     Ls(Ls),
     /// Use a program that runs under a host
     #[command(after_help = ATTACH_EXAMPLES)]
@@ -83,6 +84,9 @@ pub enum Command {
     /// Make ports that the host can reach ports of this machine
     #[command(after_help = FORWARD_EXAMPLES)]
     Forward(Forward),
+    /// Show live what the connection carries, and who is attached
+    #[command(after_help = "Example:\n  trunkline top work            (q leaves)")]
+    Top(Top),
     /// Print what completes this command in a shell
     #[command(
         after_help = "Example:\n  trunkline completions bash >~/.local/share/bash-completion/completions/trunkline"
@@ -170,6 +174,13 @@ pub struct Status {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// Shows for each channel of this connection its rates, what is unread, and the credit; and all clients of the host.
+#[derive(Args, Debug)]
+pub struct Top {
+    #[command(flatten)]
+    pub reach: Reach,
 }
 
 #[derive(Args, Debug)]

@@ -74,6 +74,17 @@ impl Client {
         }
     }
 
+    /// A note of the hub that has come.
+    pub fn try_note(&self) -> Result<Roster, TryRecvError> {
+        loop {
+            if let Received::Message(message) = self.roster.try_recv_any()?
+                && let Ok(note) = Roster::try_from(&message[..])
+            {
+                return Ok(note);
+            }
+        }
+    }
+
     /// Takes the input, even from another client.
     pub fn take(&self) -> Result<(), Failure> {
         let requests = self.sender(ROSTER, Priority::Normal)?;

@@ -18,6 +18,7 @@ mod screen;
 mod send;
 mod status;
 mod take;
+mod top;
 mod wait;
 mod watch;
 
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Command::Interrupt(arguments) => interrupt::run(&arguments),
         Command::Take(arguments) => take::run(&arguments),
         Command::Forward(arguments) => forward::run(&arguments),
+        Command::Top(arguments) => top::run(&arguments),
         Command::Completions(arguments) => paper::completions(&arguments),
         Command::Man(arguments) => paper::man(&arguments),
     };

@@ -350,3 +350,46 @@ fn ctrl_c_is_quick_behind_a_flood_on_a_slow_link() {
     assert!(typed.elapsed() < Duration::from_secs(20), "{:?}", typed.elapsed());
     eprintln!("stopped is seen after {:?}", typed.elapsed());
 }
+
+#[test]
+fn top_shows_rates_and_clients_and_leaves_the_terminal_as_it_was() {
+    let host = Host::start(&["--pipes"], "while :; do echo 0123456789; done");
+    let mut top = Terminal::of(host.call("watch", &["top"]), Size::new(110, 30));
+    top.until(|text| {
+        let stdout = text.lines().find(|line| line.contains("stdout"));
+        stdout.is_some_and(|line| line.contains(" kB/s") || line.contains(" MB/s"))
+            && text.contains("busy 0")
+            && text.lines().any(|line| line.contains("watch") && line.contains("you watches"))
+    });
+    top.keys("q");
+    assert_eq!(top.end().code(), 0);
+    assert!(!top.program.screen().unwrap().is_alternate());
+    let (code, _, text) = host.run("watch", &["top"]);
+    assert!(code == 2 && text.contains("trunkline status"), "{code} {text}");
+}
+
+#[test]
+fn every_call_has_help_with_an_example() {
+    let help = finish({
+        let mut command = trunkline();
+        command.arg("--help");
+        command
+    })
+    .1;
+    let commands =
+        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let commands: Vec<_> = commands.filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(commands.len() >= 16, "{commands:?}");
+    for name in commands.into_iter().filter(|name| *name != "help") {
+        let mut command = trunkline();
+        command.args([name, "--help"]);
+        let (code, text, _) = finish(command);
+        assert!(
+            code == 0 && text.contains("Example") && text.contains(&format!("  trunkline {name}")),
+            "{text}"
+        );
+    }
+    for text in ["69 cannot connect", "77 not authorised", "wrong usage"] {
+        assert!(help.contains(text), "{help}");
+    }
+}
