@@ -82,7 +82,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  trunkline take work")]
     Take(Take),
     /// Make ports that the host can reach ports of this machine
-    #[command(after_help = FORWARD_EXAMPLES)]
+    #[command(after_help = FORWARD_EXAMPLES, override_usage = FORWARD_USAGE)]
     Forward(Forward),
     /// Show live what the connection carries, and who is attached
     #[command(after_help = "Example:\n  trunkline top work            (q leaves)")]
@@ -125,6 +125,8 @@ Examples:
 
 Keys: Enter, Tab, Escape, Space, Backspace, Insert, Delete, Home, End, PageUp, PageDown, Up, Down, Left, Right,
 F1 to F12, Newline, C-a to C-z and C-[ C-\\ C-] C-^ C-_ for Ctrl, M-KEY for Alt.";
+
+const FORWARD_USAGE: &str = "trunkline forward [OPTIONS] [ADDR] LOCAL_PORT:HOST:PORT...";
 
 const FORWARD_EXAMPLES: &str = "\
 Examples:
@@ -231,8 +233,8 @@ pub struct Send {
 /// wait until one ends.
 #[derive(Args, Debug)]
 pub struct Forward {
-    /// The host, as for `attach`, left out if TRUNKLINE_ADDR is set; and what is forwarded
-    #[arg(value_name = "ADDR] LOCAL_PORT:HOST:PORT [", required = true)]
+    /// The host, as for `attach`, unless TRUNKLINE_ADDR is set; and what is forwarded: LOCAL_PORT:HOST:PORT
+    #[arg(value_name = "ROUTE", required = true)]
     pub words: Vec<String>,
     /// The key file; a host with a name has one of its own
     #[arg(long, value_name = "FILE", env = "TRUNKLINE_KEY_FILE")]

@@ -297,6 +297,32 @@ fn completions_and_pages_are_written() {
     assert!(trunkline().arg("man").arg(directory.path()).status().unwrap().success());
     let page = std::fs::read_to_string(directory.path().join("trunkline-attach.1")).unwrap();
     assert!(page.contains("detach"), "{page}");
+    let script = trunkline().args(["completions", "bash"]).output().unwrap().stdout;
+    let script = String::from_utf8(script).unwrap();
+    for call in [
+        "key",
+        "host",
+        "new",
+        "ls",
+        "attach",
+        "watch",
+        "status",
+        "send",
+        "screen",
+        "wait",
+        "interrupt",
+        "take",
+        "forward",
+        "top",
+    ] {
+        let page = std::fs::read_to_string(directory.path().join(format!("trunkline-{call}.1"))).unwrap();
+        assert!(page.contains("Example"), "{page}");
+        assert!(
+            script.contains(&format!("trunkline__subcmd__{call}"))
+                || script.contains(&format!("trunkline,{call}")),
+            "{call}"
+        );
+    }
     assert_eq!(trunkline().args(["man", "/no/such/directory"]).output().unwrap().status.code(), Some(73));
 }
 

@@ -168,6 +168,33 @@ fn of_two_hosts_that_want_the_same_one_gets_it_and_is_reached() {
     }
 }
 
+/// A server that speaks another version is not taken for a wrong key or a host that is gone.
+#[test]
+fn a_host_of_another_version_is_told_as_such() {
+    let names = Names::new();
+    let key = names.0.path().join("key");
+    assert_eq!(names.run(&["key", key.to_str().unwrap()]).0, 0);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            // The beginning of its answer: the magic, its version, and that there is none in common.
+            let mut answer = [0; 104];
+            answer[..6].copy_from_slice(&[0xf4, b'T', b'L', b'N', 9, 1]);
+            let mut hello = [0; 48];
+            let _ = std::io::Read::read_exact(&mut stream, &mut hello);
+            answer[7] = hello[7];
+            let _ = std::io::Write::write_all(&mut stream, &answer);
+            let _ = std::io::Read::read(&mut stream, &mut hello);
+        }
+    });
+    for call in ["attach", "status", "watch"] {
+        let (code, _, text) = names.run(&[call, &address, "--key-file", key.to_str().unwrap()]);
+        let version = format!("this is trunkline {}", env!("CARGO_PKG_VERSION"));
+        assert!(code == 69 && text.contains("protocol version") && text.contains(&version), "{code} {text}");
+    }
+}
+
 #[test]
 fn a_named_host_may_listen_elsewhere_with_another_key() {
     let names = Names::new();
