@@ -102,7 +102,7 @@ impl ClientSide {
         env.timers.set(place, Some(self.deadline));
         step.unwrap_or_else(|error| {
             Step::Failed(match self.talk {
-                None => Failure::Unreachable(error),
+                None => not_reached(error),
                 Some(_) => broken(HandshakeError::Disconnected),
             })
         })
@@ -185,6 +185,41 @@ impl ClientSide {
     }
 }
 
+/// What an error of a connect means. A refused one is told by another error: a reset comes from a peer that had
+/// accepted, and hung up before this side looked.
+fn not_reached(error: io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
+            broken(HandshakeError::Disconnected)
+        }
+        _ => Failure::Unreachable(error),
+    }
+}
+
 fn broken(error: HandshakeError) -> Failure {
     Failure::Handshake { error, verified: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Such a peer is tried again, as one that hangs up a moment later is.
+    #[test]
+    fn a_reset_before_the_first_byte_is_a_hang_up() {
+        use io::ErrorKind::*;
+        for kind in [ConnectionReset, ConnectionAborted, BrokenPipe] {
+            let failure = not_reached(kind.into());
+            assert!(
+                matches!(
+                    failure,
+                    Failure::Handshake { error: HandshakeError::Disconnected, verified: false }
+                ),
+                "{kind}"
+            );
+        }
+        for kind in [ConnectionRefused, HostUnreachable, TimedOut, NotFound, PermissionDenied] {
+            assert!(matches!(not_reached(kind.into()), Failure::Unreachable(_)), "{kind}");
+        }
+    }
 }
