@@ -165,7 +165,8 @@ impl World {
     fn join(&mut self) {
         let access = Arc::new(Access::full());
         let (receives, sends) = (ChannelSet::from(TALK), ChannelSet::from(TALK));
-        let key = self.router.handle_join(Joining { access, receives, sends, largest: LARGEST });
+        let key =
+            self.router.handle_join(Joining { access, receives, sends, largest: LARGEST, now: self.now });
         let id = self.router.id(key);
         self.clients.insert(id, Client { key: Some(key), ..Client::default() });
     }
