@@ -74,9 +74,54 @@ impl Ear {
 
     /// From here on it can ring again.
     pub(super) fn clear(&self) {
-        // In this order: a ring after the first step is read below, and looked after by the caller all the same.
-        self.bell.0.rung.swap(false, AcqRel);
+        // In this order: what rings before the second step writes nothing, and the caller looks after it. The other way
+        // round, the byte of one that rings in between would be read, and it would count as rung for ever.
         let mut bytes = [0; 8];
         while matches!(rustix::io::read(&self.from, &mut bytes), Ok(read) if read > 0) {}
+        self.bell.0.rung.swap(false, AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+    use std::sync::atomic::Ordering::SeqCst;
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    use super::*;
+
+    #[test]
+    fn a_ring_while_another_is_heard_is_not_lost() {
+        const ROUNDS: u32 = 20_000;
+        let ear = Ear::new().unwrap();
+        let (rung, heard) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        let ringer = std::thread::spawn({
+            let (bell, rung, heard) = (ear.bell(), Arc::clone(&rung), Arc::clone(&heard));
+            move || {
+                for number in 1..=ROUNDS {
+                    bell.ring();
+                    // The second falls into every moment of what the first has brought about.
+                    (0..number % 2_000).for_each(|_| std::hint::spin_loop());
+                    rung.store(number, SeqCst);
+                    bell.ring();
+                    while heard.load(SeqCst) < number {
+                        std::thread::yield_now();
+                    }
+                }
+            }
+        });
+        while heard.load(SeqCst) < ROUNDS {
+            let mut descriptors = [PollFd::from_borrowed_fd(ear.descriptor(), PollFlags::IN)];
+            let patience = Timespec { tv_sec: 20, tv_nsec: 0 };
+            let rings = poll(&mut descriptors, Some(&patience));
+            if rings != Ok(1) {
+                let last = heard.swap(u32::MAX, SeqCst);
+                panic!("{last} were heard, and the next was not");
+            }
+            ear.clear();
+            heard.store(rung.load(SeqCst), SeqCst);
+        }
+        ringer.join().unwrap();
     }
 }
