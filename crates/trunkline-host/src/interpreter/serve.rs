@@ -101,7 +101,9 @@ impl Serving<'_> {
     fn run(&mut self) -> Result<Ending, ServeError> {
         self.look();
         loop {
-            let until = [self.merge.due(), self.end_at].into_iter().flatten().min();
+            // What waits for room has nothing to wait for in the pipes.
+            let due = self.merge.due().filter(|_| !self.outlet.is_pending());
+            let until = [due, self.end_at].into_iter().flatten().min();
             match self.program.next(until)? {
                 Happened::Output(stream, bytes) => {
                     let all = bytes.len() < MAX_OUTPUT;
