@@ -57,7 +57,7 @@ def test_what_waits_is_stopped(console, what):
 def test_an_interrupt_at_the_prompt_changes_nothing(console):
     assert not console.session.interrupt()
     console.session.command("interrupt")
-    console.session.command("interrupt 3")
+    console.session.command("interrupt 2")
     assert console.run("40 + 2") == "42\n"
     assert console.statuses[-1] == "idle 3"
 
