@@ -192,6 +192,7 @@ impl Input {
         }
         if let Some(last) = bytes.iter().rposition(|byte| *byte == b'\n') {
             line.extend_from_slice(&bytes.split_to(last + 1));
+            self.bytes -= last + 1;
             if bytes.is_empty() {
                 self.queue.pop_front();
             }
@@ -254,6 +255,18 @@ mod tests {
         let mut last = b"x\n".to_vec();
         input.take_lines_of(3, &mut last);
         assert_eq!(last, b"x\n");
+    }
+
+    #[test]
+    fn a_block_that_was_taken_leaves_room_for_more() {
+        let mut input = Input::default();
+        for _ in 0..3 {
+            input.push(Bytes::from(b"line\n".repeat(BYTES_AHEAD)));
+            assert!(!input.has_room());
+            let Next::Line(span, mut text) = input.next() else { panic!("a line") };
+            input.take_lines_of(span.last, &mut text);
+            assert_eq!((text.len(), input.bytes, input.has_room()), (5 * BYTES_AHEAD, 0, true));
+        }
     }
 
     #[test]
