@@ -7,6 +7,8 @@ use crate::failure::Outcome;
 pub fn run(arguments: &arguments::Take) -> Outcome {
     let client = Client::connect(&arguments.reach)?;
     client.take()?;
+    // It is free for the next one that types, when this returns.
+    client.release()?;
     client.leave()?;
     Ok(0)
 }

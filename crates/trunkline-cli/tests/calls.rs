@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -60,8 +60,10 @@ fn what_is_sent_is_passed_on_or_said_to_be_refused() {
     assert_eq!(host.run("key", &["send", &long]).0, 0);
     assert_eq!(host.run("key", &["wait", "--for", &format!("got {}", &long[..20])]).0, 0);
 
-    let mut owner =
-        host.call("key", &["attach"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    // Into a file: one whose reader is late would not get to what it has to type.
+    let shown = host.key("shown");
+    let file = std::fs::File::create(&shown).unwrap();
+    let mut owner = host.call("key", &["attach"]).stdin(Stdio::piped()).stdout(file).spawn().unwrap();
     std::io::Write::write_all(owner.stdin.as_mut().unwrap(), b"mine\n").unwrap();
     assert_eq!(host.run("key", &["wait", "--for", "got mine"]).0, 0);
     let (code, _, text) = host.run("key", &["send", "theirs\n"]);
@@ -72,21 +74,10 @@ fn what_is_sent_is_passed_on_or_said_to_be_refused() {
     assert_eq!(host.run("key", &["take"]), (0, String::new(), String::new()));
     assert_eq!(host.run("key", &["send", "free\n"]).0, 0);
     assert_eq!(host.run("key", &["wait", "--for", "got free"]).0, 0);
-    let (_, output, _) = {
-        drop(owner.stdin.take());
-        assert_eq!(
-            finish({
-                let mut command = host.attach("key", &["--send-eof"]);
-                command.stdout(Stdio::null());
-                command
-            })
-            .0,
-            0
-        );
-        let mut text = String::new();
-        owner.stdout.take().unwrap().read_to_string(&mut text).unwrap();
-        (owner.wait().unwrap(), text, ())
-    };
+    drop(owner.stdin.take());
+    assert_eq!(finish(host.attach("key", &["--send-eof"])).0, 0);
+    assert_eq!(owner.wait().unwrap().code(), Some(0));
+    let output = std::fs::read_to_string(shown).unwrap();
     let short = output.replace(&"x".repeat(100_000), "long");
     assert_eq!(short, "got one\ngot two\ngot long\ngot mine\ngot taken\ngot free\nend\n");
     assert_eq!(host.end(), Some(0));

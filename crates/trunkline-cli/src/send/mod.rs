@@ -4,6 +4,9 @@ mod keys;
 
 pub use keys::TypedKey;
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use trunkline::{Disconnect, Priority, SendError, Sender};
 use trunkline_hub::code;
 use trunkline_kernel::layout::STDIN;
@@ -12,6 +15,8 @@ use crate::arguments::{self, Reach};
 use crate::client::Client;
 use crate::failure::{Failure, Outcome, TEMPORARY, UNAVAILABLE, USAGE};
 
+/// How much later the reason of a refusal may come.
+const LATER: Duration = Duration::from_secs(2);
 /// How much of a message is sent at once.
 const PIECE: usize = 16 * 1024;
 
@@ -57,8 +62,15 @@ fn confirm(client: &Client, sent: u64, stopped: impl Fn() -> Option<u32>) -> Res
         let note = client.note()?;
         line = note.line.or(line);
         passed = note.input.unwrap_or(passed);
-        let lost = note.lost.is_some_and(|lost| lost.last_passed < sent);
-        if let Some(why) = stopped().or(lost.then_some(code::NOT_OWNER)) {
+        if note.lost.is_some_and(|lost| lost.last_passed < sent) {
+            // Why comes on another channel, a moment earlier or later.
+            let until = Instant::now() + LATER;
+            while stopped().is_none() && Instant::now() < until {
+                thread::sleep(Duration::from_millis(1));
+            }
+            return Err(refusal(client, stopped().unwrap_or(code::NOT_OWNER)));
+        }
+        if let Some(why) = stopped() {
             return Err(refusal(client, why));
         }
         // The client's own message `line.own` is the program's message `line.input`.
