@@ -475,7 +475,8 @@ impl Conn {
             self.shared.events.tell(&Event::Stopped { channel, code });
         }
         if let Some(rtt) = self.session.rtt() {
-            self.shared.rtt.store(rtt.as_nanos().try_into().unwrap_or(u64::MAX), Relaxed);
+            // Zero stands for one that is not known.
+            self.shared.rtt.store(u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX).max(1), Relaxed);
         }
     }
 
