@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use support::{Console, Listening, pair, pair_with, tiny};
 use trunkline::{Access, ChannelId, Config, Connection, Key, Priority};
-use trunkline_kernel::console::{Activity, Unsent};
+use trunkline_kernel::console::{Activity, Session, Unsent};
 use trunkline_kernel::kernel::{Hooks, Settings};
 use trunkline_kernel::layout::{
-    Answer, CONTROL, Control, INTROSPECTION, Operation, Reply, STDOUT, SignalName, Status, Target,
+    Answer, CONTROL, Control, INTROSPECTION, Operation, Reply, STATUS, STDOUT, SignalName, Status, Target,
 };
 
 fn complete(code: &str) -> Operation {
@@ -251,6 +251,45 @@ fn a_question_to_a_kernel_that_serves_another_is_refused_at_once() {
     first.session.close();
     second.until_status(Status::Idle(0));
     assert_eq!(ask(&mut second, complete("sa")), matches(&["say"], 2));
+}
+
+/// A hub refuses a request while it has no channel to lend, and a command that it does not know: that ends one run of
+/// the channel, and the next request and the next Ctrl-C arrive.
+#[test]
+fn what_was_refused_once_is_not_refused_for_ever() {
+    let (here, there) = Connection::pair(Config::new(Key::generate())).unwrap();
+    let mut session = Session::new(here).unwrap();
+    let receiver = |channel| there.receiver(channel).unwrap();
+    let (commands, requests) = (receiver(CONTROL), receiver(INTROSPECTION));
+    there.sender(STATUS).unwrap().send("idle 0").unwrap();
+    while !session.console().may_ask() {
+        assert!(session.next_timeout(support::LONG).is_some());
+    }
+    for round in 0..20 {
+        session.request(complete("sa")).unwrap();
+        session.command(&Control::Interrupt(Target::Running)).unwrap();
+        requests.recv_timeout(support::LONG).unwrap();
+        commands.recv_timeout(support::LONG).unwrap();
+        requests.stop_channel(INTROSPECTION, 258);
+        commands.stop_channel(CONTROL, 260);
+        there.flush().unwrap();
+        // What it sends before it has heard of that is refused too.
+        let sees = |arrived: &mut dyn FnMut() -> bool| {
+            let until = Instant::now() + support::LONG;
+            while !arrived() {
+                assert!(Instant::now() < until, "round {round}");
+            }
+        };
+        sees(&mut || {
+            session.request(complete("say")).unwrap();
+            requests.recv_timeout(Duration::from_millis(5)).is_ok()
+        });
+        sees(&mut || {
+            session.command(&Control::Interrupt(Target::Running)).unwrap();
+            commands.recv_timeout(Duration::from_millis(5)).is_ok()
+        });
+        while requests.try_recv().is_ok() || commands.try_recv().is_ok() {}
+    }
 }
 
 /// The frame that needs no channel means "what runs".

@@ -233,7 +233,8 @@ impl Session {
     ///
     /// [`Unsent::Full`] if the kernel takes no commands; [`Unsent::Stopped`] or [`Unsent::Over`].
     pub fn command(&mut self, control: &Control) -> Result<(), Unsent> {
-        urgent(&self.control, control.to_string().as_bytes())
+        let message = control.to_string();
+        anew(&self.connection, &mut self.control, |sender| urgent(sender, message.as_bytes()))
     }
 
     /// Asks the kernel something. Returns the number that the answer will have.
@@ -254,7 +255,7 @@ impl Session {
             #[expect(clippy::cast_possible_truncation, reason = "it is 1 MiB")]
             return Err(Unsent::TooLarge { limit: crate::layout::MAX_REQUEST as u32 });
         }
-        self.requests.try_send(&message)?;
+        anew(&self.connection, &mut self.requests, |sender| Ok(sender.try_send(&message)?))?;
         self.requested = request.id;
         Ok(request.id)
     }
@@ -494,6 +495,22 @@ fn no_channel(error: ChannelError) -> Unsent {
     match error {
         ChannelError::ConnectionLost(cause) => Unsent::Over(cause),
         _ => Unsent::Stopped,
+    }
+}
+
+/// Sends on an urgent channel. What was refused before has ended a run, for instance because a hub had no private
+/// channel to lend, and the next run is judged anew.
+fn anew(
+    connection: &Connection,
+    sender: &mut Sender,
+    send: impl Fn(&Sender) -> Result<(), Unsent>,
+) -> Result<(), Unsent> {
+    match send(sender) {
+        Err(Unsent::Stopped) => {
+            *sender = connection.sender_with(sender.channel(), Priority::Urgent).map_err(no_channel)?;
+            send(sender)
+        }
+        sent => sent,
     }
 }
 
