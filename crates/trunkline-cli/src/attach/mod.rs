@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, after, bounded, never, select};
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGWINCH};
 use signal_hook::iterator::Signals;
-use trunkline::{CloseCode, Connection, Event, Events, Priority, Received, TryRecvError};
+use trunkline::{CloseCode, Connection, Event, Events, Priority, Received, TryRecvError, TrySendError};
 use trunkline_kernel::layout::{CONTROL, ROSTER, Roster, STATUS, STDERR, STDIN, STDOUT, Status};
 
 use crate::arguments::{self, DetachKey, Reach};
@@ -104,6 +104,7 @@ struct Attached<'a> {
     place: &'a Place,
     output: trunkline::Receiver,
     roster: Option<trunkline::Receiver>,
+    connection: &'a Connection,
     control: Option<trunkline::Sender>,
     events: Events,
     signals: Receiver<i32>,
@@ -155,6 +156,7 @@ impl<'a> Attached<'a> {
             place,
             output: connection.receiver(STDOUT | STDERR | STATUS).map_err(channel)?,
             roster: connection.receiver(ROSTER).ok(),
+            connection,
             control,
             events: connection.events(),
             signals: signals()?,
@@ -402,9 +404,17 @@ impl<'a> Attached<'a> {
 
     /// The program's terminal follows this one while this client has the input; the hub sees to that.
     fn resize(&mut self) {
-        if let (Some(control), Some(size), true) = (&self.control, mode::size(), self.raw.is_some()) {
-            // One that is lost is made good by the next; an urgent channel has room for it.
-            let _ = control.try_send(format!("resize {} {}", size.columns(), size.rows()));
+        let (Some(control), Some(size), true) = (&self.control, mode::size(), self.raw.is_some()) else {
+            return;
+        };
+        let text = format!("resize {} {}", size.columns(), size.rows());
+        // One that is lost is made good by the next; an urgent channel has room for it.
+        if let Err(TrySendError::Disconnected { .. }) = control.try_send(&text) {
+            // One before it was refused: that has ended a run.
+            self.control = self.connection.sender_with(CONTROL, Priority::Urgent).ok();
+            if let Some(control) = &self.control {
+                let _ = control.try_send(&text);
+            }
         }
     }
 }
