@@ -1,13 +1,14 @@
 //! The process of the clients.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{DATA, LAST, Load, WARM, nats, trunk, zmqs};
+use crate::counts::Counts;
+use crate::{Load, nats, trunk, zmqs};
 
 /// The clients' process, as the program sees it.
 pub struct Clients {
@@ -55,47 +56,6 @@ impl Drop for Clients {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// What all clients together have got.
-pub struct Counts {
-    warm: Vec<bool>,
-    missing_warm: usize,
-    got: Vec<u64>,
-    messages: u64,
-    open: usize,
-}
-
-impl Counts {
-    fn new(clients: usize, messages: u64) -> Self {
-        Self { warm: vec![false; clients], missing_warm: clients, got: vec![0; clients], messages, open: clients }
-    }
-
-    /// A client got a message that begins like that. Returns `true` once all have the last.
-    #[inline]
-    pub fn count(&mut self, client: usize, first: u8) -> bool {
-        match first {
-            DATA => self.got[client] += 1,
-            LAST => {
-                self.got[client] += 1;
-                self.open -= 1;
-            }
-            WARM if !self.warm[client] => {
-                self.warm[client] = true;
-                self.missing_warm -= 1;
-                if self.missing_warm == 0 {
-                    println!("ready");
-                    let _ = std::io::stdout().flush();
-                }
-            }
-            _ => {}
-        }
-        self.open == 0
-    }
-
-    fn lost(&self) -> u64 {
-        self.got.iter().map(|got| self.messages - got).sum()
     }
 }
 

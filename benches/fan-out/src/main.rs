@@ -1,6 +1,7 @@
 //! One program and many clients: trunkline's hub beside libzmq PUB/SUB and a NATS server. See README.md.
 
 mod child;
+mod counts;
 mod nats;
 mod trunk;
 mod zmqs;

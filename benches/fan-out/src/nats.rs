@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use mio::{Events, Interest, Poll, Token};
 
 use crate::Publisher;
-use crate::child::Counts;
+use crate::counts::Counts;
 
 const CONNECT: &[u8] = b"CONNECT {\"verbose\":false,\"pedantic\":false,\"echo\":false}\r\n";
 
@@ -121,7 +121,12 @@ impl Client {
                     self.rest.extend_from_slice(bytes);
                     return Ok(false);
                 };
-                let len = std::str::from_utf8(line)?.trim_end().rsplit(' ').next().context("a length")?.parse::<usize>()?;
+                let len = std::str::from_utf8(line)?
+                    .trim_end()
+                    .rsplit(' ')
+                    .next()
+                    .context("a length")?
+                    .parse::<usize>()?;
                 if counts.count(number, *first) {
                     return Ok(true);
                 }

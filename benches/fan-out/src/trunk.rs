@@ -9,8 +9,8 @@ use anyhow::Result;
 use trunkline::{ChannelId, Config, Connection, Key, Listener, RecvError, Sender};
 use trunkline_hub::{History, Hub, Running};
 
-use crate::child::Counts;
 use crate::Publisher;
+use crate::counts::Counts;
 
 const OUTPUT: ChannelId = ChannelId::new(1);
 const SECRET: [u8; 32] = [1; 32];
@@ -87,4 +87,3 @@ pub fn watch(address: &str, clients: usize, counts: &mut Counts) -> Result<()> {
     }
     Ok(())
 }
-

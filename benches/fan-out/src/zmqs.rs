@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use zmq::{Context, Message, POLLIN, PollItem, Socket, SocketType};
 
 use crate::Publisher;
-use crate::child::Counts;
+use crate::counts::Counts;
 
 pub struct Program {
     socket: Socket,

@@ -8,6 +8,7 @@ use trunkline::{Access, ChannelSet};
 
 use super::cursor::{Cursor, State};
 use super::input::Inlet;
+use super::presence::Presence;
 use super::private::Answers;
 use super::roster::Notes;
 use super::shared::Held;
@@ -32,15 +33,6 @@ pub(crate) enum Leaving {
     InOrder,
     /// Otherwise: nothing that was not taken does.
     Lost,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Presence {
-    Here,
-    /// Its socket is lost, since then.
-    Away(Instant),
-    /// Its connection has ended in order; its whole messages are still taken.
-    Gone,
 }
 
 pub(super) struct Client {

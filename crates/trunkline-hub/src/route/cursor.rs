@@ -2,68 +2,8 @@
 
 use bytes::Bytes;
 
-use super::log::{COST, Channel, End, Entry, Keeps};
-
-/// How much was left out. Upstream may name gaps of any size, so the sums are wider than what a GAP holds.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub(crate) struct Amount {
-    pub(crate) messages: u128,
-    pub(crate) bytes: u128,
-}
-
-impl Amount {
-    pub(crate) fn of(messages: u64, bytes: u64) -> Self {
-        Self { messages: messages.into(), bytes: bytes.into() }
-    }
-
-    fn is_nothing(self) -> bool {
-        self == Self::default()
-    }
-
-    fn add(&mut self, more: Self) {
-        self.messages += more.messages;
-        self.bytes += more.bytes;
-    }
-
-    fn since(self, earlier: Self) -> Self {
-        Self { messages: self.messages - earlier.messages, bytes: self.bytes - earlier.bytes }
-    }
-
-    /// As a GAP says it.
-    pub(crate) fn saturated(self) -> (u64, u64) {
-        let narrow = |n: u128| u64::try_from(n).unwrap_or(u64::MAX);
-        (narrow(self.messages), narrow(self.bytes))
-    }
-}
-
-/// A place between the entries of a channel, and the sums of all before it.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub(crate) struct Position {
-    /// How many entries.
-    pub(crate) index: u64,
-    /// What they had: messages, and what upstream left out.
-    pub(crate) amount: Amount,
-    /// How many ends of runs.
-    ends: u64,
-    /// What the entries cost.
-    pub(crate) cost: u128,
-}
-
-impl Position {
-    /// Goes on behind an entry.
-    pub(crate) fn pass(&mut self, entry: &Entry) {
-        self.index += 1;
-        self.cost += u128::from(COST);
-        match entry {
-            Entry::Message(bytes) => {
-                self.amount.add(Amount::of(1, bytes.len() as u64));
-                self.cost += bytes.len() as u128;
-            }
-            Entry::Gap(amount) => self.amount.add(*amount),
-            Entry::End(_) => self.ends += 1,
-        }
-    }
-}
+use super::log::{Channel, End, Entry, Keeps};
+use super::position::{Amount, Position};
 
 /// Whether a client can be sent something on a channel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

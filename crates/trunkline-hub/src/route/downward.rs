@@ -4,31 +4,9 @@ use bytes::Bytes;
 use trunkline::ChannelId;
 
 use super::cursor::{Next, State};
+use super::gives::{Gives, Way};
 use super::log::{End, Entry};
 use super::{Action, Key, Router, Upstream};
-
-/// The handle on which a client gets something.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Way {
-    /// A channel of the log, by its slot.
-    Log(usize),
-    Private,
-    Roster,
-}
-
-/// What a client gets next.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Gives<'a> {
-    Message(&'a Bytes),
-    /// It is made for this client.
-    Owned(Bytes),
-    /// To be sent only when there is room for a message: just before the next thing.
-    Gap {
-        messages: u64,
-        bytes: u64,
-    },
-    End(End),
-}
 
 /// More than a turn of upstream can bring: its bytes, and as many messages as there may be in them.
 const MARGIN: u64 = 256 << 10;
@@ -43,7 +21,7 @@ impl Router {
 
     /// Upstream has left something out.
     pub(crate) fn handle_gap(&mut self, channel: ChannelId, messages: u64, bytes: u64) {
-        self.append(channel, Entry::Gap(super::cursor::Amount::of(messages, bytes)));
+        self.append(channel, Entry::Gap(super::position::Amount::of(messages, bytes)));
     }
 
     /// Upstream has ended a run.

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use trunkline::Access;
 
-use super::clients::Presence;
 use super::lines::Stretches;
 use super::log::End;
 use super::plan::Settings;
+use super::presence::Presence;
 use super::{Action, Key, Router, Upstream};
 use crate::code;
 use crate::filter::{Line, Lines};

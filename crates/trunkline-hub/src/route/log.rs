@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use trunkline::ChannelId;
 
-use super::cursor::{Amount, Position};
+use super::position::{Amount, Position};
 use super::screen::Screen;
 
 /// How a run ended.
@@ -231,5 +231,21 @@ impl Channel {
     #[inline]
     pub(crate) fn entry(&self, index: u64) -> Option<&Logged> {
         self.entries.get(usize::try_from(index.checked_sub(self.start.index)?).ok()?)
+    }
+}
+
+impl Position {
+    /// Goes on behind an entry.
+    pub(crate) fn pass(&mut self, entry: &Entry) {
+        self.index += 1;
+        self.cost += u128::from(COST);
+        match entry {
+            Entry::Message(bytes) => {
+                self.amount.add(Amount::of(1, bytes.len() as u64));
+                self.cost += bytes.len() as u128;
+            }
+            Entry::Gap(amount) => self.amount.add(*amount),
+            Entry::End(_) => self.ends += 1,
+        }
     }
 }

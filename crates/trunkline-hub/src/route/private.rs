@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use trunkline::{ChannelId, ChannelSet};
 
-use super::downward::Gives;
+use super::gives::Gives;
 use super::log::{COST, End};
 use super::{Action, Key, Router};
 use crate::code;

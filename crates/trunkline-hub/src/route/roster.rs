@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::clients::Presence;
+use super::presence::Presence;
 use super::{Key, Router, Upstream};
 
 /// The list of clients is sent at most so often.

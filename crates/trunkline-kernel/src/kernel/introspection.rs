@@ -13,7 +13,7 @@ use trunkline::{
     Sender, TryRecvError, TrySendError,
 };
 
-use super::service::panic_text;
+use super::panic_text::panic_text;
 use super::settings::{Introspect, Settings};
 use crate::layout::{Answer, INTROSPECTION, Operation, Reply, Request};
 

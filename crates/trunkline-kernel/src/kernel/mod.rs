@@ -9,11 +9,13 @@ mod input;
 mod introspection;
 mod machine;
 mod outbox;
+mod panic_text;
 mod parent;
 mod service;
 mod settings;
 mod shared;
 mod stdio;
+mod stdio_error;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -29,12 +31,14 @@ use crossbeam_channel::Receiver;
 use trunkline::{Connection, Listener};
 
 use machine::Taken;
-use service::{Service, Source, panic_text};
+use panic_text::panic_text;
+use service::{Service, Source};
 use shared::{Shared, State};
 
 pub use parent::ParentError;
 pub use settings::{Hooks, Introspect, Settings};
-pub use stdio::{Reading, Stdio, StdioError, StdioWriter};
+pub use stdio::{Reading, Stdio, StdioWriter};
+pub use stdio_error::StdioError;
 
 /// The kernel's loop: a value that an interpreter drives.
 ///

@@ -1,7 +1,6 @@
 //! The thread that listens to the console while the interpreter runs: standard input, control, interrupts,
 //! the link, the clock, and the consoles that wait.
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
@@ -17,6 +16,7 @@ use trunkline::{
 
 use super::input::Break;
 use super::introspection::Introspection;
+use super::panic_text::panic_text;
 use super::settings::Settings;
 use super::shared::{Call, Shared};
 use super::wire::Wire;
@@ -365,13 +365,4 @@ fn start_hooks(shared: Arc<Shared>) -> std::io::Result<Outlet<Call>> {
         }
     })?;
     Ok(outlet)
-}
-
-/// What a panic says of itself.
-pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(text), _) => text,
-        (_, Some(text)) => text,
-        _ => "it gave no text",
-    }
 }

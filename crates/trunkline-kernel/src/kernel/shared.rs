@@ -12,7 +12,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::machine::{Action, Machine};
 use super::outbox::{Note, Outbox};
 use super::settings::Settings;
-use super::stdio::StdioError;
+use super::stdio_error::StdioError;
 use super::wire::{Output, Sent, Wire};
 use crate::layout::Control;
 
