@@ -12,7 +12,7 @@ use super::pace::Pace;
 use super::peer::Watch;
 use super::place::Place;
 use super::sealed::Sealed;
-use super::socket::Socket;
+use super::socket::{Read, Socket};
 use crate::peer_process::PeerProcess;
 use crate::proto::replay::Replay;
 use crate::proto::seal::{MOST, Seal};
@@ -76,16 +76,6 @@ impl Ready {
         self.hung_up |= more.hung_up;
         self.peer_died |= more.peer_died;
     }
-}
-
-/// What a read found.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Read {
-    Bytes(usize),
-    /// Nothing, for now.
-    Nothing,
-    /// The end of the peer's half.
-    End,
 }
 
 /// How a write went; how many bytes of the stream that was.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::link::Read;
+use super::socket::Read;
 use crate::proto::seal::{Front, MOST, OVERHEAD, Seal, front};
 use crate::proto::segment::Spare;
 

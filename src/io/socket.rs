@@ -1,6 +1,6 @@
 //! A stream socket, whichever kind, and how it is set up.
 
-use std::io::{self, IoSlice, Read};
+use std::io::{self, IoSlice, Read as _};
 use std::net::{Shutdown, SocketAddr};
 
 use mio::event::Source;
@@ -15,6 +15,16 @@ use crate::address::Target;
 use crate::address::check_path;
 use crate::error::HandshakeError;
 use crate::peer_process::PeerProcess;
+
+/// What a read found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Read {
+    Bytes(usize),
+    /// Nothing, for now.
+    Nothing,
+    /// The end of the peer's half.
+    End,
+}
 
 #[derive(Debug)]
 pub(crate) enum Socket {

@@ -4,7 +4,7 @@ use std::io;
 
 use super::{Attachment, Conn};
 use crate::io::env::Env;
-use crate::io::link::Read;
+use crate::io::socket::Read;
 use crate::proto::inbound::Budget;
 
 impl Conn {
