@@ -205,6 +205,10 @@ impl Hub {
     /// the pool, which is lent to it, and back. A pool of 63 serves 63 clients at once; one more is refused with
     /// [`NO_PRIVATE_CHANNEL`](crate::code::NO_PRIVATE_CHANNEL). Numbers above 127 do not count.
     ///
+    /// Each run that a client sends is a question, and has one run of answers: the program's, or, if the question was not
+    /// passed on, an empty one that is reset with the code of [`code`](crate::code) that says why. A client that stops a run
+    /// of answers gets nothing more of it, and what is left of that question is refused; the next question is answered.
+    ///
     /// A conversation is one run each way. The program must end its run when it has read the end of the client's, and not
     /// before.
     pub fn private(mut self, channel: ChannelId, pool: RangeInclusive<u8>) -> Self {
