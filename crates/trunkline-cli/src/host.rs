@@ -82,7 +82,11 @@ pub fn run(arguments: arguments::Host) -> Outcome {
     if !running.linger_after_exit.is_zero() {
         thread::sleep(running.linger_after_exit);
     }
-    // No new client finds it by its name.
+    // No new client finds it by its name, and the next host of that name has the place: clients that are slow may still have
+    // this one for a while. At a Unix socket none comes back.
+    if address.contains('/') {
+        hub.listener().close();
+    }
     drop(claim);
     // The hub gives its clients what they have not received yet, and then ends.
     let _ = connection.close(CloseCode::NORMAL, &ending.to_string());

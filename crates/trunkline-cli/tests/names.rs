@@ -231,3 +231,24 @@ fn a_host_whose_program_ends_at_once_gives_its_output_and_its_status() {
     assert_eq!((code, text.as_str()), (7, "all\n"));
     std::thread::sleep(Duration::from_millis(10));
 }
+
+/// A client that is slow at the end still gets the output, and the name is free.
+#[test]
+fn a_name_is_free_as_soon_as_its_program_has_ended() {
+    let names = Names::new();
+    let script = "read x; seq 300000; exit 4";
+    let host = ["host", "--name", "same", "--pipes", "--", "sh", "-c", script];
+    let mut host = names.call(&host).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    assert!(first_line(&mut host).is_some());
+    let watch = names.call(&["watch", "same"]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    eventually("the watcher", || names.run(&["status", "same"]).1.contains("clients  1"));
+    assert_eq!(names.run(&["send", "same", "go\n"]).0, 0);
+    eventually("the end of the program", || names.run(&["ls"]).1.is_empty());
+    let (code, _, error) = names.run(&["new", "same", "--detached", "--pipes", "--", "sh", "-c", "read x"]);
+    assert!(host.try_wait().unwrap().is_none(), "the watcher is not slow");
+    assert_eq!((code, error.as_str()), (0, ""));
+    assert_eq!(names.run(&["send", "same", "end\n"]).0, 0);
+    let output = watch.wait_with_output().unwrap();
+    assert!(output.stdout.ends_with(b"\n300000\n"), "{} bytes", output.stdout.len());
+    assert_eq!((output.status.code(), host.wait().unwrap().code()), (Some(4), Some(4)));
+}
