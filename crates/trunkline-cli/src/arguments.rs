@@ -309,6 +309,9 @@ pub struct Host {
     /// Leave the terminal that it was started at; `trunkline new` says this.
     #[arg(long, hide = true)]
     pub background: bool,
+    /// Be there until standard input ends, for a moment at least: `trunkline new` is about to attach.
+    #[arg(long, hide = true)]
+    pub held: bool,
     #[command(flatten)]
     pub running: Running,
 }

@@ -28,6 +28,11 @@ impl Failure {
     pub fn new(code: u8, text: impl fmt::Display) -> Self {
         Self { code, text: text.to_string() }
     }
+
+    /// The person knows already why, or there is none to tell.
+    pub fn quiet(code: u8) -> Self {
+        Self { code, text: String::new() }
+    }
 }
 
 impl From<std::io::Error> for Failure {

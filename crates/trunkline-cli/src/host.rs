@@ -4,9 +4,11 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use trunkline::{Access, ChannelSet, CloseCode, Config, Connection, Key, Listener};
@@ -32,6 +34,9 @@ const LARGEST: u32 = 64 * 1024;
 const LAST_OUTPUT: Duration = Duration::from_secs(60);
 /// How long a client of a Unix socket is kept whose link is lost.
 const LOCAL_GRACE: Duration = Duration::from_secs(10);
+/// How long a host whose program has ended waits for the command that has started it. A command that is stopped does not
+/// hold it for longer.
+const STARTER: Duration = Duration::from_secs(10);
 /// What 127 is to shells: the program was not found.
 const NOT_STARTED: u8 = 127;
 
@@ -82,6 +87,9 @@ pub fn run(arguments: arguments::Host) -> Outcome {
     if !running.linger_after_exit.is_zero() {
         thread::sleep(running.linger_after_exit);
     }
+    if arguments.held {
+        await_starter();
+    }
     // No new client finds it by its name, and the next host of that name has the place: clients that are slow may still have
     // this one for a while. At a Unix socket none comes back.
     if address.contains('/') {
@@ -95,6 +103,21 @@ pub fn run(arguments: arguments::Host) -> Outcome {
     // Its connections are still sending.
     trunkline::shutdown(LAST_OUTPUT);
     Ok(code(ending))
+}
+
+/// Waits until the command that has started this host has attached and ended, or has detached.
+fn await_starter() {
+    let until = Instant::now() + STARTER;
+    let stdin = std::io::stdin();
+    loop {
+        let rest = until.saturating_duration_since(Instant::now());
+        let Ok(rest) = Timespec::try_from(rest) else { return };
+        // Nothing is written to it; its end is told unasked.
+        match poll(&mut [PollFd::new(&stdin, PollFlags::empty())], Some(&rest)) {
+            Err(Errno::INTR) => {}
+            Ok(_) | Err(_) => return,
+        }
+    }
 }
 
 fn listen(arguments: &arguments::Host, key_file: &Path, claim: Option<&Claim>) -> Result<Listener, Failure> {

@@ -50,8 +50,10 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(Failure { code, text }) => {
-            // The terminal may be gone.
-            let _ = writeln!(std::io::stderr(), "trunkline: {text}");
+            if !text.is_empty() {
+                // The terminal may be gone.
+                let _ = writeln!(std::io::stderr(), "trunkline: {text}");
+            }
             ExitCode::from(code)
         }
     }

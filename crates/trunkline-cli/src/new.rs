@@ -1,7 +1,7 @@
 //! `trunkline new`.
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 
 use crate::arguments::{self, Attach, Reach, Sizing};
 use crate::attach;
@@ -10,13 +10,15 @@ use crate::reach::names;
 
 pub fn run(arguments: arguments::New) -> Outcome {
     let name = &arguments.name;
+    // A host whose program ends at once waits as long as this lives, so that its output and its status are seen.
+    let mut _held = None;
     if names::lives(name)? {
         if arguments.detached {
             let text = format!("{name}: a host of this name runs; `trunkline attach {name}` attaches to it");
             return Err(Failure::new(UNAVAILABLE, text));
         }
-    } else if let Some(code) = start(&arguments)? {
-        return Ok(code);
+    } else {
+        _held = start(&arguments)?;
     }
     if arguments.detached {
         return Ok(0);
@@ -25,11 +27,16 @@ pub fn run(arguments: arguments::New) -> Outcome {
     attach::run(&attach::Options::attaching(Attach::plainly(reach)))
 }
 
-/// Starts a host in the background. Returns the exit status if it does not begin to serve.
-fn start(arguments: &arguments::New) -> Result<Option<u8>, Failure> {
+/// Starts a host in the background. Returns what holds it until this command has attached.
+fn start(arguments: &arguments::New) -> Result<Option<ChildStdin>, Failure> {
     let running = &arguments.running;
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("host").arg("--background").arg("--name").arg(arguments.name.to_string());
+    command
+        .arg("host")
+        .arg("--background")
+        .args((!arguments.detached).then_some("--held"))
+        .arg("--name")
+        .arg(arguments.name.to_string());
     // It is attached to, so its program has a terminal unless it is told otherwise.
     command.arg(if running.pipes { "--pipes" } else { "--pty" });
     if let Some(bytes) = running.history {
@@ -49,7 +56,12 @@ fn start(arguments: &arguments::New) -> Result<Option<u8>, Failure> {
     command.arg("--size").arg(size);
     command.arg("--linger-after-exit").arg(running.linger_after_exit.as_secs_f64().to_string());
     command.arg("--").args(&running.program).env_remove("TRUNKLINE_KEY_FILE");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    if arguments.detached {
+        command.stdin(Stdio::null());
+    } else {
+        command.stdin(Stdio::piped());
+    }
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut host = command.spawn()?;
     // It has said where it listens, or it has ended and said why.
     let mut line = String::new();
@@ -57,9 +69,10 @@ fn start(arguments: &arguments::New) -> Result<Option<u8>, Failure> {
         BufReader::new(stdout).read_line(&mut line)?;
     }
     if !line.is_empty() {
-        return Ok(None);
+        return Ok(host.stdin.take());
     }
     let output = host.wait_with_output()?;
     let _ = std::io::stderr().write_all(&output.stderr);
-    Ok(Some(output.status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(OS_ERROR)))
+    let code = output.status.code().and_then(|code| u8::try_from(code).ok());
+    Err(Failure::quiet(code.unwrap_or(OS_ERROR)))
 }

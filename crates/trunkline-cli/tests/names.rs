@@ -252,3 +252,17 @@ fn a_name_is_free_as_soon_as_its_program_has_ended() {
     assert!(output.stdout.ends_with(b"\n300000\n"), "{} bytes", output.stdout.len());
     assert_eq!((output.status.code(), host.wait().unwrap().code()), (Some(4), Some(4)));
 }
+
+/// The program may have ended before `new` has attached.
+#[test]
+fn a_program_that_ends_at_once_is_seen_by_the_command_that_started_it() {
+    let names = Names::new();
+    for kind in ["--pty", "--pipes"].repeat(3) {
+        let mut new = names.call(&["new", "short", kind, "--", "sh", "-c", "echo all; exit 7"]);
+        new.stdin(Stdio::null());
+        let (code, text, error) = finish(new);
+        assert!(code == 7 && text.contains("all") && error.is_empty(), "{kind}: {code} {text} {error}");
+        // It is held for no other.
+        eventually("the end of the host", || names.run(&["ls"]).1.is_empty());
+    }
+}
