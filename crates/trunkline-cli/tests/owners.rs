@@ -165,3 +165,40 @@ fn each_process_is_killed_in_turn_and_the_others_say_so() {
     let again = ["host", "--unix", &host.address, "--key-file", key.to_str().unwrap(), "--", "true"];
     assert_eq!(host.run("key", &again).0, 0);
 }
+
+/// A note stands over what the program shows, and what it says does not hold for ever.
+#[test]
+fn a_note_is_taken_away_when_it_is_no_longer_so_and_after_a_while() {
+    let host = Host::start(&["--pty"], LINES);
+    let mut desk = host.terminal("key", Size::default());
+    desk.shows("ready");
+    eventually("the owner", || !owner(&host).is_empty());
+    let mut home = host.terminal("key", Size::default());
+    home.shows("ready");
+    home.keys("x");
+    home.shows("another client has the input");
+    home.keys("\x1dt");
+    home.until(|text| text.contains("ready") && !text.contains("another client"));
+    home.keys("mine\r");
+    home.shows("got mine");
+    desk.until(|text| text.contains("got mine") && text.contains("has taken the input"));
+    // The one who only looks on has read it.
+    desk.until(|text| text.contains("got mine") && !text.contains("has taken the input"));
+    desk.keys("y");
+    desk.shows("another client has the input");
+    desk.keys("\x1dd");
+    assert_eq!(desk.end().code(), 0);
+    assert!(!desk.text().contains("another client"), "{}", desk.text());
+}
+
+#[test]
+fn a_watcher_is_told_again_after_the_note_was_taken_away() {
+    let host = Host::start(&["--pty"], LINES);
+    let mut watcher = host.terminal("watch", Size::default());
+    watcher.shows("ready");
+    watcher.keys("x");
+    watcher.shows("you are watching");
+    watcher.until(|text| !text.contains("you are watching"));
+    watcher.keys("x");
+    watcher.shows("you are watching");
+}

@@ -140,6 +140,11 @@ impl<'a> Input<'a> {
         None
     }
 
+    /// What the person was told is no longer to be seen.
+    pub fn tell_again(&mut self) {
+        self.refused = false;
+    }
+
     /// The hub or the program has stopped what was sent. Returns what the person is told, once for each run.
     pub fn stopped(&mut self, why: u32) -> Option<String> {
         if !std::mem::take(&mut self.begun)

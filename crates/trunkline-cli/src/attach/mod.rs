@@ -218,9 +218,10 @@ impl<'a> Attached<'a> {
             let room = self.input.room();
             // What is typed waits where it is while there is no room.
             let typed = if self.input.is_waiting() { never() } else { self.typed.clone() };
-            let timer = self
-                .keys
-                .due()
+            let timer = [self.keys.due(), self.shown.due()]
+                .into_iter()
+                .flatten()
+                .min()
                 .map_or_else(never, |due| after(due.saturating_duration_since(Instant::now())));
             let delivered = self.delivered.clone().unwrap_or_else(never);
             select! {
@@ -245,6 +246,9 @@ impl<'a> Attached<'a> {
         if let Some(Typed::Input(bytes)) = self.keys.pass(Instant::now()) {
             self.input.push(bytes);
         }
+        if self.shown.take_old_note(Instant::now()) {
+            self.input.tell_again();
+        }
         if let Some(why) = self.input.send() {
             self.shown.note(&why);
         }
@@ -259,7 +263,7 @@ impl<'a> Attached<'a> {
         }
         while let Ok(event) = self.events.try_recv() {
             match event {
-                Event::Suspended { .. } => self.shown.note("link lost, trying"),
+                Event::Suspended { .. } => self.shown.note_that_stays("link lost, trying"),
                 Event::Resumed { .. } => self.shown.repaint(),
                 Event::Stopped { channel: STDIN, code } => {
                     if let Some(why) = self.input.stopped(code) {
@@ -312,6 +316,8 @@ impl<'a> Attached<'a> {
                 if mine && !self.owner {
                     self.input.again();
                     self.owner = true;
+                    // That another client has the input is no longer so.
+                    self.shown.take_note();
                     self.resize();
                 }
                 if let (true, false, Some(owner)) = (self.owner, mine, owner) {

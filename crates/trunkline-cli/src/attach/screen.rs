@@ -1,8 +1,12 @@
 //! What this terminal, or pipe, is shown.
 
 use std::io::{self, Write};
+use std::time::{Duration, Instant};
 
 use trunkline_host::{Screen, Size};
+
+/// How long a note stands over what the program shows.
+const READING: Duration = Duration::from_secs(4);
 
 /// How output is shown.
 pub struct Shown {
@@ -11,12 +15,23 @@ pub struct Shown {
     screen: Screen,
     /// The program has a terminal.
     marked: bool,
-    noted: bool,
+    /// What stands over it.
+    note: Note,
+}
+
+/// A note in the last row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Note {
+    None,
+    /// It is taken away then.
+    Until(Instant),
+    /// What it says is so until the terminal is painted again.
+    Stays,
 }
 
 impl Shown {
     pub fn new(terminal: bool) -> Self {
-        Self { terminal, screen: Screen::new(Size::default()), marked: false, noted: false }
+        Self { terminal, screen: Screen::new(Size::default()), marked: false, note: Note::None }
     }
 
     pub fn is_terminal(&self) -> bool {
@@ -50,13 +65,43 @@ impl Shown {
         }
     }
 
-    /// Says something to the person, in the last row of the terminal, over what is there.
+    /// Says something to the person, in the last row of the terminal, over what is there, for a while.
     pub fn note(&mut self, text: &str) {
+        self.say(text, Note::Until(Instant::now() + READING));
+    }
+
+    /// The same, until the terminal is painted again.
+    pub fn note_that_stays(&mut self, text: &str) {
+        self.say(text, Note::Stays);
+    }
+
+    /// When [`Shown::take_old_note`] has something to do.
+    pub fn due(&self) -> Option<Instant> {
+        if let Note::Until(due) = self.note { Some(due) } else { None }
+    }
+
+    /// Takes a note away that has stood for long enough. Returns `true` if there was one.
+    pub fn take_old_note(&mut self, now: Instant) -> bool {
+        let is_old = self.due().is_some_and(|due| due <= now);
+        if is_old {
+            self.repaint();
+        }
+        is_old
+    }
+
+    /// Takes away what stands over what the program shows.
+    pub fn take_note(&mut self) {
+        if self.note != Note::None {
+            self.repaint();
+        }
+    }
+
+    fn say(&mut self, text: &str, note: Note) {
         if !self.terminal {
             eprintln!("trunkline: {text}");
             return;
         }
-        self.noted = true;
+        self.note = note;
         let row = super::mode::size().unwrap_or_default().rows();
         let mut stdout = io::stdout().lock();
         let _ = write!(stdout, "\x1b7\x1b[{row};1H\x1b[0;7m[{text}]\x1b[0m\x1b[K\x1b8")
@@ -65,7 +110,8 @@ impl Shown {
 
     /// Paints the terminal again.
     pub fn repaint(&mut self) {
-        if self.terminal {
+        self.note = Note::None;
+        if self.terminal && self.marked {
             let mut stdout = io::stdout().lock();
             let _ = stdout.write_all(&self.screen.snapshot()).and_then(|()| stdout.flush());
         }
@@ -73,6 +119,8 @@ impl Shown {
 
     /// Resets what the program has set on this terminal.
     pub fn leave(&mut self) {
+        // What it says is over. A lost link is told once more, below.
+        self.take_note();
         if self.terminal {
             let mut stdout = io::stdout().lock();
             let _ = stdout.write_all(&self.screen.leave());
