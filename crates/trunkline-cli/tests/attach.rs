@@ -396,3 +396,60 @@ fn mistakes_say_what_to_do_and_have_their_status() {
     let (code, text) = run(&["attach", &host.address, "--key-file", key]);
     assert!(code == Some(77) && text.contains("use the key file"), "{text}");
 }
+
+/// Such a program has no terminal of its own, so this one edits and echoes lines, as it does for `cat`.
+#[test]
+fn a_program_on_pipes_is_used_from_a_terminal() {
+    let script = "trap 'echo stopped' INT; seq 3; while :; do read x; s=$?; [ $s = 0 ] && echo \"got $x\"; [ $s = 1 ] && break; done; exit 5";
+    let mut host = Host::start_program(&["--pipes"], &["bash", "-c", script]);
+    let mut desk = host.terminal("key", Size::default());
+    desk.until(|text| text.starts_with("1\n2\n3"));
+    desk.keys("one\r");
+    desk.shows("one\ngot one");
+    desk.keys("twx\x7fo\r");
+    desk.shows("got two");
+    desk.keys("\x03");
+    desk.shows("stopped");
+    desk.keys("\x1d");
+    desk.shows("^]");
+    desk.keys("d");
+    assert_eq!(desk.end().code(), 0);
+    assert!(desk.text().contains("\n[detached]"), "{}", desk.text());
+
+    let mut watcher = host.terminal("watch", Size::default());
+    watcher.until(|text| text.starts_with("1\n2\n3\ngot one"));
+    let mut home = host.terminal("key", Size::default());
+    home.shows("got two");
+    home.keys("\x1d");
+    home.shows("^]");
+    // It waits no longer for a command, and was typed.
+    home.shows("^]");
+    home.keys("\rthree\r");
+    home.shows("got three");
+    watcher.shows("got three");
+    home.keys("\x04");
+    for terminal in [&mut home, &mut watcher] {
+        assert_eq!(terminal.end().code(), 5);
+    }
+    assert_eq!(host.end(), Some(5));
+}
+
+/// A window that is closed is not the end of the program's input.
+#[test]
+fn a_program_on_pipes_outlives_a_terminal_that_hangs_up() {
+    let host = Host::start(&["--pipes"], "echo ready; while read x; do echo got $x; done");
+    let mut desk = host.terminal("key", Size::default());
+    desk.shows("ready");
+    desk.keys("one\r");
+    desk.shows("got one");
+    drop(desk);
+    let mut home = host.terminal("key", Size::default());
+    home.shows("got one");
+    // It was this person's own, so it is given back to them.
+    eventually("the owner", || {
+        let text = host.run("key", &["status"]).1;
+        text.lines().any(|line| line.contains("has the input") && !line.contains("link lost"))
+    });
+    home.keys("two\r");
+    home.shows("got two");
+}

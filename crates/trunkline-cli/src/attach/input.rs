@@ -140,6 +140,20 @@ impl<'a> Input<'a> {
         None
     }
 
+    /// The end of standard input was passed on, and the program is on a terminal after all: there is no end.
+    pub fn goes_on(&mut self) {
+        if self.ended.take() == Some(EndOf::Told) {
+            self.sender = None;
+            self.sender = self.connection.sender(STDIN).ok();
+        }
+    }
+
+    /// Stops what the program runs. Returns what the person is told if this client may not.
+    pub fn interrupt(&self) -> Option<String> {
+        let error = self.connection.interrupt().err()?;
+        Some(format!("{error}; the detach key and d leave"))
+    }
+
     /// What the person was told is no longer to be seen.
     pub fn tell_again(&mut self) {
         self.refused = false;

@@ -22,7 +22,7 @@ use crate::plain;
 use crate::reach::Place;
 use input::Input;
 use keys::{Keys, Typed};
-use mode::Raw;
+use mode::{Mode, Raw};
 use screen::Shown;
 
 const CTRL_C: u8 = 3;
@@ -91,7 +91,7 @@ pub fn run(options: &Options) -> Outcome {
         return Err(place.failure(USAGE, text));
     }
     let connection = place.connect()?;
-    let raw = Raw::enter()?;
+    let raw = Raw::enter(options.detach_key.0)?;
     let attached = Attached::new(options, &place, &connection, raw)?;
     let result = attached.run();
     // Delivers what was typed. An end that the host knows of already is no error here.
@@ -185,7 +185,8 @@ impl<'a> Attached<'a> {
         match end {
             End::Detached => {
                 if self.shown.is_terminal() {
-                    eprintln!("[detached]");
+                    let begin = if self.shown.follows_terminal() { "" } else { "\n" };
+                    eprintln!("{begin}[detached]");
                 }
                 Ok(0)
             }
@@ -213,6 +214,7 @@ impl<'a> Attached<'a> {
             if let Some(end) = self.step() {
                 return end;
             }
+            self.settle_mode();
             let (output, events) = (self.output.ready(), self.events.ready());
             let roster = self.roster.as_ref().map_or_else(never, trunkline::Receiver::ready);
             let room = self.input.room();
@@ -238,6 +240,20 @@ impl<'a> Attached<'a> {
                     return end;
                 },
             }
+        }
+    }
+
+    /// A terminal is for keys if the program is on one, and else for lines, as it is for any program.
+    fn settle_mode(&mut self) {
+        let mode = if self.shown.follows_terminal() {
+            Mode::Raw
+        } else if self.options.watches() || self.keys.due().is_some() {
+            Mode::Quiet
+        } else {
+            Mode::Lines
+        };
+        if let Some(raw) = &mut self.raw {
+            raw.set(mode);
         }
     }
 
@@ -289,6 +305,10 @@ impl<'a> Attached<'a> {
                     }
                 }
                 Ok(Received::Message(message)) => {
+                    if message.channel() == STDOUT && self.shown.finds_terminal(&message) {
+                        self.input.goes_on();
+                        self.settle_mode();
+                    }
                     let written = self.shown.output(message.channel() == STDERR, &message);
                     if let Err(error) = written {
                         return Some(End::Failed(Failure::new(
@@ -361,6 +381,8 @@ impl<'a> Attached<'a> {
     fn read(&mut self, read: io::Result<Vec<u8>>) -> Option<End> {
         let bytes = match read {
             Ok(bytes) => bytes,
+            // The window was closed.
+            Err(_) if self.raw.as_ref().is_some_and(|raw| !raw.is_there()) => return Some(End::Detached),
             Err(error) => {
                 return Some(End::Failed(Failure::new(
                     crate::failure::OS_ERROR,
@@ -368,6 +390,11 @@ impl<'a> Attached<'a> {
                 )));
             }
         };
+        if bytes.is_empty() && self.raw.as_ref().is_some_and(Raw::is_there) {
+            // Ctrl-D at the beginning of a line. A window that is closed is no end of the program's input.
+            self.input.end(true, self.shown.follows_terminal());
+            return None;
+        }
         if bytes.is_empty() {
             self.typed = never();
             self.input.end(self.options.at_eof().send, self.shown.follows_terminal());
@@ -402,6 +429,11 @@ impl<'a> Attached<'a> {
                     self.resize();
                 }
             }
+            SIGINT if self.raw.as_ref().is_some_and(Raw::is_for_lines) => {
+                if let Some(why) = self.input.interrupt() {
+                    self.shown.note(&why);
+                }
+            }
             // Without a terminal of its own, Ctrl-C is for this process.
             signal => return Some(End::Signal(signal)),
         }
@@ -425,7 +457,7 @@ impl<'a> Attached<'a> {
     }
 }
 
-/// Reads standard input in a thread, one piece ahead. An empty piece is its end.
+/// Reads standard input in a thread, one piece ahead. An empty piece is its end, or Ctrl-D at a terminal.
 fn read_input() -> Result<Receiver<io::Result<Vec<u8>>>, Failure> {
     let (sender, receiver) = bounded(1);
     thread::Builder::new().name("trunkline-input".to_owned()).spawn(move || {
@@ -436,7 +468,7 @@ fn read_input() -> Result<Receiver<io::Result<Vec<u8>>>, Failure> {
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(error) => Err(error.into()),
             };
-            let last = read.as_ref().map_or(true, Vec::is_empty);
+            let last = read.as_ref().map_or(true, |read| read.is_empty() && !mode::is_there());
             if sender.send(read).is_err() || last {
                 return;
             }

@@ -43,13 +43,19 @@ impl Shown {
         self.marked
     }
 
+    /// Returns `true` if these bytes say, for the first time, that the program is on a terminal.
+    pub fn finds_terminal(&mut self, bytes: &[u8]) -> bool {
+        let found = !self.marked && bytes.starts_with(b"\x1b_trunkline size ");
+        self.marked |= found;
+        found
+    }
+
     /// Writes what the program has written.
     pub fn output(&mut self, error: bool, bytes: &[u8]) -> io::Result<()> {
         if error && !self.terminal {
             return io::stderr().write_all(bytes);
         }
-        self.marked = self.marked || bytes.starts_with(b"\x1b_trunkline size ");
-        if self.terminal {
+        if self.terminal && self.marked {
             self.screen.follow(bytes);
         }
         let mut stdout = io::stdout().lock();
@@ -101,6 +107,11 @@ impl Shown {
             eprintln!("trunkline: {text}");
             return;
         }
+        if !self.marked {
+            // Lines of output scroll, and this is one of them.
+            eprintln!("\x1b[7m[{text}]\x1b[0m");
+            return;
+        }
         self.note = note;
         let row = super::mode::size().unwrap_or_default().rows();
         let mut stdout = io::stdout().lock();
@@ -121,7 +132,7 @@ impl Shown {
     pub fn leave(&mut self) {
         // What it says is over. A lost link is told once more, below.
         self.take_note();
-        if self.terminal {
+        if self.terminal && self.marked {
             let mut stdout = io::stdout().lock();
             let _ = stdout.write_all(&self.screen.leave());
             let _ = stdout.write_all(b"\r\n").and_then(|()| stdout.flush());
