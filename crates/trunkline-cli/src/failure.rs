@@ -17,6 +17,9 @@ pub const NO_PERMISSION: u8 = 77;
 /// A key file cannot be used.
 pub const CONFIG: u8 = 78;
 
+/// The reader of the output is gone, and wants no more: what a process has that SIGPIPE ends.
+pub const READER_GONE: u8 = 141;
+
 /// What is printed, and the exit status.
 #[derive(Debug)]
 pub struct Failure {

@@ -1,11 +1,10 @@
 //! `trunkline ls`.
 
-use std::io::{self, Write};
-
 use serde_json::json;
 
 use crate::arguments;
 use crate::failure::Outcome;
+use crate::output;
 use crate::reach::names;
 
 pub fn run(arguments: &arguments::Ls) -> Outcome {
@@ -26,6 +25,6 @@ pub fn run(arguments: &arguments::Ls) -> Outcome {
             text += &format!("{:width$}  {:>7}  {program}  ({address})\n", name.to_string(), entry.pid);
         }
     }
-    io::stdout().write_all(text.as_bytes())?;
+    output::print(text)?;
     Ok(0)
 }

@@ -12,6 +12,7 @@ mod interrupt;
 mod key;
 mod ls;
 mod new;
+mod output;
 mod paper;
 mod reach;
 mod screen;
@@ -22,7 +23,6 @@ mod top;
 mod wait;
 mod watch;
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use arguments::{Command, parse};
@@ -51,8 +51,7 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(Failure { code, text }) => {
             if !text.is_empty() {
-                // The terminal may be gone.
-                let _ = writeln!(std::io::stderr(), "trunkline: {text}");
+                output::tell(format!("trunkline: {text}"));
             }
             ExitCode::from(code)
         }

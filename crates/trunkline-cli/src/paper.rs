@@ -1,15 +1,14 @@
 //! `trunkline completions` and `trunkline man`: what is written about the command line.
 
-use std::io;
-
 use crate::arguments;
 use crate::failure::{CANNOT_CREATE, Failure, Outcome};
+use crate::output;
 
 pub fn completions(arguments: &arguments::Completions) -> Outcome {
     // Into memory first: the generator panics if the reader is gone.
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut arguments::command(), "trunkline", &mut script);
-    io::Write::write_all(&mut io::stdout(), &script)?;
+    output::print(script)?;
     Ok(0)
 }
 

@@ -1,6 +1,5 @@
 //! `trunkline screen`.
 
-use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use trunkline::Received;
@@ -10,6 +9,7 @@ use trunkline_kernel::layout::STDOUT;
 use crate::arguments;
 use crate::client::Client;
 use crate::failure::{Outcome, USAGE};
+use crate::output::print;
 
 /// How long the screen may take, which the host sends at once.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -34,7 +34,7 @@ pub fn run(arguments: &arguments::Screen) -> Outcome {
     screen.follow(&first);
     let mut text = screen.text();
     text.push('\n');
-    io::stdout().write_all(text.as_bytes())?;
+    print(text)?;
     Ok(0)
 }
 

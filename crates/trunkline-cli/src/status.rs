@@ -1,6 +1,5 @@
 //! `trunkline status`.
 
-use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -11,6 +10,7 @@ use crate::arguments;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::failure::Outcome;
+use crate::output;
 
 /// How long the program's last state may take: the host sends it at once, and a program that has none is no error.
 const STATE: Duration = Duration::from_secs(2);
@@ -68,7 +68,7 @@ pub fn run(arguments: &arguments::Status) -> Outcome {
         }
         text
     };
-    io::stdout().write_all(text.as_bytes())?;
+    output::print(text)?;
     Ok(0)
 }
 

@@ -9,6 +9,7 @@ use trunkline_kernel::layout::{STATUS, STDERR, STDOUT, Status};
 use crate::arguments;
 use crate::client::{Client, exit_code};
 use crate::failure::{Failure, Outcome, UNAVAILABLE};
+use crate::output;
 use crate::screen::is_terminal;
 
 /// The status if the time was too short.
@@ -30,7 +31,7 @@ pub fn run(arguments: &arguments::Wait) -> Outcome {
             if quiet.is_some_and(|quiet| quiet <= Instant::now()) {
                 return Ok(0);
             }
-            eprintln!("trunkline: {}: waited for too long", client.place.name);
+            output::tell(format!("trunkline: {}: waited for too long", client.place.name));
             return Ok(TOO_LONG);
         };
         match received {

@@ -1,10 +1,10 @@
 //! `trunkline watch`.
 
-use std::io::{self, Write};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use crossbeam_channel::select;
 use serde_json::{Value, json};
 use trunkline::{ChannelId, Event, Events, Received};
 use trunkline_kernel::layout::{DISPLAY, Picture, STATUS, STDERR, STDOUT, Status};
@@ -12,36 +12,36 @@ use trunkline_kernel::layout::{DISPLAY, Picture, STATUS, STDERR, STDOUT, Status}
 use crate::arguments;
 use crate::attach;
 use crate::client::{Client, exit_code};
-use crate::failure::{Failure, OS_ERROR, Outcome};
-
-/// What a process that SIGPIPE ends has as its status: the reader of the output is gone, and wants no more.
-const READER_GONE: u8 = 141;
+use crate::failure::{Failure, Outcome, READER_GONE};
+use crate::output;
 
 pub fn run(arguments: arguments::Watch) -> Outcome {
     if !arguments.json {
         return attach::run(&attach::Options::watching(arguments.reach));
     }
     let client = Client::connect(&arguments.reach)?;
-    let output = client.receiver(STDOUT | STDERR | STATUS | DISPLAY)?;
+    let received = client.receiver(STDOUT | STDERR | STATUS | DISPLAY)?;
     let events = client.connection.events();
     let mut objects = Objects::default();
-    let mut stdout = io::stdout().lock();
+    let gone = output::reader_gone()?;
     loop {
         tell_link(&events);
         // An event of the link is no reason to wake up: what it tells is told before the next message.
-        let received = match client.receive(&output, None) {
+        select! {
+            recv(received.ready()) -> _ => {}
+            recv(gone) -> _ => return Ok(READER_GONE),
+        }
+        let received = match client.receive(&received, Some(Instant::now())) {
             Ok(Some(received)) => received,
             Ok(None) => continue,
             Err(lost) => {
-                print(&mut stdout, &objects.rest())?;
+                print(&objects.rest())?;
                 return Err(lost);
             }
         };
         tell_link(&events);
         let (lines, end) = objects.of(received);
-        if !print(&mut stdout, &lines)? {
-            return Ok(READER_GONE);
-        }
+        print(&lines)?;
         if let Some(code) = end {
             return Ok(code);
         }
@@ -52,21 +52,17 @@ pub fn run(arguments: arguments::Watch) -> Outcome {
 fn tell_link(events: &Events) {
     while let Ok(event) = events.try_recv() {
         match event {
-            Event::Suspended { .. } => eprintln!("trunkline: link lost, trying"),
-            Event::Resumed { .. } => eprintln!("trunkline: the link is back"),
+            Event::Suspended { .. } => output::tell("trunkline: link lost, trying"),
+            Event::Resumed { .. } => output::tell("trunkline: the link is back"),
             _ => {}
         }
     }
 }
 
-/// Prints objects, each as it comes. Returns `false` if the reader is gone.
-fn print(stdout: &mut impl Write, objects: &[Value]) -> Result<bool, Failure> {
+/// Prints objects, each as it comes.
+fn print(objects: &[Value]) -> Result<(), Failure> {
     let lines: String = objects.iter().map(|object| format!("{object}\n")).collect();
-    match stdout.write_all(lines.as_bytes()).and_then(|()| stdout.flush()) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Failure::new(OS_ERROR, format!("standard output: {error}"))),
-    }
+    output::print(lines)
 }
 
 /// Makes an object of each message. A character that two messages share goes with the second.

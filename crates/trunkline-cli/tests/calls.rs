@@ -384,3 +384,30 @@ fn every_call_has_help_with_an_example() {
         assert!(help.contains(text), "{help}");
     }
 }
+
+/// A reader that wants no more is told nothing, and not only when more is written.
+#[test]
+fn a_reader_that_goes_away_ends_the_call_without_a_word() {
+    let host = Host::start(&["--pipes"], "echo one; echo two; read x");
+    for (call, first) in [(&["watch"][..], "one\n"), (&["attach"], "one\n"), (&["watch", "--json"], "{\"")] {
+        let mut command = host.call("key", call);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = child.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with(first), "{line}");
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((output.status.code(), &output.stderr[..]), (Some(141), &b""[..]), "{call:?}");
+    }
+    for call in [&["status"][..], &["completions", "bash"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = host.call("key", call).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!((output.status.code(), &output.stderr[..]), (Some(141), &b""[..]), "{call:?}");
+    }
+    // What cannot be told ends nothing.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let wait = ["wait", "--for", "three", "--timeout", "0"];
+    assert_eq!(host.call("key", &wait).stderr(writer).status().unwrap().code(), Some(1));
+}

@@ -17,7 +17,8 @@ use trunkline_kernel::layout::{CONTROL, ROSTER, Roster, STATUS, STDERR, STDIN, S
 
 use crate::arguments::{self, DetachKey, Reach};
 use crate::client::exit_code;
-use crate::failure::{Failure, Outcome, UNAVAILABLE, USAGE};
+use crate::failure::{Failure, Outcome, READER_GONE, UNAVAILABLE, USAGE};
+use crate::output;
 use crate::plain;
 use crate::reach::Place;
 use input::Input;
@@ -109,6 +110,8 @@ struct Attached<'a> {
     events: Events,
     signals: Receiver<i32>,
     typed: Receiver<io::Result<Vec<u8>>>,
+    /// Fires when what is printed has no reader any more.
+    reader_gone: Receiver<()>,
     /// Fires when the host has everything that standard input has brought.
     delivered: Option<Receiver<()>>,
     keys: Keys,
@@ -161,6 +164,7 @@ impl<'a> Attached<'a> {
             events: connection.events(),
             signals: signals()?,
             typed,
+            reader_gone: output::reader_gone()?,
             delivered: None,
             keys: Keys::new(options.detach_key.0),
             input: Input::new(connection, watches),
@@ -186,7 +190,7 @@ impl<'a> Attached<'a> {
             End::Detached => {
                 if self.shown.is_terminal() {
                     let begin = if self.shown.follows_terminal() { "" } else { "\n" };
-                    eprintln!("{begin}[detached]");
+                    output::tell(format!("{begin}[detached]"));
                 }
                 Ok(0)
             }
@@ -228,6 +232,7 @@ impl<'a> Attached<'a> {
             let delivered = self.delivered.clone().unwrap_or_else(never);
             select! {
                 recv(delivered) -> _ => return End::Detached,
+                recv(self.reader_gone) -> _ => return End::Failed(Failure::quiet(READER_GONE)),
                 recv(output) -> _ => {}
                 recv(events) -> _ => {}
                 recv(roster) -> _ => {}
@@ -311,10 +316,7 @@ impl<'a> Attached<'a> {
                     }
                     let written = self.shown.output(message.channel() == STDERR, &message);
                     if let Err(error) = written {
-                        return Some(End::Failed(Failure::new(
-                            crate::failure::OS_ERROR,
-                            format!("standard output: {error}"),
-                        )));
+                        return Some(End::Failed(output::failure(error)));
                     }
                 }
                 Ok(Received::Gap { bytes, .. }) => self.shown.gap(bytes),

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use trunkline_host::{Screen, Size};
 
+use crate::output;
+
 /// How long a note stands over what the program shows.
 const READING: Duration = Duration::from_secs(4);
 
@@ -66,8 +68,7 @@ impl Shown {
     /// Output was left out. On a terminal a snapshot follows that stands for it.
     pub fn gap(&self, bytes: u64) {
         if !self.marked {
-            let end = if self.terminal { "\r\n" } else { "\n" };
-            eprint!("[trunkline: {bytes} bytes of output were left out here]{end}");
+            output::tell(format!("[trunkline: {bytes} bytes of output were left out here]"));
         }
     }
 
@@ -104,12 +105,12 @@ impl Shown {
 
     fn say(&mut self, text: &str, note: Note) {
         if !self.terminal {
-            eprintln!("trunkline: {text}");
+            output::tell(format!("trunkline: {text}"));
             return;
         }
         if !self.marked {
             // Lines of output scroll, and this is one of them.
-            eprintln!("\x1b[7m[{text}]\x1b[0m");
+            output::tell(format!("\x1b[7m[{text}]\x1b[0m"));
             return;
         }
         self.note = note;

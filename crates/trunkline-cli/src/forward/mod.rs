@@ -21,6 +21,7 @@ use trunkline::{ChannelId, Connection, Event, Priority, RecvTimeoutError};
 use crate::arguments::{self, Reach};
 use crate::client::Client;
 use crate::failure::{Failure, NO_PERMISSION, Outcome, UNAVAILABLE, USAGE};
+use crate::output;
 use pump::{Pump, REQUESTS, STREAMS, Side, reset};
 use server::{HELLO, is_out_of_descriptors};
 use target::Route;
@@ -71,8 +72,8 @@ pub fn run(arguments: &arguments::Forward) -> Outcome {
         }
         while let Ok(event) = events.try_recv() {
             match event {
-                Event::Suspended { .. } => eprintln!("trunkline: link lost, trying"),
-                Event::Resumed { .. } => eprintln!("trunkline: the link is back"),
+                Event::Suspended { .. } => output::tell("trunkline: link lost, trying"),
+                Event::Resumed { .. } => output::tell("trunkline: the link is back"),
                 Event::Closed(cause) => {
                     let until = Instant::now() + ENDING;
                     while busy.load(SeqCst) > 0 && Instant::now() < until {
@@ -195,7 +196,7 @@ fn accept(connection: &Connection, requests: &trunkline::Sender, ports: &[Port],
             let spawned =
                 thread::Builder::new().name("trunkline-forward".to_owned()).spawn(move || worker.run(&jobs));
             if let Err(error) = spawned {
-                eprintln!("trunkline: {error}");
+                output::tell(format!("trunkline: {error}"));
                 busy.fetch_sub(1, SeqCst);
                 reset(job.0);
                 continue;
