@@ -274,7 +274,7 @@ pub struct Completions {
 
 #[derive(Args, Debug)]
 pub struct Man {
-    /// The directory to write to, one file for each command
+    /// The directory to write to, one file for each command; made if it is not there
     pub directory: PathBuf,
 }
 

@@ -14,7 +14,8 @@ pub fn completions(arguments: &arguments::Completions) -> Outcome {
 
 pub fn man(arguments: &arguments::Man) -> Outcome {
     let directory = &arguments.directory;
-    clap_mangen::generate_to(arguments::command(), directory)
+    std::fs::create_dir_all(directory)
+        .and_then(|()| clap_mangen::generate_to(arguments::command(), directory))
         .map_err(|error| Failure::new(CANNOT_CREATE, format!("{}: {error}", directory.display())))?;
     Ok(0)
 }

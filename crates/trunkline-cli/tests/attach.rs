@@ -294,8 +294,10 @@ fn completions_and_pages_are_written() {
         assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains(has), "{shell}");
     }
     let directory = tempfile::tempdir().unwrap();
-    assert!(trunkline().arg("man").arg(directory.path()).status().unwrap().success());
-    let page = std::fs::read_to_string(directory.path().join("trunkline-attach.1")).unwrap();
+    // No user has it before the first program that brings pages.
+    let pages = directory.path().join("share/man/man1");
+    assert!(trunkline().arg("man").arg(&pages).status().unwrap().success());
+    let page = std::fs::read_to_string(pages.join("trunkline-attach.1")).unwrap();
     assert!(page.contains("detach"), "{page}");
     let script = trunkline().args(["completions", "bash"]).output().unwrap().stdout;
     let script = String::from_utf8(script).unwrap();
@@ -315,7 +317,7 @@ fn completions_and_pages_are_written() {
         "forward",
         "top",
     ] {
-        let page = std::fs::read_to_string(directory.path().join(format!("trunkline-{call}.1"))).unwrap();
+        let page = std::fs::read_to_string(pages.join(format!("trunkline-{call}.1"))).unwrap();
         assert!(page.contains("Example"), "{page}");
         assert!(
             script.contains(&format!("trunkline__subcmd__{call}"))
@@ -323,7 +325,8 @@ fn completions_and_pages_are_written() {
             "{call}"
         );
     }
-    assert_eq!(trunkline().args(["man", "/no/such/directory"]).output().unwrap().status.code(), Some(73));
+    let below_a_file = pages.join("trunkline-attach.1/man");
+    assert_eq!(trunkline().arg("man").arg(below_a_file).output().unwrap().status.code(), Some(73));
 }
 
 #[test]
