@@ -423,11 +423,8 @@ fn a_program_on_pipes_is_used_from_a_terminal() {
     watcher.until(|text| text.starts_with("1\n2\n3\ngot one"));
     let mut home = host.terminal("key", Size::default());
     home.shows("got two");
-    home.keys("\x1d");
-    home.shows("^]");
-    // It waits no longer for a command, and was typed.
-    home.shows("^]");
-    home.keys("\rthree\r");
+    // Both come at once, and no command is meant: the Return is the end of a line.
+    home.keys("\x1d\rthree\r");
     home.shows("got three");
     watcher.shows("got three");
     home.keys("\x04");
@@ -435,6 +432,15 @@ fn a_program_on_pipes_is_used_from_a_terminal() {
         assert_eq!(terminal.end().code(), 5);
     }
     assert_eq!(host.end(), Some(5));
+}
+
+#[test]
+fn ctrl_d_ends_the_input_of_a_program_on_pipes_also_as_the_first_key() {
+    let mut host = Host::start(&["--pipes"], "cat; exit 3");
+    let mut desk = host.terminal("key", Size::default());
+    eventually("the owner", || host.run("key", &["status"]).1.contains("has the input"));
+    desk.keys("\x04");
+    assert_eq!((desk.end().code(), host.end()), (3, Some(3)));
 }
 
 /// A window that is closed is not the end of the program's input.

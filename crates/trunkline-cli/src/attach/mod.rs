@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, after, bounded, never, select};
+use rustix::event::{PollFd, PollFlags, poll};
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGWINCH};
 use signal_hook::iterator::Signals;
 use trunkline::{CloseCode, Connection, Event, Events, Priority, Received, TryRecvError, TrySendError};
@@ -465,7 +466,10 @@ fn read_input() -> Result<Receiver<io::Result<Vec<u8>>>, Failure> {
     thread::Builder::new().name("trunkline-input".to_owned()).spawn(move || {
         let mut buffer = vec![0; READ];
         loop {
-            let read = match rustix::io::read(rustix::stdio::stdin(), &mut buffer) {
+            // A read that has begun in one mode of the terminal and ends in another does not see Ctrl-D.
+            let stdin = rustix::stdio::stdin();
+            let _ = poll(&mut [PollFd::new(&stdin, PollFlags::IN)], None);
+            let read = match rustix::io::read(stdin, &mut buffer) {
                 Ok(read) => Ok(buffer[..read].to_vec()),
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(error) => Err(error.into()),

@@ -19,7 +19,7 @@ static HOOK: Once = Once::new();
 pub enum Mode {
     /// Each key comes as it is, nothing is echoed, and output is what the program's own terminal has made of it.
     Raw,
-    /// The same for keys; and lines of output begin at the left.
+    /// The same for keys, except that Return ends a line; and lines of output begin at the left.
     Quiet,
     /// What is typed is edited and comes as lines. The prefix ends one too. Ctrl-C is a signal.
     Lines,
@@ -75,6 +75,7 @@ impl Raw {
                 Mode::Raw => termios.make_raw(),
                 Mode::Quiet => {
                     termios.make_raw();
+                    termios.input_modes |= InputModes::ICRNL;
                     termios.output_modes |= OutputModes::OPOST | OutputModes::ONLCR;
                 }
                 Mode::Lines => {
