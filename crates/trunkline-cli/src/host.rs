@@ -1,6 +1,6 @@
 //! `trunkline host`.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
 use std::process;
 use std::thread;
@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use trunkline::{Access, ChannelSet, CloseCode, Config, Connection, Key, Listener};
+use trunkline::{Access, BindError, ChannelSet, CloseCode, Config, Connection, Key, Listener};
 use trunkline_host::{Ending, Host, Program, Recording, Screen, ServeError, Served, Setup, Size, Stopper};
 use trunkline_hub::{History, Hub, Origin, Running, Snapshot, Verdict, kernel};
 use trunkline_kernel::layout::{CONTROL, Control, ROSTER, STATUS, STDERR, STDIN, STDOUT};
@@ -141,13 +141,27 @@ fn listen(arguments: &arguments::Host, key_file: &Path, claim: Option<&Claim>) -
     };
     if let Some(path) = path {
         // Within a machine only the death of a process cuts a link, and that one does not come back.
-        return Listener::bind_unix(&path, config.resume_grace(LOCAL_GRACE)).map_err(|error| {
-            Failure::new(UNAVAILABLE, format!("cannot listen at {}: {error}", path.display()))
-        });
+        // The error names the path.
+        return Listener::bind_unix(&path, config.resume_grace(LOCAL_GRACE))
+            .map_err(|error| Failure::new(UNAVAILABLE, error));
     }
     let address = arguments.listen.as_deref().unwrap_or("127.0.0.1:0");
-    Listener::bind(address, config)
-        .map_err(|error| Failure::new(UNAVAILABLE, format!("cannot listen at {address}: {error}")))
+    Listener::bind(address, config).map_err(|error| {
+        let kind = match &error {
+            BindError::Io(source) => Some(source.kind()),
+            _ => None,
+        };
+        let advice = match kind {
+            Some(ErrorKind::AddrInUse) => "; choose another port, or 0 for a free one",
+            Some(ErrorKind::AddrNotAvailable) => {
+                "; it must be an address of this machine, or 0.0.0.0 for all"
+            }
+            Some(ErrorKind::InvalidInput) => "; write HOST:PORT, as 127.0.0.1:4000",
+            Some(ErrorKind::PermissionDenied) => "; choose a port above 1023",
+            _ => "",
+        };
+        Failure::new(UNAVAILABLE, format!("{address}: {error}{advice}"))
+    })
 }
 
 /// What clients with a key are called: the name of its file.

@@ -388,7 +388,31 @@ fn mistakes_say_what_to_do_and_have_their_status() {
     let (code, text) = run(&["attach", "127.0.0.1:1", "--key-file", key]);
     assert!(code == Some(78) && text.contains("trunkline key"), "{text}");
     assert_eq!(run(&["key", key]).0, Some(0));
-    assert_eq!(run(&["key", key]).0, Some(73));
+    let (code, text) = run(&["key", key]);
+    assert!(code == Some(73) && text.contains("another name"), "{text}");
+    let (code, text) = run(&["key", &format!("{key}/below")]);
+    assert!(code == Some(73) && text.contains("a directory that you can write"), "{text}");
+    // `trunkline key` would not replace any of these.
+    let loose = format!("{key}.loose");
+    std::fs::copy(key, &loose).unwrap();
+    std::fs::set_permissions(&loose, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let wrong = format!("{key}.wrong");
+    std::fs::copy(key, &wrong).unwrap();
+    std::fs::write(&wrong, "no key").unwrap();
+    for (file, advice) in [(&*loose, "chmod 600"), (&wrong, &wrong), ("/dev/null", "not a regular file")] {
+        for call in
+            [&["attach", "127.0.0.1:1", "--key-file", file][..], &["host", "--key-file", file, "--", "true"]]
+        {
+            let (code, text) = run(call);
+            assert!(code == Some(78) && text.contains(advice) && !text.contains("makes one"), "{text}");
+        }
+    }
+    let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = busy.local_addr().unwrap().to_string();
+    for (listen, advice) in [(&*address, "another port"), ("work", "HOST:PORT"), ("192.0.2.1:0", "0.0.0.0")] {
+        let (code, text) = run(&["host", "--listen", listen, "--key-file", key, "--", "true"]);
+        assert!(code == Some(69) && text.contains(advice), "{text}");
+    }
     let (code, text) = run(&["attach", "127.0.0.1:1", "--key-file", key]);
     assert!(code == Some(69) && text.contains("is the host running"), "{text}");
     assert_eq!(run(&["attach"]).0, Some(2));

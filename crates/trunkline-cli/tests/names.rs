@@ -232,6 +232,18 @@ fn a_host_whose_program_ends_at_once_gives_its_output_and_its_status() {
     std::thread::sleep(Duration::from_millis(10));
 }
 
+/// As after `su`, or in a container.
+#[test]
+fn a_runtime_directory_that_is_not_there_is_told_with_its_variable() {
+    let names = Names::new();
+    for call in [&["ls"][..], &["attach", "work"], &["new", "work", "--", "true"]] {
+        let mut call = names.call(call);
+        call.env("XDG_RUNTIME_DIR", names.0.path().join("no"));
+        let (code, _, text) = finish(call);
+        assert!(code == 73 && text.contains("XDG_RUNTIME_DIR"), "{code} {text}");
+    }
+}
+
 /// A client that is slow at the end still gets the output, and the name is free.
 #[test]
 fn a_name_is_free_as_soon_as_its_program_has_ended() {

@@ -3,10 +3,11 @@
 pub mod names;
 
 use std::ffi::OsStr;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use trunkline::{Address, Config, ConnectError, Connection, HandshakeError, Key};
+use trunkline::{Address, Config, ConnectError, Connection, HandshakeError, Key, KeyError};
 
 use crate::arguments::Reach;
 use crate::failure::{CONFIG, Failure, NO_PERMISSION, UNAVAILABLE, USAGE};
@@ -131,7 +132,15 @@ fn is_same(one: &OsStr, other: &str) -> bool {
 /// Reads a key file.
 pub fn read_key(file: &Path) -> Result<Key, Failure> {
     Key::from_file(file).map_err(|error| {
-        let text = format!("{error}; `trunkline key {}` makes one", file.display());
+        let file = file.display();
+        let text = match &error {
+            KeyError::File { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                format!("{error}; `trunkline key {file}` makes one, for the host and a copy for each client")
+            }
+            KeyError::File { .. } | KeyError::Exposed { .. } => error.to_string(),
+            // `trunkline key` replaces nothing.
+            _ => format!("{file}: {error}; name the file that `trunkline key` has made"),
+        };
         Failure::new(CONFIG, text)
     })
 }

@@ -79,7 +79,13 @@ fn directory() -> Result<PathBuf, Failure> {
     };
     let failure = |error: io::Error| Failure::new(CANNOT_CREATE, format!("{}: {error}", directory.display()));
     match DirBuilder::new().mode(0o700).create(&directory) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failure(error)),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            let text = format!(
+                "cannot make the directory {}: {error}; set XDG_RUNTIME_DIR to a directory of yours, or unset it",
+                directory.display()
+            );
+            return Err(Failure::new(CANNOT_CREATE, text));
+        }
         _ => {}
     }
     // Not by a link: another user can make one where everybody can write.
