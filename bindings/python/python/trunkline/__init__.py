@@ -18,6 +18,7 @@ from . import _trunkline
 
 _trunkline._check_interpreter()
 
+from ._display import display
 from ._errors import (
     AcceptError,
     AcceptTimedOut,
@@ -218,6 +219,7 @@ __all__ = [
     "TooBusy",
     "TooLarge",
     "Writer",
+    "display",
     "shutdown",
 ]
 

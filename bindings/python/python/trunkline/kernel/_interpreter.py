@@ -10,7 +10,7 @@ import signal
 import sys
 
 from .._trunkline import _Interpreter
-from . import _answers, _sources, _streams
+from . import _answers, _pictures, _sources, _streams
 from ._interrupts import Interrupts
 from ._loop import Loop, main_module
 
@@ -29,6 +29,7 @@ def main() -> None:
     interrupts = Interrupts(interpreter)
     stdin = _streams.install(interpreter, interrupts)
     _sources.install()
+    _pictures.install(interpreter, interrupts)
     _report_stack(interpreter)
     module = main_module()
     _answers.start(interpreter, module)

@@ -8,6 +8,7 @@ import traceback
 from types import CodeType, ModuleType, TracebackType
 from typing import Any
 
+from .. import _display
 from .._trunkline import _Interpreter
 from . import _sources, _streams
 from ._compile import Compiler, is_block
@@ -99,6 +100,7 @@ class _Statement:
         names = self._loop.module.__dict__
         for code in self._codes:
             exec(code, names)
+        _display.after_statement()
 
     def _show(self, error: BaseException) -> None:
         _without_kernel(error)
