@@ -35,6 +35,7 @@ pub(crate) struct Interpreter {
     kicks: Arc<Kicks>,
     questions: Arc<Questions>,
     asked: Receiver<(u64, Operation)>,
+    ready: Receiver<()>,
     main: MainThread,
 }
 
@@ -62,9 +63,9 @@ impl Interpreter {
             .introspect(Asked(Arc::clone(&questions)))
             .orphan_grace(ORPHAN);
         let kernel = wait::detached(py, || Kernel::on(link, settings))?;
-        let stdio = kernel.stdio();
+        let (stdio, ready) = (kernel.stdio(), kernel.ready());
         kicks.begin(stdio.clone());
-        Ok(Self { kernel: Mutex::new(Some(kernel)), stdio, marks, kicks, questions, asked, main })
+        Ok(Self { kernel: Mutex::new(Some(kernel)), stdio, marks, kicks, questions, asked, ready, main })
     }
 }
 
@@ -123,6 +124,11 @@ impl Interpreter {
             next = wait::detached(py, || kernel.next_timeout(left));
         }
         Ok(next.map(event))
+    }
+
+    /// Waits until next() may have something. For a thread beside the loop; returns False if there is no more.
+    fn wait_ready(&self, py: Python<'_>) -> bool {
+        wait::detached(py, || self.ready.recv().is_ok())
     }
 
     /// The line belongs to a statement whose rest is missing.

@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--allow-plaintext", action="store_true", help="listen where other machines reach without encryption"
     )
+    parser.add_argument("--asyncio", action="store_true", help="statements may `await`; tasks go on at the prompt")
     # The console that has started this process holds the other end of its standard input.
     parser.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)
     return parser
@@ -61,6 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.with_parent:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     command = [sys.executable, *_flags(), "-m", "trunkline.kernel._interpreter"]
+    if options.asyncio:
+        command.append("--asyncio")
     address = options.listen if options.unix is None else options.unix
     try:
         return _serve(address, options.key_file, options.watch_key_file, options.allow_plaintext, command, _listening)

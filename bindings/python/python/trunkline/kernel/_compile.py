@@ -29,8 +29,8 @@ _COMPOUND = (
 class Compiler:
     """Remembers what `from __future__ import` has switched on, as an interactive interpreter does."""
 
-    def __init__(self) -> None:
-        self.flags = 0
+    def __init__(self, awaits: bool) -> None:
+        self.flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT if awaits else 0
 
     def _parse(self, source: str, name: str, flags: int) -> ast.Module:
         tree = compile(source, name, "exec", ast.PyCF_ONLY_AST | flags | self.flags, dont_inherit=True)

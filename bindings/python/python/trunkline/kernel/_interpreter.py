@@ -36,12 +36,22 @@ def main() -> None:
     interrupts.install()
     # After everything that the program does at its exit.
     atexit.register(interpreter.close)
-    loop = Loop(interpreter, stdin, module)
+    tasks = None
+    if "--asyncio" in sys.argv[1:]:
+        # Only here: it takes a while to import.
+        from ._asyncio import EventLoop
+
+        tasks = EventLoop(interpreter, interrupts)
+    sys.argv = [""]
+    loop = Loop(interpreter, stdin, module, tasks)
     leaves = None
     try:
         leaves = loop.run()
     finally:
         interrupts.leaving = True
+        if tasks is not None:
+            with contextlib.suppress(KeyboardInterrupt):
+                tasks.close()
         _streams.flush()
     if leaves is not None:
         # The interpreter says what is wrong with an odd status, as always.

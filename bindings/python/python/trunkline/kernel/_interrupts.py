@@ -35,11 +35,20 @@ class Interrupts:
         self.interpreter = interpreter
         self.leaving = False
         """The interpreter ends: whatever it still waits for may be stopped."""
+        self.instead: Callable[[FrameType | None], bool] | None = None
+        """Returns True if it has stopped the statement at this frame in another way than by KeyboardInterrupt."""
         self._inside = False
         self._shields: set[CodeType] = set()
 
     def install(self) -> None:
-        shielded = (self._on_kick, self._on_interrupt, self._deliver, self._on_unraisable, self.raise_interrupt)
+        shielded = (
+            self._on_kick,
+            self._on_interrupt,
+            self._deliver,
+            self._on_unraisable,
+            self.raise_interrupt,
+            self._stop,
+        )
         self._shields = {each.__code__ for each in shielded}
         # A program that asks for the default, or whether it is set, means this one: so does asyncio.
         signal.default_int_handler = self._on_interrupt  # type: ignore[assignment]
@@ -52,7 +61,7 @@ class Interrupts:
         """Does what Ctrl-C does: KeyboardInterrupt, unless the program has a handler of its own."""
         handler = signal.getsignal(signal.SIGINT)
         if handler == self._on_interrupt:
-            raise KeyboardInterrupt
+            self._stop(frame)
         if callable(handler):
             handler(signal.SIGINT, frame or sys._getframe(1))
         elif handler == signal.SIG_DFL:
@@ -76,9 +85,13 @@ class Interrupts:
         if self.interpreter.is_own_signal():
             # It was for a statement that may be over.
             if self._deliver(frame):
-                raise KeyboardInterrupt
+                self._stop(frame)
         elif self._is_user(frame):
             self.interpreter.stop_requested()
+            self._stop(frame)
+
+    def _stop(self, frame: FrameType | None) -> None:
+        if self.instead is None or not self.instead(frame):
             raise KeyboardInterrupt
 
     def _deliver(self, frame: FrameType | None) -> bool:

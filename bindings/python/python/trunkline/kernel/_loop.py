@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from types import CodeType, ModuleType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import _display
 from .._trunkline import _Interpreter
@@ -14,15 +14,21 @@ from . import _sources, _streams
 from ._compile import Compiler, is_block
 from ._interrupts import run_user
 
+if TYPE_CHECKING:
+    from ._asyncio import EventLoop
+
 _HERE = os.path.dirname(__file__)
 
 
 class Loop:
-    def __init__(self, interpreter: _Interpreter, stdin: _streams.Input, module: ModuleType) -> None:
+    def __init__(
+        self, interpreter: _Interpreter, stdin: _streams.Input, module: ModuleType, tasks: EventLoop | None
+    ) -> None:
         self.interpreter = interpreter
         self.stdin = stdin
         self.module = module
-        self.compiler = Compiler()
+        self.tasks = tasks
+        self.compiler = Compiler(awaits=tasks is not None)
         self._messages: list[str] = []
         """The statement that has begun."""
         self._count = 0
@@ -32,7 +38,7 @@ class Loop:
         while True:
             _streams.flush()
             self.stdin.drop_rest()
-            event = self.interpreter.next(None)
+            event = self.interpreter.next(None) if self.tasks is None else self.tasks.next()
             what, line = event or ("over", None)
             if what == "line" and line is not None:
                 leaves = self._take(line)
@@ -97,9 +103,11 @@ class _Statement:
         _sources.register(self._name, "".join(self._messages), self._codes)
 
     def _run(self) -> None:
-        names = self._loop.module.__dict__
-        for code in self._codes:
-            exec(code, names)
+        if self._loop.tasks is not None:
+            self._loop.tasks.run(self._codes, self._loop.module)
+        else:
+            for code in self._codes:
+                exec(code, self._loop.module.__dict__)
         _display.after_statement()
 
     def _show(self, error: BaseException) -> None:
