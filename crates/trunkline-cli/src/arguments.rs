@@ -10,7 +10,7 @@ use trunkline_host::Size;
 
 use crate::forward::target::Allowed;
 use crate::reach::names::Name;
-use crate::send::TypedKey;
+use crate::typed_key::TypedKey;
 
 const EXIT: &str = "\
 Exit status:

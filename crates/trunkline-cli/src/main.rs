@@ -20,6 +20,7 @@ mod send;
 mod status;
 mod take;
 mod top;
+mod typed_key;
 mod wait;
 mod watch;
 

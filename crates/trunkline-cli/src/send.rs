@@ -1,9 +1,5 @@
 //! `trunkline send`.
 
-mod keys;
-
-pub use keys::TypedKey;
-
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +10,7 @@ use trunkline_kernel::layout::STDIN;
 use crate::arguments::{self, Reach};
 use crate::client::Client;
 use crate::failure::{Failure, Outcome, TEMPORARY, UNAVAILABLE, USAGE};
+use crate::typed_key::TypedKey;
 
 /// How much later the reason of a refusal may come.
 const LATER: Duration = Duration::from_secs(2);
