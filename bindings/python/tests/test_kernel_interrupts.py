@@ -260,3 +260,21 @@ def test_interrupts_reach_a_loop_that_fills_the_pipes(console):
         console.interrupt_until_over(number)
     noise = {line for line in console.stdout.splitlines() if set(line) - set("a")}
     assert not noise
+
+
+def test_asyncio_run_cancels_its_task_which_may_clean_up(console):
+    assert console.run("signal.getsignal(signal.SIGINT) is signal.default_int_handler") == "True\n"
+    block = """
+async def main():
+    try:
+        print("begun")
+        await asyncio.sleep(1000)
+    except asyncio.CancelledError:
+        print("cancelled")
+        raise
+asyncio.run(main())
+"""
+    number = console.send(block)
+    console.until("its begin", lambda: "begun\n" in console.stdout)
+    console.interrupt_until_over(number)
+    assert "cancelled\n" in console.stdout and "KeyboardInterrupt" in console.stderr

@@ -51,8 +51,10 @@ class Interrupts:
         )
         self._shields = {each.__code__ for each in shielded}
         # A program that asks for the default, or whether it is set, means this one: so does asyncio.
-        signal.default_int_handler = self._on_interrupt  # type: ignore[assignment]
-        signal.signal(signal.SIGINT, self._on_interrupt)
+        # The very same object, for asyncio compares with `is`.
+        handler = self._on_interrupt
+        signal.default_int_handler = handler  # type: ignore[assignment]
+        signal.signal(signal.SIGINT, handler)
         signal.signal(KICK, self._on_kick)
         sys.unraisablehook = self._on_unraisable
         os.register_at_fork(after_in_child=self._forked)
