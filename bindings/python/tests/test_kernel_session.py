@@ -193,3 +193,13 @@ def test_the_python_console_works_with_the_rust_kernel(tmp_path, repl):
     finally:
         process.kill()
         process.communicate()
+
+
+def test_the_input_that_comes_back_unused_tells_of_ends_as_before(tmp_path):
+    with kernel(tmp_path) as running:
+        one, two = running.console(), running.console()
+        assert one.run("1") == "1\n"
+        two.take_input()
+        one.until("that it has lost the input", lambda: ("deaf",) in one.events)
+        one.take_input()
+        assert one.run("2") == "2\n" and one.session.activity() == "idle"

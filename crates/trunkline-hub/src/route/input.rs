@@ -201,6 +201,7 @@ impl Router {
         {
             client.inlet.dropped = dropped;
             client.notes.lost(client.inlet.last_passed, client.inlet.received());
+            client.inlet.stretches.lost();
             self.wake(key);
             self.refresh_prompt();
             self.judge_held(key);
@@ -249,6 +250,7 @@ impl Router {
         }
         client.inlet.dropped = dropped;
         client.notes.lost(client.inlet.last_passed, client.inlet.received());
+        client.inlet.stretches.lost();
         self.wake(key);
         self.refresh_prompt();
         self.judge_held(key);

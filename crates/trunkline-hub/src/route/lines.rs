@@ -11,6 +11,8 @@ pub(crate) struct Stretch {
     pub(crate) input: u64,
     /// How many; a stretch that is not over has no end.
     len: Option<u64>,
+    /// The client was told that it ends, so what follows begins another, even if it goes on in both counts.
+    told_over: bool,
 }
 
 /// So many stretches are remembered; who interrupts a line that is older comes too late.
@@ -23,14 +25,21 @@ pub(crate) struct Stretches(VecDeque<Stretch>);
 impl Stretches {
     /// The client's own message was passed on with a number. Returns `true` if that begins a stretch.
     pub(crate) fn passed(&mut self, own: u64, input: u64) -> bool {
-        if let Some(Stretch { own: first, input: from, len: Some(len) }) = self.0.back_mut()
+        if let Some(Stretch { own: first, input: from, len: Some(len), told_over: false }) = self.0.back_mut()
             && (own, input) == (*first + *len, *from + *len)
         {
             *len += 1;
             return false;
         }
-        self.push(Stretch { own, input, len: Some(1) });
+        self.push(Stretch { own, input, len: Some(1), told_over: false });
         true
+    }
+
+    /// The client is told that it has lost the input, so it takes the stretch for over.
+    pub(crate) fn lost(&mut self) {
+        if let Some(last) = self.0.back_mut() {
+            last.told_over = true;
+        }
     }
 
     /// From this message on the two counts go on together, as a hub upstream has said.
@@ -40,7 +49,7 @@ impl Stretches {
         {
             last.len = Some(own.saturating_sub(last.own));
         }
-        self.push(Stretch { own, input, len: None });
+        self.push(Stretch { own, input, len: None, told_over: false });
     }
 
     /// What a hub upstream said of the last stretch is over behind this message.
@@ -100,6 +109,16 @@ mod tests {
         assert_eq!(lines.line(5, 7), Line::Gone);
         assert_eq!(lines.line(8, 7), Line::Coming);
         assert_eq!(lines.line(0, 7), Line::Gone);
+    }
+
+    #[test]
+    fn a_client_that_has_lost_the_input_is_told_where_it_goes_on() {
+        let mut lines = Stretches::default();
+        assert!(lines.passed(1, 1) && !lines.passed(2, 2));
+        // Another client took the input, and sent nothing.
+        lines.lost();
+        assert!(lines.passed(3, 3) && !lines.passed(4, 4));
+        assert_eq!((lines.number(2), lines.number(3), lines.number(4)), (Some(2), Some(3), Some(4)));
     }
 
     #[test]
