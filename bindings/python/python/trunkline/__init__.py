@@ -101,6 +101,7 @@ from ._errors import (
     TooLarge,
 )
 from ._exit import _exit
+from ._kernels import KernelResult, Kernels, KernelSaid
 from ._records import ChannelStats, CloseCode, Event, ListenerEvent, Received, Stats
 from ._streams import Reader, Writer
 from ._trunkline import (
@@ -170,6 +171,9 @@ __all__ = [
     "Interrupter",
     "InvalidKey",
     "IoThreadStopped",
+    "KernelResult",
+    "KernelSaid",
+    "Kernels",
     "Key",
     "KeyExposed",
     "KeyFileError",

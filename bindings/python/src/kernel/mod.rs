@@ -8,6 +8,7 @@
 //! | `kicks` | how a statement is interrupted from outside |
 //! | `questions` | introspection, answered by a thread of Python's |
 //! | `session` | a console |
+//! | `sessions` | many consoles, heard by one thread |
 
 mod host;
 mod interpreter;
@@ -15,6 +16,7 @@ mod kicks;
 mod output;
 mod questions;
 mod session;
+mod sessions;
 
 use pyo3::prelude::*;
 
@@ -22,6 +24,7 @@ pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<interpreter::Interpreter>()?;
     module.add_class::<output::Output>()?;
     module.add_class::<session::Session>()?;
+    module.add_class::<sessions::Sessions>()?;
     module.add_function(wrap_pyfunction!(host::_serve, module)?)?;
     module.add_function(wrap_pyfunction!(session::_attend, module)?)?;
     Ok(())

@@ -1,6 +1,6 @@
 //! A console: a conversation with a kernel.
 
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyConnectionError, PyRuntimeError, PyValueError};
@@ -48,6 +48,14 @@ pub(crate) fn _attend(
 pub(crate) struct Session(Mutex<Option<Console>>);
 
 impl Session {
+    /// What the kernel has said next; `None` if there is no more.
+    pub(super) fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<Said>> {
+        match &mut *self.0.lock() {
+            Some(session) => session.poll_next(context),
+            None => Poll::Ready(None),
+        }
+    }
+
     fn with<T>(&self, py: Python<'_>, act: impl FnOnce(&mut Console) -> T + Send) -> PyResult<T>
     where
         T: Send,
@@ -80,7 +88,7 @@ fn activity(activity: Activity) -> &'static str {
 }
 
 /// What was said, as a tuple that begins with its kind.
-fn tuple<'py>(py: Python<'py>, said: Said) -> PyResult<Bound<'py, PyTuple>> {
+pub(super) fn tuple<'py>(py: Python<'py>, said: Said) -> PyResult<Bound<'py, PyTuple>> {
     let with = |kind: &str, rest: Vec<Py<PyAny>>| {
         let mut all = vec![object(py, kind)?];
         all.extend(rest);
@@ -141,10 +149,7 @@ impl Session {
     /// when everything is over.
     #[pyo3(signature = (timeout = None))]
     fn next<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        let said = wait::poll(py, wait::deadline(timeout)?, |context| match &mut *self.0.lock() {
-            Some(session) => session.poll_next(context),
-            None => Poll::Ready(None),
-        })?;
+        let said = wait::poll(py, wait::deadline(timeout)?, |context| self.poll_next(context))?;
         said.flatten().map(|said| tuple(py, said)).transpose()
     }
 
