@@ -2,12 +2,13 @@
 
 import os
 import signal
+import subprocess
 import time
 
 import pytest
 from conftest import eventually
 from kernels import is_running, kernel
-from trunkline import Kernels
+from trunkline import Kernels, Key, NotPermitted
 
 LONG = 10
 
@@ -70,6 +71,8 @@ def test_what_is_left_runs_on_and_is_not_taken_for_the_next(three):
     said = three.stream("print('first')\nimport time; time.sleep(0.2)\nprint('late')", timeout=LONG)
     next(said)
     said.close()
+    # What it still says is not kept for it.
+    assert [cell.stream for name in "abc" for cell in three._kernels[name].cells] == [None] * 3
     assert [result.stdout for result in three.run("print('second')", timeout=LONG).values()] == ["second\n"] * 3
 
 
@@ -150,6 +153,9 @@ def test_kernels_elsewhere_are_used_and_left_running(tmp_path, kernels):
         console.take_input()
         result = kernels.run("1", timeout=LONG)["other"]
         assert result.state == "refused" and "take_input() takes it" in result.why
+        # That was heard already, and is not told again.
+        kernels.run("1", "own", timeout=LONG)
+        assert kernels.run("1", "other")["other"].state == "refused"
         kernels.take_input("other")
         assert states(kernels.run("1", timeout=LONG)) == {"other": "done", "own": "done"}
         kernels.close()
@@ -171,3 +177,28 @@ def test_one_that_does_not_start_ends_the_others_of_its_call(kernels, capfd):
         kernels.start("x", "y", options=["--no-such-option"])
     assert kernels.names == [] and time.monotonic() - begin < LONG
     assert "--no-such-option" in capfd.readouterr().err
+
+
+def test_what_has_started_ends_if_another_of_its_call_does_not_start(kernels, monkeypatch, capfd):
+    started, popen = [], subprocess.Popen
+
+    def second_fails(command, **options):
+        started.append(popen([*command, *(["--no-such-option"] if len(started) == 1 else [])], **options))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", second_fails)
+    with pytest.raises(ChildProcessError, match="kernel y did not start"):
+        kernels.start("x", "y", "z")
+    assert kernels.names == [] and all(process.poll() is not None for process in started)
+    monkeypatch.undo()
+    kernels.start("x")
+    assert kernels.run("5", timeout=LONG)["x"].stdout == "5\n"
+
+
+def test_a_key_that_may_only_watch_is_refused(tmp_path, kernels):
+    watch = Key.generate()
+    watch.write_new_file(tmp_path / "watch.key")
+    with kernel(tmp_path, "--watch-key-file", str(tmp_path / "watch.key")) as other:
+        with pytest.raises(NotPermitted, match="may not send on channel 0"):
+            kernels.connect("watched", other.address, watch)
+        assert kernels.names == []

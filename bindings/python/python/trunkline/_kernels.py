@@ -25,6 +25,8 @@ _END = 10.0
 _AT_ONCE = 4 * (os.cpu_count() or 1)
 """So many kernels are about to start at a time."""
 
+_DEAF = "another console has the input; take_input() takes it"
+
 
 @dataclass(frozen=True, slots=True)
 class KernelSaid:
@@ -79,6 +81,8 @@ class _Kernel:
         """What was sent and is not over, in order."""
         self.dead = ""
         self.has_input = False
+        self.deaf = False
+        """It was told that another console has the input."""
         self._me: int | None = None
         self._ending = ""
         self._busy = self._failed = self._why = ""
@@ -110,10 +114,11 @@ class _Kernel:
             self._me = self._me if you is None else you
             if is_known:
                 self.has_input = owner is not None and owner == self._me
+                self.deaf = self.deaf and not self.has_input
         elif kind == "deaf":
             # Nothing that was sent and has not begun is taken.
-            self.has_input = False
-            yield from self._all_over("refused", "another console has the input; take_input() takes it")
+            self.has_input, self.deaf = False, True
+            yield from self._all_over("refused", _DEAF)
         elif kind == "over":
             self.dead = self._ending or f"the kernel is gone: {rest[0]}"
             yield from self._all_over("dead", self.dead)
@@ -164,7 +169,7 @@ class Kernels:
     def start(self, *names: str, options: Iterable[str] = ()) -> None:
         """Starts kernels on this machine, by `python -m trunkline.kernel` with these options. They start side by side,
         and share the directory and the environment of this process. If one does not start, none of them is kept:
-        ChildProcessError says which."""
+        ChildProcessError says which. Each takes one descriptor of this process, and a second while it starts."""
         self._check_new(names)
         if self._life is None:
             self._life = os.pipe()
@@ -265,7 +270,9 @@ class Kernels:
         except ValueError as error:
             return KernelSaid(kernel.name, "refused", str(error))
         except ConnectionError:
-            # Why is told by what it has said last.
+            if kernel.deaf:
+                return KernelSaid(kernel.name, "refused", _DEAF)
+            # Why is told by what it says next: that another has the input, or its end.
             kernel.cells.append(_Cell(sys.maxsize, stream))
             return None
         except RuntimeError as error:
@@ -336,8 +343,9 @@ class Kernels:
     def take_input(self, *names: str) -> None:
         """Takes the input from other consoles, in all kernels or in those that are named. Raises TimeoutError if one
         has not given it within 10 s."""
-        # What has come already may say that another has it.
-        while self._hear(time.monotonic()):
+        # What has come already may say that another has it. Kernels that print without end do not hold this up.
+        enough = time.monotonic() + 1
+        while time.monotonic() < enough and self._hear(time.monotonic()):
             pass
         kernels = self._chosen(names)
         for kernel in kernels:
