@@ -486,3 +486,21 @@ fn a_program_on_pipes_outlives_a_terminal_that_hangs_up() {
     home.keys("two\r");
     home.shows("got two");
 }
+
+/// A file or a pipe is no terminal: what the screen shows is text there, and what comes goes on behind it.
+#[test]
+fn a_pipe_gets_what_the_screen_shows_as_text() {
+    let host = Host::start(&["--pty"], "printf '\\033[1mhello\\033[0m\\n\\n'; read x; echo got $x; read x");
+    assert_eq!(host.run("key", &["wait", "--for", "hello"]).0, 0);
+    let got = host.run("key", &["attach", "--detach-on-eof"]);
+    assert_eq!(got, (0, "hello\n\n".to_owned(), String::new()));
+    let watch = host.call("watch", &["watch"]).stdout(Stdio::piped()).spawn().unwrap();
+    eventually("the watcher", || host.run("key", &["status"]).1.contains("only watches"));
+    let mut attach = host.attach("key", &[]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    attach.stdin.take().unwrap().write_all(b"one\rtwo\r").unwrap();
+    for output in [attach.wait_with_output().unwrap(), watch.wait_with_output().unwrap()] {
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.starts_with("hello\n\none\r\n") && text.contains("got one\r\n"), "{text:?}");
+        assert!(!text.contains('\x1b'), "{text:?}");
+    }
+}

@@ -10,6 +10,9 @@ use crate::output;
 /// How long a note stands over what the program shows.
 const READING: Duration = Duration::from_secs(4);
 
+/// How the mark of a size begins, and with it what a joiner is sent for the past of a terminal.
+const SIZE_MARK: &[u8] = b"\x1b_trunkline size ";
+
 /// How output is shown.
 pub struct Shown {
     terminal: bool,
@@ -47,7 +50,7 @@ impl Shown {
 
     /// Returns `true` if these bytes say, for the first time, that the program is on a terminal.
     pub fn finds_terminal(&mut self, bytes: &[u8]) -> bool {
-        let found = !self.marked && bytes.starts_with(b"\x1b_trunkline size ");
+        let found = !self.marked && bytes.starts_with(SIZE_MARK);
         self.marked |= found;
         found
     }
@@ -61,7 +64,11 @@ impl Shown {
             self.screen.follow(bytes);
         }
         let mut stdout = io::stdout().lock();
-        stdout.write_all(bytes)?;
+        if !self.terminal && self.marked && bytes.starts_with(SIZE_MARK) {
+            stdout.write_all(text_of(bytes).as_bytes())?;
+        } else {
+            stdout.write_all(bytes)?;
+        }
         stdout.flush()
     }
 
@@ -139,4 +146,14 @@ impl Shown {
             let _ = stdout.write_all(b"\r\n").and_then(|()| stdout.flush());
         }
     }
+}
+
+/// What a screen shows, as lines for a pipe, which go on where the cursor is. Empty for a size alone.
+fn text_of(snapshot: &[u8]) -> String {
+    let mut screen = Screen::new(Size::default());
+    screen.follow(snapshot);
+    let mut text = screen.text();
+    let missing = usize::from(screen.cursor().1).saturating_sub(text.matches('\n').count());
+    text.extend(std::iter::repeat_n('\n', missing));
+    text
 }
