@@ -346,7 +346,7 @@ pub struct Running {
 }
 
 /// Attaches to the host of this name. If there is none, starts one in the background, with a key of its own: it outlives
-/// this terminal, and ends with its program.
+/// this terminal, and ends with its program. In a script, --detached starts it and returns.
 #[derive(Args, Debug)]
 pub struct New {
     /// The name

@@ -1,12 +1,18 @@
 //! `trunkline new`.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::process::{ChildStdin, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use crate::arguments::{self, Attach, Reach, Sizing};
 use crate::attach;
 use crate::failure::{Failure, OS_ERROR, Outcome, UNAVAILABLE};
+use crate::output;
 use crate::reach::names;
+
+/// A program that ends within this time needs no hint.
+const HINT: Duration = Duration::from_secs(1);
 
 pub fn run(arguments: arguments::New) -> Outcome {
     let name = &arguments.name;
@@ -23,8 +29,23 @@ pub fn run(arguments: arguments::New) -> Outcome {
     if arguments.detached {
         return Ok(0);
     }
+    if !std::io::stdin().is_terminal() {
+        hint(name.to_string())?;
+    }
     let reach = Reach { address: name.to_string(), key_file: None };
     attach::run(&attach::Options::attaching(Attach::plainly(reach)))
+}
+
+/// Without a terminal none can detach, and a script may wait here unawares.
+fn hint(name: String) -> std::io::Result<()> {
+    let hint = move || {
+        thread::sleep(HINT);
+        output::tell(format!(
+            "trunkline: {name} runs in the background; without a terminal this goes on until it ends: \
+             --detached only starts it, and Ctrl-C here leaves it running"
+        ));
+    };
+    thread::Builder::new().name("trunkline-hint".to_owned()).spawn(hint).map(drop)
 }
 
 /// Starts a host in the background. Returns what holds it until this command has attached.

@@ -278,3 +278,19 @@ fn a_program_that_ends_at_once_is_seen_by_the_command_that_started_it() {
         eventually("the end of the host", || names.run(&["ls"]).1.is_empty());
     }
 }
+
+/// A script that waits unawares is told what to do, and what it started goes on without it.
+#[test]
+fn new_without_a_terminal_says_that_it_waits() {
+    let names = Names::new();
+    let mut new = names.call(&["new", "long", "--", "sh", "-c", "read x"]);
+    let mut new = new.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(new.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("long runs in the background") && line.contains("--detached"), "{line}");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&new), rustix::process::Signal::INT)
+        .unwrap();
+    assert_eq!(new.wait().unwrap().code(), Some(130));
+    assert_eq!(names.run(&["send", "long", "--key", "Enter"]).0, 0);
+    eventually("the end", || names.run(&["ls"]).1.is_empty());
+}
