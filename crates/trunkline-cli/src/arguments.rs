@@ -14,22 +14,31 @@ use crate::typed_key::TypedKey;
 
 const EXIT: &str = "\
 Exit status:
-  0 done, or detached    1 `wait` was told to wait no longer    2 wrong usage
-  69 cannot connect, link or host lost    71 a fault of the system    73 a file cannot be made
-  75 another client has the input    77 not authorised    78 a key file cannot be used
-  `host`, `attach`, `watch` and `wait --exit` end with the program's status, or with 128 and the number of the signal
-  that ended it.";
+    0  done, or detached
+    1  `wait` was told to wait no longer
+    2  wrong usage
+   69  cannot connect or listen; the link or the host was lost
+   71  a fault of the system
+   73  a file cannot be made
+   75  another client has the input
+   77  not authorised
+   78  a key file cannot be used
+  127  the program cannot be started
+  141  the reader of the output wants no more
+  `host`, `attach`, `watch` and `wait --exit` end with the program's status,
+  or with 128 and the number of the signal that ended it.";
 
 const EXAMPLES: &str = "\
 Examples:
-  trunkline new work -- bash       a shell that outlives this terminal; Ctrl-] d detaches
-  trunkline attach work            and back
+  trunkline new work -- bash    outlives this terminal; Ctrl-] d detaches
+  trunkline attach work         and back
 
   trunkline key session.key
   trunkline host --listen 127.0.0.1:4000 --key-file session.key -- bash
   export TRUNKLINE_ADDR=127.0.0.1:4000 TRUNKLINE_KEY_FILE=session.key
   trunkline attach
-  trunkline send --key C-u 'make test' --key Enter && trunkline wait --for '$ '";
+  trunkline send --key C-u 'make test' --key Enter
+  trunkline wait --for '$ '";
 
 /// Share a program: run it under a host, attach to it from anywhere, detach, come back.
 #[derive(Parser, Debug)]
@@ -89,7 +98,7 @@ pub enum Command {
     Top(Top),
     /// Print what completes this command in a shell
     #[command(
-        after_help = "Example:\n  trunkline completions bash >~/.local/share/bash-completion/completions/trunkline"
+        after_help = "Example:\n  cd ~/.local/share/bash-completion/completions\n  trunkline completions bash >trunkline"
     )]
     Completions(Completions),
     /// Write the manual's pages
@@ -100,9 +109,10 @@ pub enum Command {
 const HOST_EXAMPLES: &str = "\
 Examples:
   trunkline host --key-file session.key -- bash
-  trunkline host --unix ~/.cache/build.sock --key-file session.key --pipes -- make all
+  trunkline host --unix ~/build.sock --key-file session.key --pipes -- make
   trunkline host --name work -- python3         (makes a key of its own)
-  trunkline host --listen 0.0.0.0:4000 --key-file session.key --watch-key-file wall.key -- htop";
+  trunkline host --listen 0.0.0.0:4000 --key-file session.key -- bash
+  trunkline host --key-file session.key --watch-key-file wall.key -- htop";
 
 const ATTACH_EXAMPLES: &str = "\
 Examples:
@@ -121,24 +131,31 @@ Examples:
   trunkline send work 'make test' --key Enter
   trunkline send work --key C-c
   trunkline send work --key Escape ':wq' --key Enter
-  trunkline send build $'one line\\n'            (a program on pipes wants a newline)
+  trunkline send build $'one line\\n'      (a program on pipes wants a newline)
 
-Keys: Enter, Tab, Escape, Space, Backspace, Insert, Delete, Home, End, PageUp, PageDown, Up, Down, Left, Right,
-F1 to F12, Newline, C-a to C-z and C-[ C-\\ C-] C-^ C-_ for Ctrl, M-KEY for Alt.";
+Keys:
+  Enter, Tab, Escape, Space, Backspace, Insert, Delete, Newline,
+  Home, End, PageUp, PageDown, Up, Down, Left, Right, F1 to F12,
+  C-a to C-z and C-[ C-\\ C-] C-^ C-_ for Ctrl, M-KEY for Alt";
 
 const FORWARD_USAGE: &str = "trunkline forward [OPTIONS] [ADDR] LOCAL_PORT:HOST:PORT...";
 
 const FORWARD_EXAMPLES: &str = "\
 Examples:
-  trunkline host --listen 0.0.0.0:4000 --key-file session.key --allow-forward localhost:8888 -- bash   (there)
-  trunkline forward there:4000 8888:localhost:8888 --key-file session.key                              (here)
-  trunkline forward work 0:localhost:5432 0:localhost:80          (free ports, which it prints)";
+  At one machine, and then at another:
+  trunkline host --listen 0.0.0.0:4000 --key-file session.key \\
+      --allow-forward localhost:8888 -- bash
+  trunkline forward there:4000 8888:localhost:8888 --key-file session.key
+
+  Free ports, which it prints:
+  trunkline forward work 0:localhost:5432 0:localhost:80";
 
 const WAIT_EXAMPLES: &str = "\
 Examples:
   trunkline wait work --for 'tests passed' --timeout 600
   trunkline wait build --exit; echo $?
-  trunkline send work 'make' --key Enter && trunkline wait work --idle && trunkline screen work";
+  trunkline send work 'make' --key Enter
+  trunkline wait work --idle && trunkline screen work";
 
 /// Which host, and with which key.
 #[derive(Args, Clone, Debug)]
@@ -295,7 +312,7 @@ pub struct Host {
     #[arg(long, value_name = "PATH", conflicts_with = "listen")]
     pub unix: Option<PathBuf>,
     /// The key of those that may use the program; a host with a name makes one if this is left out
-    #[arg(long, value_name = "FILE", env = "TRUNKLINE_KEY_FILE", required_unless_present = "name")]
+    #[arg(long, value_name = "FILE", env = "TRUNKLINE_KEY_FILE")]
     pub key_file: Option<PathBuf>,
     /// The key of those that may only watch
     #[arg(long, value_name = "FILE")]
@@ -473,6 +490,19 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Trunkline::command().debug_assert();
+    }
+
+    /// Clap wraps what is longer, and then an example cannot be read.
+    #[test]
+    fn examples_fit_a_terminal() {
+        let command = Trunkline::command();
+        for command in [&command].into_iter().chain(command.get_subcommands()) {
+            for help in [command.get_after_help(), command.get_after_long_help()].into_iter().flatten() {
+                for line in help.to_string().lines() {
+                    assert!(line.chars().count() <= 80, "{}: {line}", command.get_name());
+                }
+            }
+        }
     }
 
     #[test]

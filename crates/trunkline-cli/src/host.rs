@@ -49,7 +49,12 @@ pub fn run(arguments: arguments::Host) -> Outcome {
     let key_file = match (&arguments.key_file, &mut claim) {
         (Some(file), _) => file.clone(),
         (None, Some(claim)) => claim.make_key()?,
-        (None, None) => return Err(Failure::new(USAGE, "a host needs --key-file, or a --name")),
+        (None, None) => {
+            return Err(Failure::new(
+                USAGE,
+                "which key? `trunkline key FILE` makes one for --key-file FILE; with --name, a host makes one itself",
+            ));
+        }
     };
     let key_file = std::path::absolute(key_file)?;
     let listener = listen(&arguments, &key_file, claim.as_ref())?;

@@ -407,6 +407,8 @@ fn mistakes_say_what_to_do_and_have_their_status() {
             assert!(code == Some(78) && text.contains(advice) && !text.contains("makes one"), "{text}");
         }
     }
+    let (code, text) = run(&["host", "--", "true"]);
+    assert!(code == Some(2) && text.contains("trunkline key FILE") && text.contains("--name"), "{text}");
     let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = busy.local_addr().unwrap().to_string();
     for (listen, advice) in [(&*address, "another port"), ("work", "HOST:PORT"), ("192.0.2.1:0", "0.0.0.0")] {

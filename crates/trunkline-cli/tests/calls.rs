@@ -380,7 +380,7 @@ fn every_call_has_help_with_an_example() {
             "{text}"
         );
     }
-    for text in ["69 cannot connect", "77 not authorised", "wrong usage"] {
+    for text in ["69  cannot connect", "77  not authorised", "127  the program", "wrong usage"] {
         assert!(help.contains(text), "{help}");
     }
 }
