@@ -27,8 +27,31 @@ pub fn run(arguments: &arguments::Send) -> Outcome {
     match type_in(&client, &stdin, &typed) {
         // What was typed can be what has ended it.
         Err(_) if client.is_over() => Ok(0),
+        // Nothing was passed on, so nothing is typed twice.
+        Err(failure) if !arguments.take && stdin.stopped() == Some(code::NOT_OWNER) => {
+            drop(client);
+            after_a_ghost(&reach, &typed, failure)
+        }
         Err(failure) => Err(failure),
         Ok(()) => Ok(0),
+    }
+}
+
+/// What this person's own client has whose process was killed, or whose link is lost, is given back to them at once.
+fn after_a_ghost(reach: &Reach, typed: &[u8], refused: Failure) -> Outcome {
+    let client = Client::connect(reach)?;
+    let (you, roster) = crate::status::roster(&client)?;
+    let clients = roster.clients.unwrap_or_default();
+    let me = clients.iter().find(|other| Some(other.id) == you);
+    let owner = clients.iter().find(|other| other.owner);
+    if !owner.zip(me).is_some_and(|(owner, me)| owner.suspended && owner.name == me.name) {
+        return Err(refused);
+    }
+    let stdin = client.sender(STDIN, Priority::Normal)?;
+    client.take()?;
+    match type_in(&client, &stdin, typed) {
+        Err(failure) if !client.is_over() => Err(failure),
+        _ => Ok(0),
     }
 }
 

@@ -88,7 +88,7 @@ fn state(client: &Client) -> Result<Option<String>, Failure> {
 }
 
 /// This client's number, and the list that it is in.
-fn roster(client: &Client) -> Result<(Option<u64>, Roster), Failure> {
+pub fn roster(client: &Client) -> Result<(Option<u64>, Roster), Failure> {
     let mut you = None;
     loop {
         let note = client.note()?;

@@ -202,3 +202,20 @@ fn a_watcher_is_told_again_after_the_note_was_taken_away() {
     watcher.keys("x");
     watcher.shows("you are watching");
 }
+
+/// As `attach` does, for a script after a crash.
+#[test]
+fn the_input_of_a_killed_terminal_is_given_back_to_a_call_with_the_same_key() {
+    let host = Host::start(&["--pty"], LINES);
+    let mut desk = host.terminal("key", Size::default());
+    desk.shows("ready");
+    eventually("the owner", || owner(&host).contains("has the input"));
+    assert_eq!(host.run("key", &["send", "alive", "--key", "Enter"]).0, 75, "it is no ghost");
+    let pid = desk.program.pid().unwrap().try_into().unwrap();
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    eventually("the ghost", || owner(&host).contains("link lost"));
+    assert_eq!(host.run("key", &["send", "mine", "--key", "Enter"]), (0, String::new(), String::new()));
+    assert_eq!(host.run("key", &["wait", "--for", "got mine"]).0, 0);
+    assert_eq!(owner(&host), "", "the input is free again");
+}
