@@ -122,6 +122,8 @@ struct Attached<'a> {
     /// This client's number, and whether it owns the input.
     me: Option<u64>,
     owner: bool,
+    /// The person was told that the owner's last lines were refused, and the roster has not said yet who owns the input.
+    told_refusal: bool,
     /// No client owns it, as far as is known; and how many messages were passed on in all.
     free: bool,
     passed: Option<u64>,
@@ -173,6 +175,7 @@ impl<'a> Attached<'a> {
             raw,
             me: None,
             owner: false,
+            told_refusal: false,
             free: false,
             passed: None,
             ghost: None,
@@ -289,6 +292,7 @@ impl<'a> Attached<'a> {
                 Event::Resumed { .. } => self.shown.repaint(),
                 Event::Stopped { channel: STDIN, code } => {
                     if let Some(why) = self.input.stopped(code) {
+                        self.told_refusal = code == trunkline_hub::code::TAKEN;
                         self.shown.note(&why);
                     }
                 }
@@ -340,10 +344,13 @@ impl<'a> Attached<'a> {
                     self.input.again();
                     self.owner = true;
                     // That another client has the input is no longer so.
-                    self.shown.take_note();
+                    if !std::mem::take(&mut self.told_refusal) {
+                        self.shown.take_note();
+                    }
                     self.resize();
                 }
-                if let (true, false, Some(owner)) = (self.owner, mine, owner) {
+                // What became of the last lines is the weightier of two notes that come together.
+                if let (true, false, Some(owner), false) = (self.owner, mine, owner, self.told_refusal) {
                     let name = plain(&owner.name);
                     let name = if name.is_empty() { "another client" } else { &name };
                     self.shown
@@ -352,8 +359,9 @@ impl<'a> Attached<'a> {
                 self.owner = mine;
                 self.free = owner.is_none();
                 let me = clients.iter().find(|client| Some(client.id) == self.me);
+                // A list from before the link was back names this client as one whose link is lost: that is no other.
                 self.ghost = owner
-                    .filter(|owner| owner.suspended && me.is_some_and(|me| me.name == owner.name))
+                    .filter(|owner| !mine && owner.suspended && me.is_some_and(|me| me.name == owner.name))
                     .map(|owner| owner.id);
             }
             self.passed = note.input.or(self.passed);
