@@ -17,7 +17,7 @@ use crate::reach::Place;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long the hub is given to hear of the end.
 const LEAVING: Duration = Duration::from_secs(2);
-/// Nobody takes the input more often from the same client.
+/// One access takes the input from the same client no more often than that.
 const TAKE_PAUSE: Duration = Duration::from_millis(1100);
 
 /// A connection to a host.

@@ -132,7 +132,7 @@ fn listen(arguments: &arguments::Host, key_file: &Path, claim: Option<&Claim>) -
         .interactive()
         .max_message(LARGEST)
         .linger(LAST_OUTPUT)
-        // As long as the other side tries: somebody goes home, and the link is lost for a while.
+        // As long as the other side tries: a person goes home, and the link is lost for a while.
         .resume_grace(GRACE)
         .allow_plaintext(arguments.allow_plaintext);
     if let Some(file) = &arguments.watch_key_file {

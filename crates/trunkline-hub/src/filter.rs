@@ -68,7 +68,7 @@ pub enum Verdict {
     /// dropped if that message is refused. A hub keeps 16 for each client; one more is refused with
     /// [`UNREAD`](crate::code::UNREAD).
     Hold(u64),
-    /// It is dropped, and nobody is told: it means nothing any more.
+    /// It is dropped, and no client is told: it means nothing any more.
     Drop,
     /// It is dropped, and its sender is told: its run is stopped with this code.
     Refuse(u32),

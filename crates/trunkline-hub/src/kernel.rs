@@ -40,7 +40,7 @@ pub fn control_filter(origin: &Origin<'_>, message: &[u8]) -> Verdict {
 fn interrupt(origin: &Origin<'_>, target: Target) -> Verdict {
     match target {
         Target::Running => Verdict::Pass,
-        // Nobody stops lines that others have not sent yet.
+        // No client stops lines that others have not sent yet.
         Target::Message(number) if number <= origin.passed() => Verdict::Pass,
         Target::Message(_) => Verdict::Refuse(code::NOT_SENT_HERE),
         Target::Own(own) => match origin.line(own) {

@@ -11,7 +11,7 @@ use parking_lot::{Condvar, Mutex};
 /// Something that may be ready.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Token {
-    /// Somebody wants the hub to end, or to know something.
+    /// Another thread wants the hub to end, or to know something.
     Asked,
     Accept,
     Upstream(Upstream),

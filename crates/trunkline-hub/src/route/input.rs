@@ -156,7 +156,7 @@ impl Router {
         match self.input.owner {
             Some(owner) if owner == key => Ok(()),
             Some(owner) if !self.owner_is_lost(owner, now) => Err(code::NOT_OWNER),
-            // Nobody else's line was passed on that this client may not have seen.
+            // No other client's line was passed on that this client may not have seen.
             _ if self.clients[key].inlet.knows == self.number() && !self.relayed.is_taking() => Ok(()),
             _ => Err(code::NOT_OWNER),
         }

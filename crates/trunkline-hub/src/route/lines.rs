@@ -15,7 +15,7 @@ pub(crate) struct Stretch {
     told_over: bool,
 }
 
-/// So many stretches are remembered; who interrupts a line that is older comes too late.
+/// So many stretches are remembered; an interrupt of a line that is older comes too late.
 const MOST: usize = 32;
 
 /// The stretches of one client, oldest first.

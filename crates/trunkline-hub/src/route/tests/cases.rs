@@ -101,7 +101,7 @@ fn the_program_waits_for_its_owner_and_for_nobody_else() {
     let mut world = World::with(|settings| settings.wait_for_owner = true);
     let (owner, other) = (world.join(Access::full(), 0), world.join(Access::full(), 0));
     world.append(0, message(250));
-    assert!(world.router.may_read(world.now), "nobody owns the input");
+    assert!(world.router.may_read(world.now), "no client owns the input");
     world.send(owner, false);
     world.arrive(owner);
     assert!(!world.router.may_read(world.now));

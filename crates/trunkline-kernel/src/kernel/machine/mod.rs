@@ -205,7 +205,7 @@ impl Machine {
         self.actions.push_back(Action::Wake);
     }
 
-    /// The console is gone: what runs has nobody to run for.
+    /// The console is gone: what runs has no one to run for.
     pub(in crate::kernel) fn handle_gone(&mut self, now: Instant) {
         if matches!(self.console, Console::None | Console::Gone(_)) {
             return;
