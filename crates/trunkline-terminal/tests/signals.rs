@@ -169,6 +169,30 @@ fn ctrl_z_without_a_shell_stops_nothing() {
     assert_eq!(kernel.line(), "ab");
 }
 
+/// As in a container: its session and its group were begun outside, and have no number inside.
+#[test]
+fn ctrl_z_in_a_pid_namespace_stops_nothing() {
+    let unshare = ["--user", "--map-root-user", "--pid", "--fork", "--kill-child"];
+    if !Command::new("unshare").args(unshare).arg("true").status().is_ok_and(|status| status.success()) {
+        eprintln!("this machine lets no process make a PID namespace: nothing was tested");
+        return;
+    }
+    let place = Place::new();
+    let console = place.console(&[]);
+    let mut command = Command::new("unshare");
+    command.args(unshare).arg(console.get_program()).args(console.get_args());
+    let mut terminal = Terminal::with(command, |command| {
+        command.env("TERM", "xterm");
+    });
+    let kernel = place.kernel();
+    kernel.status("idle 0");
+    terminal.expect("> ");
+    terminal.press("a\x1ab");
+    terminal.wait("nothing else is drawn", |screen| screen.ends_with("completes.\n> ab"));
+    terminal.press("\r");
+    assert_eq!(kernel.line(), "ab");
+}
+
 #[test]
 fn a_terminal_that_goes_away_ends_it() {
     let (_place, mut terminal, kernel) = start();

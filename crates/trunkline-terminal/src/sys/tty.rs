@@ -181,12 +181,15 @@ pub(crate) fn size(terminal: BorrowedFd<'_>) -> (usize, usize) {
 
 /// Returns `true` if a shell is there that sees this process stop, and can let it go on.
 pub(crate) fn has_shell() -> bool {
-    use rustix::process::{getpgid, getppid, getsid};
+    use nix::unistd::{getpgid, getppid, getsid};
 
+    // A process outside of this one's PID namespace has the number 0 here, and so has a session or a group that
+    // was begun there. rustix knows no such process.
     let parent = getppid();
-    let same_session = matches!((getsid(parent), getsid(None)), (Ok(parent), Ok(own)) if parent == own);
-    let other_group = matches!((getpgid(parent), getpgid(None)), (Ok(parent), Ok(own)) if parent != own);
-    parent.is_some() && same_session && other_group
+    let same_session = matches!((getsid(Some(parent)), getsid(None)), (Ok(parent), Ok(own)) if parent == own);
+    let other_group =
+        matches!((getpgid(Some(parent)), getpgid(None)), (Ok(parent), Ok(own)) if parent != own);
+    parent.as_raw() != 0 && same_session && other_group
 }
 
 /// Stops the processes that the shell has started together with this one, as the terminal would do at Ctrl-Z.
