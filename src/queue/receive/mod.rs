@@ -167,7 +167,8 @@ impl ReceiveQueues {
         let unclaimed = state.queue(UNCLAIMED);
         // Walked as a whole, so that the order across channels stays.
         for item in std::mem::take(&mut unclaimed.pieces).items {
-            split(item, channels, &mut queue.pieces, &mut unclaimed.pieces, pool);
+            let (to, rest) = (&mut queue.pieces, &mut unclaimed.pieces);
+            split(item, |channel, _| channels.contains(channel), to, rest, pool);
         }
         state.queues[number] = Some(queue);
         for id in channels.iter() {
@@ -230,12 +231,14 @@ impl ReceiveQueues {
         for (pieces, keep) in [(std::mem::take(&mut rest), &mut left), (queued, &mut kept)] {
             for item in pieces.items {
                 let mut dropped = Pieces::default();
-                match what {
-                    Unwanted::ThisRun => {
-                        over = over | split_runs(item, channels - over, &mut dropped, keep, pool)
+                let is_unwanted = |channel, framed: Framed<'_>| {
+                    let unwanted = (channels - over).contains(channel);
+                    if unwanted && what == Unwanted::ThisRun && framed.is_end() {
+                        over.insert(channel);
                     }
-                    Unwanted::Newest | Unwanted::Arrived => split(item, channels, &mut dropped, keep, pool),
-                }
+                    unwanted
+                };
+                split(item, is_unwanted, &mut dropped, keep, pool);
                 state.discard(&mut dropped, pool);
             }
         }
@@ -381,33 +384,16 @@ impl Framed<'_> {
     }
 }
 
-/// Moves what is for some channels, up to the end of a run of each, to one place and the rest to another, each in
-/// order. Returns the channels of which it has seen the end.
-fn split_runs(
+/// Moves what is picked to one place and the rest to another, each in order.
+fn split(
     item: Item,
-    channels: ChannelSet,
+    mut is_picked: impl FnMut(ChannelId, Framed<'_>) -> bool,
     to: &mut Pieces,
     rest: &mut Pieces,
     pool: &Pool,
-) -> ChannelSet {
-    let mut over = ChannelSet::EMPTY;
+) {
     for_each(&item, |channel, framed| {
-        let target = if (channels - over).contains(channel) { &mut *to } else { &mut *rest };
-        target.push(channel, framed, pool);
-        if channels.contains(channel) && framed.is_end() {
-            over.insert(channel);
-        }
-    });
-    if let Item::Frames(frames) = item {
-        (&mut &*pool).put(frames);
-    }
-    over
-}
-
-/// Moves what is for some channels to one place and the rest to another, each in order.
-fn split(item: Item, channels: ChannelSet, to: &mut Pieces, rest: &mut Pieces, pool: &Pool) {
-    for_each(&item, |channel, framed| {
-        let target = if channels.contains(channel) { &mut *to } else { &mut *rest };
+        let target = if is_picked(channel, framed) { &mut *to } else { &mut *rest };
         target.push(channel, framed, pool);
     });
     if let Item::Frames(frames) = item {
