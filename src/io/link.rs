@@ -118,7 +118,9 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn new(new: NewSocket) -> Self {
-        let NewSocket { socket, rtt, ahead, early, process, seal, .. } = new;
+        #[cfg(unix)]
+        let watch = new.process.as_ref().and_then(|process| Watch::new(process).ok());
+        let NewSocket { socket, rtt, ahead, early, seal, .. } = new;
         let (way, unhandled) = match seal {
             Some(seal) => (Way::Sealed(Box::new(Sealed::new(seal, ahead, early))), Vec::new()),
             None if ahead.is_empty() => (Way::Plain, early),
@@ -136,7 +138,7 @@ impl Link {
             hung_up: false,
             peer_died: false,
             #[cfg(unix)]
-            watch: process.as_ref().and_then(|process| Watch::new(process).ok()),
+            watch,
             pace,
             unsent,
             finished: false,

@@ -3,7 +3,9 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+#[cfg(unix)]
+use std::time::Instant;
 
 use parking_lot::RwLock;
 
@@ -38,6 +40,7 @@ pub(crate) struct Listen {
     /// Where clients find it.
     pub(crate) address: Address,
     /// When to look whether the file of a Unix socket is still there.
+    #[cfg(unix)]
     look: Option<Instant>,
     pub(crate) takes: Takes,
     pub(crate) options: Options,
@@ -54,6 +57,7 @@ pub(crate) struct Listen {
 
 /// How often it is looked whether the file of a Unix socket is still there: programs that clean up temporary
 /// directories remove it.
+#[cfg(unix)]
 const LOOK: Duration = Duration::from_secs(3);
 
 /// What a pass over a listener came to.
@@ -96,6 +100,7 @@ impl Listen {
         Self {
             socket,
             address,
+            #[cfg(unix)]
             look: None,
             takes,
             strangers: Strangers::new(options.pending_handshakes.min(room_for_strangers())),

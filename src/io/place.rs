@@ -24,6 +24,7 @@ impl Place {
     }
 
     /// The token of what a source watches beside its socket.
+    #[cfg(any(unix, test))]
     pub(crate) fn second_token(self) -> Token {
         Token(self.token().0 | SECOND)
     }

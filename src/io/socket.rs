@@ -175,8 +175,12 @@ impl Socket {
 
     /// Makes its close one without the farewell that keeps its port taken for a while.
     pub(crate) fn reset(&self) {
-        if let Self::Tcp(stream) = &self {
-            let _ = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+        match self {
+            Self::Tcp(stream) => {
+                let _ = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+            }
+            #[cfg(unix)]
+            Self::Unix(_) => {}
         }
     }
 

@@ -58,6 +58,7 @@ mod told {
         #[inline(always)]
         pub(crate) fn bound(&mut self, _address: &Address) {}
 
+        #[cfg(unix)]
         #[inline(always)]
         pub(crate) fn file_gone(&self, _again: bool) {}
 
@@ -205,6 +206,7 @@ mod told {
         }
 
         /// The file of a Unix socket was removed by something else; `again`: it was made again.
+        #[cfg(unix)]
         pub(crate) fn file_gone(&self, again: bool) {
             let Some(address) = &self.address else { return };
             guarded(|| tracing::warn!(target: TARGET, parent: None, %address, again, "socket file removed"));

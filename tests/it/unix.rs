@@ -1,7 +1,6 @@
 //! Unix sockets (protocol, section 9): what goes wrong with their files, their users and their processes
 //! elsewhere.
 
-use std::collections::HashSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -9,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Barrier, mpsc};
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -657,8 +656,8 @@ fn a_pinned_process_stands_for_itself_after_its_end() {
     let (_folder, path) = folder();
     let key = Key::generate();
     let listener = Listener::bind_unix(&path, config(&key)).unwrap();
-    let mut seen = HashSet::new();
-    let (processes, kept) = mpsc::channel();
+    let mut seen = std::collections::HashSet::new();
+    let (processes, kept) = std::sync::mpsc::channel();
     for _ in 0..5 {
         let mut child = process(test, "client", &key, &path).spawn().unwrap();
         let server = listener.accept_timeout(LONG).unwrap();

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use support::*;
-use trunkline_host::{Ending, Happened, Setup, Size};
+use trunkline_host::{Setup, Size};
 
 const ROLE: &str = "TRUNKLINE_HOST_ROLE";
 
@@ -56,9 +56,12 @@ fn a_host_that_is_killed_hangs_up_on_its_program_and_frees_its_port() {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn orphans_do_not_become_zombies() {
     if role().is_some() {
+        use trunkline_host::{Ending, Happened};
+
         // What process 1 is by itself.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
         let me = std::process::id();

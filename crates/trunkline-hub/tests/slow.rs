@@ -1,5 +1,6 @@
 //! One program and 100 clients, of which one is stopped and one has a link of 100 kB/s. A program of its own, because
 //! it measures the memory of the process.
+#![cfg(unix)]
 
 #[path = "../../../tests/support/mod.rs"]
 mod support;

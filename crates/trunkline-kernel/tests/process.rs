@@ -82,6 +82,7 @@ impl Drop for Listening {
 }
 
 /// How much memory a process has, in bytes.
+#[cfg(target_os = "linux")]
 fn memory(process: u32) -> u64 {
     let pages = std::fs::read_to_string(format!("/proc/{process}/statm")).unwrap();
     pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096

@@ -13,6 +13,7 @@ const MOST: usize = 16;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Purpose {
     /// Tab, at this place of this line.
+    #[cfg(unix)]
     Tab { text: String, cursor: usize },
     /// A command of the person or script.
     Command,

@@ -13,6 +13,9 @@ const CLIENTS: usize = 1000;
 
 /// Four sockets each, where the system gives so many to a process.
 fn clients() -> usize {
+    #[cfg(not(unix))]
+    let limit = u64::MAX;
+    #[cfg(unix)]
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
     if limit >= 16_000 { CLIENTS } else { 100 }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::process::{Process, example};
 use crate::support::{LONG, free_address};
@@ -92,9 +92,9 @@ fn expect_verified(load: Process, channels: u64, messages: u64) {
 /// Waits for something that only looking again can tell.
 #[cfg(target_os = "linux")]
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + LONG;
+    let deadline = std::time::Instant::now() + LONG;
     while !holds() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
+        assert!(std::time::Instant::now() < deadline, "not in time: {what}");
         thread::sleep(Duration::from_millis(5));
     }
 }

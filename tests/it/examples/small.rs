@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
 
-use crate::support::process::{Outcome, Process, example, lines, rest};
+#[cfg(unix)]
+use crate::support::process::Outcome;
+use crate::support::process::{Process, example, lines, rest};
 
 /// Runs an example to its end, and returns its lines. It may panic in a thread, as `tasks` does.
 #[track_caller]
@@ -60,6 +60,7 @@ fn expect(client: Process, code: i32, stdout: &str) {
 }
 
 /// The lines of several programs come in any order.
+#[cfg(unix)]
 #[track_caller]
 fn sorted(ended: &Outcome) -> Vec<&str> {
     let mut lines: Vec<&str> = ended.stdout.lines().collect();
@@ -167,11 +168,11 @@ fn process_host_kills_the_programs_of_a_client_that_is_gone() {
     // Opens as soon as the program reads it, and breaks once that is dead.
     let mut held = std::fs::OpenOptions::new().write(true).open(&fifo).unwrap();
     client.kill();
-    let (dead, ended) = mpsc::channel();
+    let (dead, ended) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         use std::io::Write;
         while held.write_all(b"x").is_ok() {
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(std::time::Duration::from_millis(5));
         }
         dead.send(())
     });

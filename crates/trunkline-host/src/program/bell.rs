@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::AcqRel};
 use std::task::{Wake, Waker};
 
-use rustix::pipe::{PipeFlags, pipe_with};
-
 /// Ends a wait of [`Program::next`](super::Program::next), from any thread. It can be cloned, and be a
 /// [`Waker`] for the `poll_*` calls of a connection.
 #[derive(Clone, Debug)]
@@ -60,7 +58,10 @@ pub(super) struct Ear {
 
 impl Ear {
     pub(super) fn new() -> io::Result<Self> {
-        let (from, to) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let (from, to) = io::pipe()?;
+        rustix::io::ioctl_fionbio(&from, true)?;
+        rustix::io::ioctl_fionbio(&to, true)?;
+        let (from, to) = (from.into(), to.into());
         Ok(Self { from, bell: Bell(Arc::new(Ring { rung: AtomicBool::new(false), to })) })
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
 use rustix::pty::OpenptFlags;
-use rustix::termios::{InputModes, OptionalActions, Winsize};
+use rustix::termios::Winsize;
 
 use super::waiting::Waiting;
 use super::{Program, child, environment};
@@ -133,14 +133,19 @@ impl Setup {
     }
 
     fn on_terminal(&mut self, size: Size) -> io::Result<Wires> {
-        let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+        let master = open_master()?;
         rustix::pty::grantpt(&master)?;
         rustix::pty::unlockpt(&master)?;
         let slave = open_slave(&master)?;
-        let mut modes = rustix::termios::tcgetattr(&slave)?;
         // Backspace takes a character, not a byte.
-        modes.input_modes |= InputModes::IUTF8;
-        rustix::termios::tcsetattr(&slave, OptionalActions::Now, &modes)?;
+        #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+        {
+            use rustix::termios::{InputModes, OptionalActions};
+
+            let mut modes = rustix::termios::tcgetattr(&slave)?;
+            modes.input_modes |= InputModes::IUTF8;
+            rustix::termios::tcsetattr(&slave, OptionalActions::Now, &modes)?;
+        }
         // The size is there before the program looks.
         rustix::termios::tcsetwinsize(&slave, winsize(size))?;
         environment::prepare(&mut self.command);
@@ -150,7 +155,9 @@ impl Setup {
     }
 
     fn on_pipes(&mut self, input: bool) -> io::Result<Wires> {
-        let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+        let pipe = || -> io::Result<(OwnedFd, OwnedFd)> {
+            io::pipe().map(|(read, write)| (read.into(), write.into()))
+        };
         let stdin = if input {
             let (theirs, ours) = pipe()?;
             self.command.stdin(theirs);
@@ -166,6 +173,20 @@ impl Setup {
         nonblocking(&stderr)?;
         Ok(Wires::Pipes { stdin, stdout, stderr })
     }
+}
+
+/// No program has this end.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "netbsd"))]
+fn open_master() -> io::Result<OwnedFd> {
+    Ok(rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?)
+}
+
+/// No program that is started after this has this end: elsewhere there is no call for it that is one step.
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "netbsd")))]
+fn open_master() -> io::Result<OwnedFd> {
+    let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
+    rustix::io::fcntl_setfd(&master, rustix::io::FdFlags::CLOEXEC)?;
+    Ok(master)
 }
 
 /// The host's ends.

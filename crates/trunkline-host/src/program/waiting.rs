@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::thread;
 
-use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, WaitOptions};
+use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions};
 
 use crate::ending::{Ending, Signal};
 
@@ -28,7 +28,7 @@ impl Waiting {
     /// Waits for a child of this process that no other code waits for. With `orphans` every child of this
     /// process is reaped.
     pub(super) fn new(pid: Pid, orphans: bool) -> io::Result<Self> {
-        let ended = rustix::process::pidfd_open(pid, PidfdFlags::empty()).or_else(|_| by_thread(pid))?;
+        let ended = descriptor_of(pid)?;
         let orphans = if orphans { Some(Orphans::new()?) } else { None };
         Ok(Self { pid, ended, orphans, ending: None })
     }
@@ -72,15 +72,28 @@ fn ending(status: rustix::process::WaitStatus) -> Ending {
     }
 }
 
+/// Returns a descriptor that is readable once a process has ended.
+#[cfg(target_os = "linux")]
+fn descriptor_of(pid: Pid) -> io::Result<OwnedFd> {
+    use rustix::process::{PidfdFlags, pidfd_open};
+
+    pidfd_open(pid, PidfdFlags::empty()).or_else(|_| by_thread(pid))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn descriptor_of(pid: Pid) -> io::Result<OwnedFd> {
+    by_thread(pid)
+}
+
 /// Where the system has no descriptor for a process: a thread waits, and its end of a pipe closes.
 fn by_thread(pid: Pid) -> io::Result<OwnedFd> {
-    let (here, there) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let (here, there) = io::pipe()?;
     thread::Builder::new().name("trunkline-wait".to_owned()).spawn(move || {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         while matches!(rustix::process::waitid(WaitId::Pid(pid), options), Err(rustix::io::Errno::INTR)) {}
         drop(there);
     })?;
-    Ok(here)
+    Ok(here.into())
 }
 
 impl Orphans {

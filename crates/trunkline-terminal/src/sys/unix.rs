@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::{Read, Signals};
 
@@ -26,8 +25,10 @@ pub(crate) struct Bell {
 
 impl Bell {
     pub(crate) fn new() -> io::Result<Arc<Self>> {
-        let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        Ok(Arc::new(Self { read, write }))
+        let (read, write) = io::pipe()?;
+        rustix::io::ioctl_fionbio(&read, true)?;
+        rustix::io::ioctl_fionbio(&write, true)?;
+        Ok(Arc::new(Self { read: read.into(), write: write.into() }))
     }
 
     /// What rang so far is taken as heard.
@@ -184,8 +185,8 @@ mod tests {
 
     #[test]
     fn a_sink_that_is_never_empty_does_not_grow() {
-        let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        let mut sink = Sink::new(write, true);
+        let (read, write) = io::pipe().unwrap();
+        let mut sink = Sink::new(write.into(), true);
         let mut buffer = vec![0; 4096];
         sink.push(&vec![b'x'; 256 * 1024]);
         for _ in 0..4096 {
@@ -200,8 +201,8 @@ mod tests {
 
     #[test]
     fn a_patient_sink_never_blocks_on_a_pipe_that_nothing_reads() {
-        let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        let mut sink = Sink::new(write, true);
+        let (read, write) = io::pipe().unwrap();
+        let mut sink = Sink::new(write.into(), true);
         sink.push(&vec![b'x'; 1 << 20]);
         assert!(!sink.flush().unwrap());
         let left = sink.len();

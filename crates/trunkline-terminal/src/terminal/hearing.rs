@@ -6,9 +6,9 @@ use std::time::Instant;
 use trunkline_kernel::console::Said;
 use trunkline_kernel::layout::{Answer, Picture, Reply, STDERR, Status};
 
+use super::protocols::{Protocol, encode};
 use super::{LISTED, PIECE, STDERR_ROOM, Terminal};
 use crate::ending::{Ending, lost};
-use crate::pictures::{self, Protocol};
 use crate::questions::{self, Purpose};
 
 impl Terminal<'_> {
@@ -192,7 +192,7 @@ impl Terminal<'_> {
                 // Output waits, so that the picture stands where it was made.
                 self.pictures.asked = Some((Instant::now(), picture));
             }
-            protocol => match protocol.and_then(|protocol| pictures::encode(protocol, &picture)) {
+            protocol => match protocol.and_then(|protocol| encode(protocol, &picture)) {
                 Some(bytes) => self.screen.picture(&bytes),
                 None => {
                     if let Some(line) = self.pictures.files.save(&picture) {

@@ -10,6 +10,7 @@ mod escapes;
 mod hearing;
 mod history;
 mod keys;
+mod protocols;
 mod screen;
 
 use std::collections::VecDeque;
@@ -22,6 +23,7 @@ use area::View;
 use bytes::Bytes;
 use editor::{Action, Editor};
 use keys::{Key, Keys};
+use protocols::Protocol;
 use screen::Screen;
 use signal_hook::consts::{SIGCONT, SIGINT, SIGTSTP, SIGWINCH};
 use trunkline_kernel::console::{Activity, Session, Unsent};
@@ -30,7 +32,7 @@ use trunkline_kernel::layout::{Operation, Picture};
 use crate::ending::{Ending, lost};
 use crate::meta::{self, Meta};
 use crate::options::Options;
-use crate::pictures::{self, Files, Protocol};
+use crate::pictures::Files;
 use crate::questions::{NO_ANSWER, Purpose, Questions};
 use crate::sys::tty::{self, Manner, Tty};
 use crate::sys::{Bell, Read, Signals, Sink, Source, in_order, unreadable, wait};
@@ -139,7 +141,7 @@ pub(crate) fn run(session: &mut Session, options: &Options) -> io::Result<Ending
         queued: 0,
         questions: Questions::default(),
         pictures: Pictures {
-            protocol: pictures::known(),
+            protocol: protocols::known(),
             asked: None,
             answered: false,
             files: Files::new(options.pictures.clone()),
