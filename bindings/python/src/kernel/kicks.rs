@@ -1,6 +1,5 @@
 //! How a statement is interrupted from outside: signals to the main thread, until it has heard one.
 
-use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -119,9 +118,10 @@ impl Hooks for Ladder {
 }
 
 /// The child for which the main thread waits in `system()`, which lets no signal through.
+#[cfg(target_os = "linux")]
 fn awaited_child() -> Option<Pid> {
     let pid = std::process::id();
-    let call = fs::read_to_string(format!("/proc/self/task/{pid}/syscall")).ok()?;
+    let call = std::fs::read_to_string(format!("/proc/self/task/{pid}/syscall")).ok()?;
     let mut words = call.split_ascii_whitespace();
     let number: i64 = words.next()?.parse().ok()?;
     if number != libc::SYS_wait4 {
@@ -131,6 +131,12 @@ fn awaited_child() -> Option<Pid> {
     Pid::from_raw(child).filter(|_| child > 1)
 }
 
+/// Where the system does not tell: such a call ends when its child does.
+#[cfg(not(target_os = "linux"))]
+fn awaited_child() -> Option<Pid> {
+    None
+}
+
 /// A shell does not pass on what it gets.
 fn tell_with_descendants(child: Pid) {
     let mut all = vec![child];
@@ -138,7 +144,7 @@ fn tell_with_descendants(child: Pid) {
     while let Some(process) = all.get(next).copied() {
         next += 1;
         let id = process.as_raw_nonzero();
-        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
         all.extend(children.split_ascii_whitespace().filter_map(|id| Pid::from_raw(id.parse().ok()?)));
         if all.len() > 1000 {
             break;
