@@ -34,7 +34,8 @@ mod writer;
 use pyo3::prelude::*;
 
 /// The compiled half of the package.
-#[pymodule]
+// Not declared for builds without the GIL: it was not tested there, and such an interpreter turns the GIL on for it.
+#[pymodule(gil_used = true)]
 fn _trunkline(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<key::Key>()?;
     module.add_class::<key::Access>()?;
