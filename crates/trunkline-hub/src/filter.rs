@@ -1,7 +1,6 @@
 //! What a filter is asked, and what it says.
 
 use std::fmt;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use trunkline::Access;
@@ -9,6 +8,7 @@ use trunkline::Access;
 /// The client that a message comes from, as a filter sees it.
 #[derive(Debug)]
 pub struct Origin<'a> {
+    pub(crate) client: u64,
     pub(crate) access: &'a Access,
     pub(crate) owns_input: bool,
     pub(crate) passed: u64,
@@ -32,6 +32,12 @@ pub enum Line {
 }
 
 impl Origin<'_> {
+    /// Returns the number of the client, as the roster gives it. No other client of this hub has it, now or later.
+    #[must_use]
+    pub fn client(&self) -> u64 {
+        self.client
+    }
+
     /// Returns what the client may do.
     #[must_use]
     pub fn access(&self) -> &Access {
@@ -74,5 +80,71 @@ pub enum Verdict {
     Refuse(u32),
 }
 
-/// A filter of a shared channel.
-pub(crate) type Filter = Arc<dyn Fn(&Origin<'_>, &[u8]) -> Verdict + Send + Sync>;
+/// Judges what clients send on a shared channel, and remembers: for [`Hub::judged_by`](crate::Hub::judged_by).
+///
+/// The hub's thread calls it, so it must not block.
+pub trait Judge: Send + 'static {
+    /// Judges a message of a client.
+    fn judge(&mut self, origin: &Origin<'_>, message: &[u8]) -> Verdict;
+
+    /// Hears of a client. By default it does not matter.
+    fn hear(&mut self, news: &News<'_>) {
+        let _ = news;
+    }
+
+    /// Returns a message for upstream that follows from what was judged and heard; `None`, the default, if there is none.
+    ///
+    /// It is asked once there is room upstream, and once for all that was judged and heard meanwhile. So it says how
+    /// things stand, and what was overtaken is not said.
+    fn say(&mut self) -> Option<Bytes> {
+        None
+    }
+}
+
+/// What a [`Judge`] hears.
+///
+/// Of each client it hears [`Joined`](News::Joined) first and [`Left`](News::Left) last, once each. In between
+/// [`Lost`](News::Lost) and [`Back`](News::Back) alternate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum News<'a> {
+    /// A client has joined.
+    #[non_exhaustive]
+    Joined {
+        /// Its number, as the roster gives it.
+        client: u64,
+        /// What it may do.
+        access: &'a Access,
+    },
+    /// A client's socket is lost, for [`owner_grace`](crate::Hub::owner_grace) already. It keeps its session for the grace
+    /// of its connection, which may be much longer. A shorter outage is no news.
+    Lost {
+        /// Its number.
+        client: u64,
+    },
+    /// A client that was told as lost has a socket again.
+    Back {
+        /// Its number.
+        client: u64,
+    },
+    /// A client has left, or the grace of its connection is over.
+    Left {
+        /// Its number.
+        client: u64,
+    },
+    /// The input has another owner, or none. A client that has left in order may own it for a moment, until its last
+    /// messages are passed on.
+    Owner {
+        /// Its number.
+        client: Option<u64>,
+    },
+}
+
+/// A judge that remembers nothing.
+pub(crate) struct Plain<F>(pub(crate) F);
+
+impl<F: Fn(&Origin<'_>, &[u8]) -> Verdict + Send + 'static> Judge for Plain<F> {
+    fn judge(&mut self, origin: &Origin<'_>, message: &[u8]) -> Verdict {
+        self.0(origin, message)
+    }
+}

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use trunkline::{ChannelError, ChannelId, ChannelSet, CloseCode, Connection, ConnectionError, Listener};
 
 use crate::drive::{Aside, Control, Driver};
-use crate::filter::{Origin, Verdict};
+use crate::filter::{Judge, Origin, Plain, Verdict};
 use crate::history::{History, Kind};
-use crate::route::{Keeps, Log, Plan, Router, Screen, Settings, Up, channels};
+use crate::route::{Bench, Keeps, Log, Plan, Router, Screen, Settings, Up, channels};
 
 /// A hub that is being put together: which channel takes which route. [`serve`](Hub::serve) starts it.
 ///
@@ -48,6 +48,7 @@ pub struct Hub {
     slots: Vec<ChannelId>,
     down: [Option<u8>; ChannelId::COUNT],
     up: Vec<Up>,
+    benches: Vec<Bench>,
     input: Option<ChannelId>,
     private: Option<ChannelId>,
     pool: ChannelSet,
@@ -88,6 +89,7 @@ impl Hub {
             slots: Vec::new(),
             down: [None; ChannelId::COUNT],
             up: vec![Up::Refused; ChannelId::COUNT],
+            benches: Vec::new(),
             input: None,
             private: None,
             pool: ChannelSet::EMPTY,
@@ -189,15 +191,72 @@ impl Hub {
     /// Lets all clients send on these channels, as far as `filter` passes their messages on; what upstream sends there goes
     /// to all. A filter must not block: the hub's thread calls it.
     pub fn shared_with(
-        mut self,
+        self,
         channels: impl Into<ChannelSet>,
         filter: impl Fn(&Origin<'_>, &[u8]) -> Verdict + Send + Sync + 'static,
     ) -> Self {
-        let channels = channels.into();
-        let filter: crate::filter::Filter = Arc::new(filter);
+        self.share(channels.into(), Bench::new(Plain(filter), None))
+    }
+
+    /// As [`shared_with`](Hub::shared_with), with a [`Judge`] that also hears which clients come and go, remembers, and says
+    /// something upstream itself: for what depends on all clients that are there, as the size of a shared terminal.
+    ///
+    /// ```
+    /// use std::collections::BTreeSet;
+    ///
+    /// use bytes::Bytes;
+    /// use trunkline::{ChannelId, Config, Connection, Key, Listener};
+    /// use trunkline_hub::{Hub, Judge, News, Origin, Verdict};
+    ///
+    /// const CONTROL: ChannelId = ChannelId::new(3);
+    ///
+    /// /// Tells the program how many clients are there.
+    /// #[derive(Default)]
+    /// struct Count {
+    ///     clients: BTreeSet<u64>,
+    ///     said: usize,
+    /// }
+    ///
+    /// impl Judge for Count {
+    ///     fn judge(&mut self, _origin: &Origin<'_>, _message: &[u8]) -> Verdict {
+    ///         Verdict::Pass
+    ///     }
+    ///
+    ///     fn hear(&mut self, news: &News<'_>) {
+    ///         match news {
+    ///             News::Joined { client, .. } | News::Back { client } => drop(self.clients.insert(*client)),
+    ///             News::Lost { client } | News::Left { client } => drop(self.clients.remove(client)),
+    ///             _ => {}
+    ///         }
+    ///     }
+    ///
+    ///     fn say(&mut self) -> Option<Bytes> {
+    ///         let count = self.clients.len();
+    ///         (std::mem::replace(&mut self.said, count) != count).then(|| format!("clients {count}").into())
+    ///     }
+    /// }
+    ///
+    /// let (program, upstream) = Connection::pair(Config::new(Key::generate()))?;
+    /// let key = Key::generate();
+    /// let listener = Listener::bind("127.0.0.1:0", Config::new(key.clone()))?;
+    /// let hub = Hub::new(upstream).judged_by(CONTROL, Count::default()).serve(listener)?;
+    ///
+    /// let client = Connection::connect(hub.listener().local_addr(), Config::new(key))?;
+    /// let control = program.receiver(CONTROL)?;
+    /// assert_eq!(control.recv()?, "clients 1");
+    /// drop(client);
+    /// assert_eq!(control.recv()?, "clients 0");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn judged_by(self, channel: ChannelId, judge: impl Judge) -> Self {
+        self.share(channel.into(), Bench::new(judge, Some(channel)))
+    }
+
+    fn share(mut self, channels: ChannelSet, bench: Bench) -> Self {
         for channel in channels.iter() {
-            self.up[usize::from(channel.get())] = Up::Shared(Arc::clone(&filter));
+            self.up[usize::from(channel.get())] = Up::Shared(self.benches.len());
         }
+        self.benches.push(bench);
         self.broadcast(channels, History::none())
     }
 
@@ -339,7 +398,7 @@ impl Hub {
         } else {
             self.urgent
         };
-        let router = Router::new(plan, self.log, Instant::now());
+        let router = Router::new(plan, self.log, self.benches, Instant::now());
         let control = Arc::<Control>::default();
         let listener = Arc::new(listener);
         let driver = Driver::new(

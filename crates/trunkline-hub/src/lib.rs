@@ -11,7 +11,7 @@ pub mod kernel;
 mod route;
 mod snapshot;
 
-pub use filter::{Line, Origin, Verdict};
+pub use filter::{Judge, Line, News, Origin, Verdict};
 pub use history::History;
 pub use hub::{Hub, HubError, Running};
 pub use snapshot::Snapshot;

@@ -171,6 +171,11 @@ impl Driver {
         while let Some(action) = self.router.next_action() {
             match action {
                 Action::Pass { channel, message } => self.pass(channel, upstream::Out::Message(message)),
+                Action::Say { channel } => {
+                    if self.upstream.has_room(channel) {
+                        self.router.handle_say_room(channel);
+                    }
+                }
                 Action::EndUpstream { channel, end } => self.pass(channel, upstream::Out::End(end)),
                 Action::GapUpstream { channel, messages, bytes } => {
                     self.pass(channel, upstream::Out::Gap(messages, bytes));

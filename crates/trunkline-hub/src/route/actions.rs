@@ -11,6 +11,9 @@ use super::log::End;
 pub(crate) enum Action {
     /// Send upstream as soon as there is room, in order.
     Pass { channel: ChannelId, message: Bytes },
+    /// A judge may have something to say on this channel: call [`Router::handle_say_room`](super::Router::handle_say_room)
+    /// if there is room.
+    Say { channel: ChannelId },
     /// End this side's run of a channel upstream.
     EndUpstream { channel: ChannelId, end: End },
     /// Tell upstream what the owner of the input has left out.

@@ -13,6 +13,7 @@ use super::private::Answers;
 use super::roster::Notes;
 use super::shared::Held;
 use super::{Key, Router, Upstream};
+use crate::filter::News;
 
 /// A client that joins.
 #[derive(Clone, Debug)]
@@ -73,7 +74,7 @@ impl Router {
         let client = Client {
             id: self.ids,
             joined: now,
-            access,
+            access: Arc::clone(&access),
             sends,
             largest,
             presence: Presence::Here,
@@ -86,6 +87,7 @@ impl Router {
             answers: Answers::new(self.plan.private.is_some_and(|private| receives.contains(private))),
         };
         let key = self.clients.insert(client);
+        self.tell(&News::Joined { client: self.ids, access: &access });
         self.board.changed();
         self.wake(key);
         key
@@ -107,8 +109,26 @@ impl Router {
             && client.presence == Presence::Here
         {
             client.presence = Presence::Away(now);
+            self.away.push_back((now, key));
             self.board.changed();
         }
+    }
+
+    /// Judges hear of the clients that are away for too long.
+    pub(super) fn tell_lost(&mut self, now: Instant) {
+        while let Some((since, key)) = self.away.front().copied()
+            && now.saturating_duration_since(since) >= self.plan.settings.owner_grace
+        {
+            self.away.pop_front();
+            self.tell(&News::Lost { client: self.clients[key].id });
+        }
+    }
+
+    /// A client is away no more, or for good. Returns `true` if the judges have heard that it is.
+    fn end_absence(&mut self, key: Key) -> bool {
+        let told = self.away.len();
+        self.away.retain(|(_, other)| *other != key);
+        told == self.away.len()
     }
 
     /// It has a socket again.
@@ -117,6 +137,10 @@ impl Router {
             && matches!(client.presence, Presence::Away(_))
         {
             client.presence = Presence::Here;
+            let client = client.id;
+            if self.end_absence(key) {
+                self.tell(&News::Back { client });
+            }
             self.board.changed();
             self.wake(key);
         }
@@ -135,11 +159,13 @@ impl Router {
             return false;
         }
         client.presence = Presence::Gone;
+        let id = client.id;
         for cursor in &mut client.cursors {
             cursor.state = State::Absent;
         }
         client.held.clear();
         client.notes = Notes::new(false);
+        self.tell_left(key, id);
         self.end_conversation(key);
         self.board.changed();
         self.refresh_prompt();
@@ -153,7 +179,16 @@ impl Router {
         }
     }
 
+    fn tell_left(&mut self, key: Key, client: u64) {
+        self.end_absence(key);
+        self.tell(&News::Left { client });
+    }
+
     pub(super) fn forget(&mut self, key: Key) {
+        if let Some(client) = self.clients.get(key).filter(|client| client.presence != Presence::Gone) {
+            let id = client.id;
+            self.tell_left(key, id);
+        }
         self.end_conversation(key);
         self.abandon_input(key);
         self.clients.remove(key);

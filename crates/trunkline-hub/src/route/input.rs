@@ -12,7 +12,7 @@ use super::plan::Settings;
 use super::presence::Presence;
 use super::{Action, Key, Router, Upstream};
 use crate::code;
-use crate::filter::{Line, Lines};
+use crate::filter::{Line, Lines, News};
 
 /// How long a program waits at most for an owner that takes nothing of its output.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -23,6 +23,8 @@ const TAKE_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(super) struct Input {
     owner: Option<Key>,
+    /// The number of the owner that the judges have heard of.
+    told: Option<u64>,
     /// How many messages were passed on in this session with upstream.
     pub(super) passed: u64,
     /// After so many messages a reader of the program waits.
@@ -327,6 +329,10 @@ impl Router {
         }
         self.input.owner = owner;
         (self.input.stalled, self.input.gave_up) = (None, false);
+        let client = owner.map(|owner| self.clients[owner].id);
+        if std::mem::replace(&mut self.input.told, client) != client {
+            self.tell(&News::Owner { client });
+        }
         self.board.changed();
         self.refresh_prompt();
         self.look_at_parked();

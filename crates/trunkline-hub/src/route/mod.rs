@@ -42,6 +42,7 @@ use private::Pool;
 use relayed::Relayed;
 use roster::Board;
 pub(crate) use screen::Screen;
+pub(crate) use shared::Bench;
 
 /// A client, as long as it is here. Numbers are used again.
 pub(crate) type Key = usize;
@@ -72,6 +73,9 @@ pub(crate) struct Router {
     pool: Pool,
     board: Board,
     relayed: Relayed,
+    benches: Vec<Bench>,
+    /// Clients that are away, and of which the judges were not told: since when, oldest first.
+    away: VecDeque<(Instant, Key)>,
     upstream: Upstream,
     ready: VecDeque<Key>,
     /// Clients whose messages wait for room on a channel upstream.
@@ -80,7 +84,7 @@ pub(crate) struct Router {
 }
 
 impl Router {
-    pub(crate) fn new(plan: Plan, log: Log, now: Instant) -> Self {
+    pub(crate) fn new(plan: Plan, log: Log, benches: Vec<Bench>, now: Instant) -> Self {
         let lists = || log.channels().iter().map(|_| Vec::new()).collect();
         Self {
             idle: lists(),
@@ -93,6 +97,8 @@ impl Router {
             ids: 0,
             input: Input::default(),
             relayed: Relayed::default(),
+            benches,
+            away: VecDeque::new(),
             upstream: Upstream::Live,
             ready: VecDeque::new(),
             parked: Vec::new(),
@@ -192,11 +198,13 @@ impl Router {
             _ => None,
         };
         let board = if self.clients.is_empty() { None } else { self.board.due(self.number()) };
-        [over, board, self.input.patience_ends(&self.plan.settings)].into_iter().flatten().min()
+        let away = self.away.front().map(|(since, _)| *since + self.plan.settings.owner_grace);
+        [over, board, away, self.input.patience_ends(&self.plan.settings)].into_iter().flatten().min()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.publish(now);
+        self.tell_lost(now);
         if let Upstream::Over { deadline, code, reason } = &self.upstream
             && now >= *deadline
         {

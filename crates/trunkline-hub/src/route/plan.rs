@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use trunkline::{ChannelId, ChannelSet};
 
-use crate::filter::Filter;
-
 /// Where a channel goes that clients send on.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(crate) enum Up {
     /// Clients do not send here.
     Refused,
     Input,
-    Shared(Filter),
+    /// Each message is judged by the judge of this place.
+    Shared(usize),
     Private,
     Roster,
     /// The caller's own affair.

@@ -1,4 +1,4 @@
-//! Messages on shared channels, which a filter judges.
+//! Messages on shared channels, which are judged, and what the judges say themselves.
 
 use bytes::Bytes;
 use trunkline::ChannelId;
@@ -7,7 +7,7 @@ use super::input::Numbers;
 use super::plan::Up;
 use super::{Action, Key, Router};
 use crate::code;
-use crate::filter::{Line, Lines, Origin, Verdict};
+use crate::filter::{Judge, Line, Lines, News, Origin, Verdict};
 
 /// A message that waits for an input message of its sender.
 #[derive(Debug)]
@@ -17,8 +17,30 @@ pub(super) struct Held {
     message: Bytes,
 }
 
+/// A judge, and where it speaks.
+pub(crate) struct Bench {
+    judge: Box<dyn Judge>,
+    channel: Option<ChannelId>,
+    /// It is to be asked once there is room upstream.
+    asked: bool,
+}
+
 /// So many are kept for each client.
 const MOST: usize = 16;
+
+impl Bench {
+    /// `channel`: where the judge may say something itself.
+    pub(crate) fn new(judge: impl Judge, channel: Option<ChannelId>) -> Self {
+        Self { judge: Box::new(judge), channel, asked: false }
+    }
+
+    /// Something may follow from what the judge was told last.
+    fn ask(&mut self) -> Option<Action> {
+        let channel = self.channel.filter(|_| !self.asked)?;
+        self.asked = true;
+        Some(Action::Say { channel })
+    }
+}
 
 impl Router {
     /// A message from a client on a shared channel.
@@ -29,6 +51,36 @@ impl Router {
             Some(Verdict::Hold(own)) => self.hold(key, Held { channel, own, message }),
             Some(Verdict::Drop) | None => {}
             Some(Verdict::Refuse(code)) => self.actions.push_back(Action::Skip { key, channel, code }),
+        }
+        if let Up::Shared(at) = self.plan.up(channel) {
+            self.actions.extend(self.benches[*at].ask());
+        }
+    }
+
+    /// There is room upstream for what a judge has to say on a channel.
+    pub(crate) fn handle_say_room(&mut self, channel: ChannelId) {
+        for bench in self.benches.iter_mut().filter(|bench| bench.channel == Some(channel)) {
+            if std::mem::take(&mut bench.asked)
+                && self.plan.may_send.contains(channel)
+                && let Some(message) = bench.judge.say()
+            {
+                self.actions.push_back(Action::Pass { channel, message });
+            }
+        }
+    }
+
+    /// There was no room for what a judge has to say, and may be now.
+    fn say_again(&mut self, channel: ChannelId) {
+        if self.benches.iter().any(|bench| bench.asked && bench.channel == Some(channel)) {
+            self.actions.push_back(Action::Say { channel });
+        }
+    }
+
+    /// All judges hear of a client.
+    pub(super) fn tell(&mut self, news: &News<'_>) {
+        for bench in &mut self.benches {
+            bench.judge.hear(news);
+            self.actions.extend(bench.ask());
         }
     }
 
@@ -41,6 +93,7 @@ impl Router {
 
     /// There is room on a channel upstream that is not the input's.
     pub(crate) fn handle_shared_room(&mut self, channel: ChannelId) {
+        self.say_again(channel);
         let private = self.plan.private.filter(|_| self.plan.pool.contains(channel));
         let actions = &mut self.actions;
         self.parked.retain(|(key, of)| {
@@ -53,6 +106,7 @@ impl Router {
 
     /// Upstream wants no more of the run of a shared channel: no client's run is.
     pub(crate) fn handle_shared_stopped(&mut self, channel: ChannelId, code: u32) {
+        self.say_again(channel);
         let senders = self.clients.iter().filter(|(_, client)| client.sends.contains(channel));
         self.actions.extend(senders.map(|(key, _)| Action::Skip { key, channel, code }));
     }
@@ -64,20 +118,22 @@ impl Router {
         }
     }
 
-    fn judge(&self, key: Key, channel: ChannelId, message: &[u8]) -> Option<Verdict> {
+    fn judge(&mut self, key: Key, channel: ChannelId, message: &[u8]) -> Option<Verdict> {
+        let (owner, passed) = (self.owner(), self.number());
         let client = self.clients.get(key)?;
-        let Up::Shared(filter) = self.plan.up(channel) else { return None };
+        let Up::Shared(at) = *self.plan.up(channel) else { return None };
         if !self.plan.may_send.contains(channel) {
             return Some(Verdict::Refuse(code::NOT_SENT_HERE));
         }
         let numbers = Numbers { inlet: &client.inlet, relayed: &self.relayed };
         let origin = Origin {
+            client: client.id,
             access: &client.access,
-            owns_input: self.owner() == Some(key),
-            passed: self.number(),
+            owns_input: owner == Some(key),
+            passed,
             lines: &numbers,
         };
-        Some(filter(&origin, message))
+        Some(self.benches[at].judge.judge(&origin, message))
     }
 
     fn hold(&mut self, key: Key, held: Held) {

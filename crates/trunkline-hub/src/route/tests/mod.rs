@@ -32,6 +32,7 @@ enum Op {
     Arrive { client: u64 },
     StopArrives { client: u64 },
     ReadUpstream,
+    ControlRoom { room: bool },
     Waits { waiting: bool, behind: u32 },
     Tick { millis: u64 },
 }
@@ -66,6 +67,7 @@ fn apply(world: &mut World, op: &Op) {
         Op::Arrive { client } => world.arrive(client),
         Op::StopArrives { client } => world.stop_arrives(client),
         Op::ReadUpstream => world.read_upstream(),
+        Op::ControlRoom { room } => world.control_room(room),
         Op::Waits { waiting, behind } => world.waits(waiting, behind),
         Op::Tick { millis } => world.tick(Duration::from_millis(millis)),
     }
@@ -94,6 +96,7 @@ fn op() -> impl Strategy<Value = Op> {
         12 => client.clone().prop_map(|client| Op::Arrive { client }),
         4 => client.prop_map(|client| Op::StopArrives { client }),
         4 => Just(Op::ReadUpstream),
+        2 => any::<bool>().prop_map(|room| Op::ControlRoom { room }),
         3 => (any::<bool>(), 0..2u32).prop_map(|(waiting, behind)| Op::Waits { waiting, behind }),
         2 => millis.prop_map(|millis| Op::Tick { millis }),
     ]
@@ -117,6 +120,43 @@ proptest! {
         ops in prop::collection::vec(op(), 1..120),
     ) {
         check(&ops);
+    }
+}
+
+/// A client that comes, is away for less or more than the grace of an owner, comes back, and goes, with the input and without.
+#[test]
+fn every_order_of_coming_and_going_is_heard_as_it_is() {
+    let one = 1;
+    let away = |back| Op::Away { client: one, back };
+    let beginnings: [Vec<Op>; 4] = [
+        vec![],
+        vec![away(false)],
+        vec![away(false), Op::Tick { millis: 11_000 }],
+        // It has the input, and upstream has no room for what is said.
+        vec![
+            Op::Send { client: one, answers: false },
+            Op::Arrive { client: one },
+            Op::ControlRoom { room: false },
+        ],
+    ];
+    let events = [
+        away(false),
+        away(true),
+        Op::Join { access: 0, room: 3 },
+        Op::Leave { client: one, in_order: true },
+        Op::Leave { client: one, in_order: false },
+        Op::Tick { millis: 11_000 },
+        Op::Tick { millis: 6_000 },
+        Op::Say { client: 2, what: "take" },
+        Op::Arrive { client: 2 },
+    ];
+    for beginning in &beginnings {
+        for order in 0..events.len().pow(3) {
+            let mut ops = vec![Op::Join { access: 0, room: 3 }, Op::Join { access: 1, room: 3 }];
+            ops.extend_from_slice(beginning);
+            ops.extend((0..3).map(|at| events[order / events.len().pow(at) % events.len()].clone()));
+            check(&ops);
+        }
     }
 }
 

@@ -1,13 +1,14 @@
 //! The routes of the world.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use trunkline::{ChannelId, ChannelSet};
+use trunkline::{Access, ChannelId, ChannelSet};
 
 use super::super::*;
-use crate::filter::{Line, Origin, Verdict};
+use crate::filter::{Judge, Line, News, Origin, Verdict};
 
 pub(super) const INPUT: ChannelId = ChannelId::new(0);
 pub(super) const OUT: ChannelId = ChannelId::new(1);
@@ -24,13 +25,69 @@ pub(super) const LARGEST: usize = 500;
 /// The bound of OUT and ERR together.
 pub(super) const BOUND: u64 = 400;
 
-pub(super) fn filter(origin: &Origin<'_>, message: &[u8]) -> Verdict {
-    let text = std::str::from_utf8(message).unwrap();
-    let own = text.rsplit(' ').next().unwrap().parse().unwrap();
-    match origin.line(own) {
-        Line::Passed(number) => Verdict::Rewrite(format!("{text} is {number}").into()),
-        Line::Coming => Verdict::Hold(own),
-        Line::Gone => Verdict::Drop,
+/// What a judge has heard.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(super) struct Heard {
+    /// The clients that have not left, and whether each is lost.
+    pub here: BTreeMap<u64, bool>,
+    pub left: BTreeSet<u64>,
+    pub owner: Option<u64>,
+}
+
+/// A judge that lets commands name lines, and says who is there.
+#[derive(Default)]
+struct Witness {
+    heard: Arc<Mutex<Heard>>,
+    accesses: BTreeMap<u64, Access>,
+    said: String,
+}
+
+impl Heard {
+    /// The clients that are there and not lost.
+    pub fn text(&self) -> String {
+        let there = self.here.iter().filter(|(_, lost)| !**lost).map(|(client, _)| *client);
+        format!("there {:?} owner {:?}", there.collect::<Vec<_>>(), self.owner)
+    }
+}
+
+impl Judge for Witness {
+    fn judge(&mut self, origin: &Origin<'_>, message: &[u8]) -> Verdict {
+        let text = std::str::from_utf8(message).unwrap();
+        let (client, own) = text.split_once(' ').unwrap();
+        assert_eq!(client.parse(), Ok(origin.client()), "it is told whose message that is");
+        assert_eq!(self.accesses.get(&origin.client()), Some(origin.access()));
+        let heard = self.heard.lock().unwrap();
+        assert_eq!(heard.owner == Some(origin.client()), origin.owns_input());
+        assert!(heard.here.contains_key(&origin.client()), "a client that is not here says something");
+        let own = own.parse().unwrap();
+        match origin.line(own) {
+            Line::Passed(number) => Verdict::Rewrite(format!("{text} is {number}").into()),
+            Line::Coming => Verdict::Hold(own),
+            Line::Gone => Verdict::Drop,
+        }
+    }
+
+    fn hear(&mut self, news: &News<'_>) {
+        let mut heard = self.heard.lock().unwrap();
+        match *news {
+            News::Joined { client, access } => {
+                self.accesses.insert(client, access.clone());
+                assert!(!heard.left.contains(&client) && heard.here.insert(client, false).is_none());
+            }
+            News::Lost { client } => assert_eq!(heard.here.insert(client, true), Some(false)),
+            News::Back { client } => assert_eq!(heard.here.insert(client, false), Some(true)),
+            News::Left { client } => {
+                assert!(heard.here.remove(&client).is_some() && heard.left.insert(client));
+            }
+            News::Owner { client } => {
+                assert_ne!(std::mem::replace(&mut heard.owner, client), client, "no news");
+            }
+        }
+    }
+
+    fn say(&mut self) -> Option<Bytes> {
+        let text = self.heard.lock().unwrap().text();
+        (std::mem::replace(&mut self.said, text.clone()) != text).then(|| text.into())
     }
 }
 
@@ -47,7 +104,8 @@ impl crate::Snapshot for Count {
     }
 }
 
-pub(super) fn plan() -> (Plan, Log) {
+/// The routes, and what their judge has heard.
+pub(super) fn plan() -> (Plan, Log, Vec<Bench>, Arc<Mutex<Heard>>) {
     let mut log = Log::default();
     let mut down = [None; 128];
     let both = log.add_group(BOUND);
@@ -65,7 +123,7 @@ pub(super) fn plan() -> (Plan, Log) {
     }
     let mut up = vec![super::super::Up::Refused; 128];
     up[0] = super::super::Up::Input;
-    up[3] = super::super::Up::Shared(Arc::new(filter));
+    up[3] = super::super::Up::Shared(0);
     up[5] = super::super::Up::Private;
     up[127] = super::super::Up::Roster;
     let settings = Settings {
@@ -86,5 +144,7 @@ pub(super) fn plan() -> (Plan, Log) {
         may_interrupt: true,
         settings,
     };
-    (plan, log)
+    let heard = Arc::default();
+    let witness = Witness { heard: Arc::clone(&heard), ..Witness::default() };
+    (plan, log, vec![Bench::new(witness, Some(CONTROL))], heard)
 }

@@ -106,9 +106,9 @@ enum Op {
 impl World {
     fn new() -> Self {
         let now = Instant::now();
-        let (plan, log) = plan();
+        let (plan, log, benches, _) = plan();
         let pipes = plan.pool.iter().map(|channel| (channel, Pipe::default())).collect();
-        let router = Router::new(plan, log, now);
+        let router = Router::new(plan, log, benches, now);
         Self { router, clients: BTreeMap::new(), pipes, now }
     }
 

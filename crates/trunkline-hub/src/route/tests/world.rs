@@ -2,6 +2,7 @@
 //! what the real one does. It records what each side has seen; the checks are in `checks`.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -71,12 +72,11 @@ pub(super) struct Client {
     discarding: bool,
     dropped: u64,
     pub left: bool,
+    away: Option<Instant>,
     /// Its connection has ended in order, and its input is still taken.
     draining: bool,
     pub closed: bool,
 }
-
-use std::sync::Arc;
 
 pub(super) struct World {
     pub router: Router,
@@ -91,6 +91,11 @@ pub(super) struct World {
     /// Interrupts that were passed on: the client, its own number, and the program's.
     pub interrupts: Vec<(u64, u64, u64)>,
     upstream_room: u32,
+    /// Upstream has room for what a judge has to say.
+    control_room: bool,
+    heard: Arc<Mutex<Heard>>,
+    /// What the judge has said last.
+    said: String,
 }
 
 impl World {
@@ -100,10 +105,10 @@ impl World {
 
     pub fn with(set: impl FnOnce(&mut Settings)) -> Self {
         let now = Instant::now();
-        let (mut plan, log) = plan();
+        let (mut plan, log, benches, heard) = plan();
         set(&mut plan.settings);
         Self {
-            router: Router::new(plan, log, now),
+            router: Router::new(plan, log, benches, now),
             now,
             clients: BTreeMap::new(),
             log: vec![Vec::new(); DOWN.len()],
@@ -112,6 +117,9 @@ impl World {
             passed: Vec::new(),
             interrupts: Vec::new(),
             upstream_room: 1,
+            control_room: true,
+            heard,
+            said: String::new(),
         }
     }
 
@@ -203,6 +211,8 @@ impl World {
 
     pub fn away(&mut self, id: u64, back: bool) {
         let Some(key) = self.live(id) else { return };
+        let client = self.clients.get_mut(&id).unwrap();
+        client.away = if back { None } else { client.away.or(Some(self.now)) };
         if back {
             self.router.handle_back(key);
         } else {
@@ -335,6 +345,15 @@ impl World {
         self.run();
     }
 
+    /// Upstream has room for control, or none.
+    pub fn control_room(&mut self, room: bool) {
+        self.control_room = room;
+        if room {
+            self.router.handle_shared_room(CONTROL);
+        }
+        self.run();
+    }
+
     /// A reader of the program waits; it has seen so many messages fewer than were passed on.
     pub fn waits(&mut self, waiting: bool, behind: u32) {
         let count = (self.passed.len() as u32).saturating_sub(behind);
@@ -370,7 +389,7 @@ impl World {
             }
             self.upstream_room = 1_000_000;
             self.router.handle_input_room();
-            self.run();
+            self.control_room(true);
             self.tick(Duration::from_secs(if round == 0 { 0 } else { 1 }));
         }
     }
@@ -387,6 +406,24 @@ impl World {
             self.take_input(id);
         }
         while self.act() || self.turn() {}
+        self.check_news();
+    }
+
+    /// The judge has heard how things stand, and says so as soon as there is room.
+    fn check_news(&self) {
+        let lost = |client: &Client| {
+            client.away.is_some_and(|since| self.now - since >= self.router.plan().settings.owner_grace)
+        };
+        let (left, here): (Vec<_>, Vec<_>) = self.clients.values().partition(|client| client.left);
+        let so = Heard {
+            here: here.into_iter().map(|client| (client.id, lost(client))).collect(),
+            left: left.into_iter().map(|client| client.id).collect(),
+            owner: self.router.owner().map(|owner| self.router.id(owner)),
+        };
+        assert_eq!(*self.heard.lock().unwrap(), so);
+        if self.control_room && !self.clients.is_empty() {
+            assert_eq!(self.said, so.text());
+        }
     }
 
     fn id_of(&self, key: Key) -> Option<u64> {
@@ -398,9 +435,17 @@ impl World {
         match action {
             Action::Pass { channel, message } if channel == CONTROL => {
                 let text = String::from_utf8(message.to_vec()).unwrap();
+                if text.starts_with("there") {
+                    assert!(self.control_room, "it was said without room");
+                    self.said = text;
+                    return true;
+                }
                 let words: Vec<_> = text.split(' ').collect();
                 let number = |at: usize| words[at].parse().unwrap();
                 self.interrupts.push((number(0), number(1), number(3)));
+            }
+            Action::Say { channel } if channel == CONTROL && self.control_room => {
+                self.router.handle_say_room(channel);
             }
             Action::Refuse { key, channel, code: _ } if channel == INPUT => {
                 let Some(id) = self.id_of(key) else { return true };
