@@ -28,4 +28,4 @@ pub use host::{Host, INPUT_CLOSED, ServeError, Served, Stopper};
 pub use program::{Bell, Happened, MAX_OUTPUT, Program, Setup, StartError, Stream};
 pub use recording::Recording;
 pub use screen::Screen;
-pub use size::{MAX_COLUMNS, MAX_ROWS, Size, SizeError, SizePolicy, Sizes};
+pub use size::{MAX_COLUMNS, MAX_ROWS, Size, SizeError, SizePolicy, SizePolicyError, Sizes};

@@ -94,19 +94,56 @@ impl FromStr for Size {
     }
 }
 
-/// Whose size a shared terminal has.
+/// Whose size a shared terminal has. Its text is `owner`, `smallest`, `latest`, or a size.
+///
+/// ```
+/// use trunkline_host::{Size, SizePolicy};
+///
+/// assert_eq!("smallest".parse(), Ok(SizePolicy::Smallest));
+/// assert_eq!("132x43".parse(), Ok(SizePolicy::Fixed(Size::new(132, 43))));
+/// assert_eq!(SizePolicy::default().to_string(), "owner");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum SizePolicy {
     /// That of the client that owns the input, else of the last owner.
     #[default]
     Owner,
-    /// The smallest width and the smallest height of all clients, so that each sees everything.
+    /// The smallest width and the smallest height of all clients that are there, so that each sees everything.
     Smallest,
     /// That of the client whose size changed last.
     Latest,
     /// This one, whatever the clients have.
     Fixed(Size),
+}
+
+/// A text is no [`SizePolicy`].
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("write owner, smallest or latest; or a size: {0}")]
+pub struct SizePolicyError(#[source] SizeError);
+
+impl fmt::Display for SizePolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Owner => f.write_str("owner"),
+            Self::Smallest => f.write_str("smallest"),
+            Self::Latest => f.write_str("latest"),
+            Self::Fixed(size) => size.fmt(f),
+        }
+    }
+}
+
+impl FromStr for SizePolicy {
+    type Err = SizePolicyError;
+
+    fn from_str(text: &str) -> Result<Self, SizePolicyError> {
+        match text {
+            "owner" => Ok(Self::Owner),
+            "smallest" => Ok(Self::Smallest),
+            "latest" => Ok(Self::Latest),
+            size => size.parse().map(Self::Fixed).map_err(SizePolicyError),
+        }
+    }
 }
 
 /// The sizes of a shared terminal's clients, and what the terminal's is: a value without clock or threads.
@@ -127,9 +164,17 @@ pub enum SizePolicy {
 #[derive(Clone, Debug)]
 pub struct Sizes {
     policy: SizePolicy,
-    clients: BTreeMap<u64, Size>,
+    clients: BTreeMap<u64, Window>,
     owner: Option<u64>,
     size: Size,
+}
+
+/// What a client has to show the terminal in.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    size: Size,
+    /// Its link is lost, and it shows nothing.
+    lost: bool,
 }
 
 impl Sizes {
@@ -148,7 +193,7 @@ impl Sizes {
 
     /// A client says how large its terminal is.
     pub fn set(&mut self, client: u64, size: Size) {
-        self.clients.insert(client, size);
+        self.clients.insert(client, Window { size, lost: false });
         match self.policy {
             SizePolicy::Owner if self.owner == Some(client) => self.size = size,
             SizePolicy::Latest => self.size = size,
@@ -161,9 +206,32 @@ impl Sizes {
     pub fn set_owner(&mut self, owner: Option<u64>) {
         self.owner = owner;
         if self.policy == SizePolicy::Owner
-            && let Some(size) = owner.and_then(|owner| self.clients.get(&owner))
+            && let Some(window) = owner.and_then(|owner| self.clients.get(&owner))
         {
-            self.size = *size;
+            self.size = window.size;
+        }
+    }
+
+    /// A client's link is lost, or there again. A lost client makes no other's terminal smaller; its own is as it was when it
+    /// comes back.
+    ///
+    /// ```
+    /// use trunkline_host::{Size, SizePolicy, Sizes};
+    ///
+    /// let mut sizes = Sizes::new(SizePolicy::Smallest);
+    /// sizes.set(1, Size::new(120, 30));
+    /// sizes.set(2, Size::new(100, 50));
+    /// sizes.set_lost(2, true);
+    /// assert_eq!(sizes.size(), Size::new(120, 30));
+    /// sizes.set_lost(2, false);
+    /// assert_eq!(sizes.size(), Size::new(100, 30));
+    /// ```
+    pub fn set_lost(&mut self, client: u64, lost: bool) {
+        if let Some(window) = self.clients.get_mut(&client) {
+            window.lost = lost;
+        }
+        if self.policy == SizePolicy::Smallest {
+            self.smallest();
         }
     }
 
@@ -178,14 +246,15 @@ impl Sizes {
         }
     }
 
+    /// Without a client that is there the terminal keeps its size.
     fn smallest(&mut self) {
-        let smaller = |one: Size, other: &Size| Size {
+        let smaller = |one: Size, other: Size| Size {
             columns: one.columns.min(other.columns),
             rows: one.rows.min(other.rows),
         };
-        let mut sizes = self.clients.values();
-        if let Some(first) = sizes.next() {
-            self.size = sizes.fold(*first, smaller);
+        let there = self.clients.values().filter(|window| !window.lost);
+        if let Some(size) = there.map(|window| window.size).reduce(smaller) {
+            self.size = size;
         }
     }
 }
@@ -241,6 +310,15 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_is_its_text() {
+        for policy in ["owner", "smallest", "latest", "100x30"] {
+            assert_eq!(policy.parse::<SizePolicy>().unwrap().to_string(), policy);
+        }
+        let error = "biggest".parse::<SizePolicy>().unwrap_err().to_string();
+        assert!(error.contains("owner, smallest or latest") && error.contains("\"biggest\""), "{error}");
+    }
+
+    #[test]
     fn a_burst_becomes_its_first_and_its_last() {
         let start = Instant::now();
         let mut pace = Pace::new(Size::default());
@@ -263,6 +341,7 @@ mod tests {
     enum Step {
         Set(u64, u16, u16),
         Owner(Option<u64>),
+        Lost(u64, bool),
         Remove(u64),
     }
 
@@ -271,6 +350,7 @@ mod tests {
             (0..4_u64, any::<u16>(), any::<u16>())
                 .prop_map(|(client, columns, rows)| Step::Set(client, columns, rows)),
             prop::option::of(0..4_u64).prop_map(Step::Owner),
+            (0..4_u64, any::<bool>()).prop_map(|(client, lost)| Step::Lost(client, lost)),
             (0..4_u64).prop_map(Step::Remove),
         ]
     }
@@ -279,31 +359,36 @@ mod tests {
         #[test]
         fn a_shared_size_is_one_that_a_client_can_show(steps in prop::collection::vec(step(), 0..40)) {
             let mut sizes = [SizePolicy::Owner, SizePolicy::Smallest, SizePolicy::Latest].map(Sizes::new);
-            let mut clients = BTreeMap::new();
+            let mut clients: BTreeMap<u64, (Size, bool)> = BTreeMap::new();
+            let mut smallest = Size::default();
             for step in steps {
                 for sizes in &mut sizes {
                     match step.clone() {
-                        Step::Set(client, columns, rows) => {
-                            clients.insert(client, Size::new(columns, rows));
-                            sizes.set(client, Size::new(columns, rows));
-                        }
+                        Step::Set(client, columns, rows) => sizes.set(client, Size::new(columns, rows)),
                         Step::Owner(owner) => sizes.set_owner(owner),
-                        Step::Remove(client) => {
-                            clients.remove(&client);
-                            sizes.remove(client);
-                        }
+                        Step::Lost(client, lost) => sizes.set_lost(client, lost),
+                        Step::Remove(client) => sizes.remove(client),
                     }
                 }
-                let [owner, smallest, _] = &sizes;
+                match step {
+                    Step::Set(client, columns, rows) => drop(clients.insert(client, (Size::new(columns, rows), false))),
+                    Step::Lost(client, lost) => drop(clients.get_mut(&client).map(|client| client.1 = lost)),
+                    Step::Remove(client) => drop(clients.remove(&client)),
+                    Step::Owner(_) => {}
+                }
+                let there: Vec<_> = clients.values().filter(|(_, lost)| !lost).map(|(size, _)| *size).collect();
+                if !there.is_empty() {
+                    let columns = there.iter().map(|size| size.columns()).min().unwrap();
+                    let rows = there.iter().map(|size| size.rows()).min().unwrap();
+                    smallest = Size::new(columns, rows);
+                }
+                let [owner, shared, _] = &sizes;
+                prop_assert_eq!(shared.size(), smallest);
                 for size in sizes.iter().map(Sizes::size) {
                     prop_assert!((1..=MAX_COLUMNS).contains(&size.columns()) && (1..=MAX_ROWS).contains(&size.rows()));
                 }
-                for (client, own) in &clients {
-                    let size = smallest.size();
-                    prop_assert!(size.columns() <= own.columns() && size.rows() <= own.rows());
-                    if owner.owner == Some(*client) {
-                        prop_assert_eq!(owner.size(), *own);
-                    }
+                if let Some((own, _)) = owner.owner.and_then(|client| clients.get(&client)) {
+                    prop_assert_eq!(owner.size(), *own);
                 }
             }
         }
