@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use trunkline_host::Size;
+use trunkline_host::SizePolicy;
 
 use crate::forward::target::Allowed;
 use crate::reach::names::Name;
@@ -348,9 +348,9 @@ pub struct Running {
     /// Record what is shown in a new file that `asciinema play` plays
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
-    /// Whose size the terminal has: owner, latest, or a fixed one as 80x24
+    /// Whose size the terminal has: owner; smallest of those attached; latest that attached or changed; or a fixed one as 80x24
     #[arg(long, value_name = "SIZE", default_value = "owner")]
-    pub size: Sizing,
+    pub size: SizePolicy,
     /// Let clients reach HOST:PORT from here with `trunkline forward`; * stands for any; may be given several times
     #[arg(long, value_name = "HOST:PORT")]
     pub allow_forward: Vec<Allowed>,
@@ -400,29 +400,6 @@ impl Attach {
     pub fn plainly(reach: Reach) -> Self {
         let detach_key = DetachKey::default();
         Self { reach, take: false, detach_key, detach_on_eof: false, send_eof: false }
-    }
-}
-
-/// Whose size the terminal has.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Sizing {
-    Owner,
-    Latest,
-    Fixed(Size),
-}
-
-impl FromStr for Sizing {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "owner" => Ok(Self::Owner),
-            "latest" => Ok(Self::Latest),
-            size => size
-                .parse()
-                .map(Self::Fixed)
-                .map_err(|error| format!("write owner or latest; or a size: {error}")),
-        }
     }
 }
 
@@ -512,7 +489,5 @@ mod tests {
         for wrong in ["", "]", "^", "^[", "^M", "^J", "^]x"] {
             assert!(wrong.parse::<DetachKey>().is_err(), "{wrong}");
         }
-        assert_eq!("100x30".parse(), Ok(Sizing::Fixed(Size::new(100, 30))));
-        assert!("biggest".parse::<Sizing>().is_err());
     }
 }

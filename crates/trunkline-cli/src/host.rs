@@ -12,11 +12,14 @@ use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use trunkline::{Access, BindError, ChannelSet, CloseCode, Config, Connection, Key, Listener};
-use trunkline_host::{Ending, Host, Program, Recording, Screen, ServeError, Served, Setup, Size, Stopper};
-use trunkline_hub::{History, Hub, Origin, Running, Snapshot, Verdict, kernel};
-use trunkline_kernel::layout::{CONTROL, Control, ROSTER, STATUS, STDERR, STDIN, STDOUT};
+use trunkline_host::{
+    Ending, Host, Program, Recording, Screen, ServeError, Served, Setup, Size, SizePolicy, Stopper,
+};
+use trunkline_hub::{History, Hub, Running, Snapshot};
+use trunkline_kernel::layout::{CONTROL, ROSTER, STATUS, STDERR, STDIN, STDOUT};
 
-use crate::arguments::{self, Sizing};
+use crate::arguments;
+use crate::commands::Commands;
 use crate::failure::{CANNOT_CREATE, Failure, OS_ERROR, Outcome, UNAVAILABLE, USAGE};
 use crate::forward::server;
 use crate::reach::names::{Claim, Entry};
@@ -176,7 +179,7 @@ fn name_of(key_file: &Path) -> String {
 }
 
 fn first_size(arguments: &arguments::Running) -> Size {
-    if let Sizing::Fixed(size) = arguments.size { size } else { Size::default() }
+    if let SizePolicy::Fixed(size) = arguments.size { size } else { Size::default() }
 }
 
 fn start(arguments: &arguments::Running, terminal: bool, listener: &Listener) -> Result<Program, Failure> {
@@ -199,11 +202,10 @@ fn serve(
     upstream: Connection,
     listener: Listener,
 ) -> Result<Running, Failure> {
-    let sizing = arguments.size;
     let hub = Hub::new(upstream)
         .latest(STATUS)
         .input(STDIN)
-        .shared_with(CONTROL, move |origin, message| judge(sizing, origin, message))
+        .judged_by(CONTROL, Commands::new(arguments.size))
         .roster(ROSTER)
         .urgent(CONTROL)
         // Closing a pipe is the end of the input. On a terminal the owner only leaves.
@@ -226,17 +228,6 @@ fn serve(
         hub.aside(server::channels(), server::forwarder(arguments.allow_forward.clone()))
     };
     hub.serve(listener).map_err(|error| Failure::new(OS_ERROR, error))
-}
-
-/// The filter of the control channel.
-fn judge(sizing: Sizing, origin: &Origin<'_>, message: &[u8]) -> Verdict {
-    match (Control::try_from(message), sizing) {
-        (Ok(Control::Resize { .. }), Sizing::Fixed(_)) => Verdict::Drop,
-        (Ok(Control::Resize { .. }), Sizing::Latest) if origin.access().may_send().contains(STDIN) => {
-            Verdict::Pass
-        }
-        _ => kernel::control_filter(origin, message),
-    }
 }
 
 /// What a joiner is shown of a terminal.

@@ -5,6 +5,7 @@
 mod arguments;
 mod attach;
 mod client;
+mod commands;
 mod failure;
 mod forward;
 mod host;

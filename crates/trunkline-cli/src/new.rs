@@ -5,7 +5,7 @@ use std::process::{ChildStdin, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use crate::arguments::{self, Attach, Reach, Sizing};
+use crate::arguments::{self, Attach, Reach};
 use crate::attach;
 use crate::failure::{Failure, OS_ERROR, Outcome, UNAVAILABLE};
 use crate::output;
@@ -69,12 +69,7 @@ fn start(arguments: &arguments::New) -> Result<Option<ChildStdin>, Failure> {
     for allowed in &running.allow_forward {
         command.arg("--allow-forward").arg(allowed.to_string());
     }
-    let size = match running.size {
-        Sizing::Owner => "owner".to_owned(),
-        Sizing::Latest => "latest".to_owned(),
-        Sizing::Fixed(size) => format!("{}x{}", size.columns(), size.rows()),
-    };
-    command.arg("--size").arg(size);
+    command.arg("--size").arg(running.size.to_string());
     command.arg("--linger-after-exit").arg(running.linger_after_exit.as_secs_f64().to_string());
     command.arg("--").args(&running.program).env_remove("TRUNKLINE_KEY_FILE");
     if arguments.detached {

@@ -86,6 +86,7 @@ fn a_question_of_the_program_is_answered_once_whoever_is_attached() {
     let host = Host::start(&["--pty"], script);
     let mut desk = host.terminal("key", Size::default());
     desk.shows("ready");
+    eventually("the owner", || host.run("key", &["status"]).1.contains("has the input"));
     let mut others: Vec<_> = ["key", "key", "watch"].map(|key| host.terminal(key, Size::default())).into();
     for other in &mut others {
         other.shows("ready");

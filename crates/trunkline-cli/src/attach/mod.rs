@@ -115,12 +115,16 @@ struct Attached<'a> {
     reader_gone: Receiver<()>,
     /// Fires when the host has everything that standard input has brought.
     delivered: Option<Receiver<()>>,
+    /// It has, so this client leaves when it has what the program has shown before, or by then.
+    leaves_by: Option<Instant>,
     keys: Keys,
     input: Input<'a>,
     shown: Shown,
     raw: Option<Raw>,
     /// This client's number, and whether it owns the input.
     me: Option<u64>,
+    /// The host has listed this client, so what the program showed before has arrived.
+    listed: bool,
     owner: bool,
     /// The person was told that the owner's last lines were refused, and the roster has not said yet who owns the input.
     told_refusal: bool,
@@ -169,11 +173,13 @@ impl<'a> Attached<'a> {
             typed,
             reader_gone: output::reader_gone()?,
             delivered: None,
+            leaves_by: None,
             keys: Keys::new(options.detach_key.0),
             input: Input::new(connection, watches),
             shown: Shown::new(raw.is_some()),
             raw,
             me: None,
+            listed: false,
             owner: false,
             told_refusal: false,
             free: false,
@@ -184,6 +190,7 @@ impl<'a> Attached<'a> {
     }
 
     fn run(mut self) -> Outcome {
+        self.resize();
         let end = self.attend();
         if matches!(end, End::Detached) {
             self.release();
@@ -228,14 +235,14 @@ impl<'a> Attached<'a> {
             let room = self.input.room();
             // What is typed waits where it is while there is no room.
             let typed = if self.input.is_waiting() { never() } else { self.typed.clone() };
-            let timer = [self.keys.due(), self.shown.due()]
+            let timer = [self.keys.due(), self.shown.due(), self.leaves_by]
                 .into_iter()
                 .flatten()
                 .min()
                 .map_or_else(never, |due| after(due.saturating_duration_since(Instant::now())));
-            let delivered = self.delivered.clone().unwrap_or_else(never);
+            let delivered = self.delivered.clone().filter(|_| self.leaves_by.is_none()).unwrap_or_else(never);
             select! {
-                recv(delivered) -> _ => return End::Detached,
+                recv(delivered) -> _ => self.leaves_by = Some(Instant::now() + LEAVING),
                 recv(self.reader_gone) -> _ => return End::Failed(Failure::quiet(READER_GONE)),
                 recv(output) -> _ => {}
                 recv(events) -> _ => {}
@@ -300,10 +307,17 @@ impl<'a> Attached<'a> {
             }
         }
         self.read_roster();
-        self.receive()
+        match self.receive() {
+            Ok(all) => {
+                let leaves = self.leaves_by.is_some_and(|by| self.listed && all || by <= Instant::now());
+                leaves.then_some(End::Detached)
+            }
+            Err(end) => Some(end),
+        }
     }
 
-    fn receive(&mut self) -> Option<End> {
+    /// Shows what has come. Returns `true` if that was all.
+    fn receive(&mut self) -> Result<bool, End> {
         // The others have their turn after this.
         for _ in 0..64 {
             match self.output.try_recv_any() {
@@ -311,7 +325,7 @@ impl<'a> Attached<'a> {
                     // A status that is not known here means nothing here.
                     let status = Status::try_from(&message[..]).ok();
                     if let Some(code) = status.as_ref().and_then(exit_code) {
-                        return Some(End::Exited(code));
+                        return Err(End::Exited(code));
                     }
                 }
                 Ok(Received::Message(message)) => {
@@ -321,16 +335,16 @@ impl<'a> Attached<'a> {
                     }
                     let written = self.shown.output(message.channel() == STDERR, &message);
                     if let Err(error) = written {
-                        return Some(End::Failed(output::failure(error)));
+                        return Err(End::Failed(output::failure(error)));
                     }
                 }
                 Ok(Received::Gap { bytes, .. }) => self.shown.gap(bytes),
                 Ok(_) => {}
-                Err(TryRecvError::Empty) => return None,
-                Err(TryRecvError::Disconnected(cause)) => return Some(End::Lost(cause.to_string())),
+                Err(TryRecvError::Empty) => return Ok(true),
+                Err(TryRecvError::Disconnected(cause)) => return Err(End::Lost(cause.to_string())),
             }
         }
-        None
+        Ok(false)
     }
 
     fn read_roster(&mut self) {
@@ -357,6 +371,9 @@ impl<'a> Attached<'a> {
                         .note(&format!("{name} has taken the input; the detach key and t take it back"));
                 }
                 self.owner = mine;
+                // The list is cut when there are many.
+                self.listed |= clients.iter().any(|client| Some(client.id) == self.me)
+                    || note.count > Some(clients.len() as u64);
                 self.free = owner.is_none();
                 let me = clients.iter().find(|client| Some(client.id) == self.me);
                 // A list from before the link was back names this client as one whose link is lost: that is no other.
@@ -451,7 +468,7 @@ impl<'a> Attached<'a> {
         None
     }
 
-    /// The program's terminal follows this one while this client has the input; the hub sees to that.
+    /// Says how large this terminal is. The host knows whose size the program's terminal has.
     fn resize(&mut self) {
         let (Some(control), Some(size), true) = (&self.control, mode::size(), self.raw.is_some()) else {
             return;
