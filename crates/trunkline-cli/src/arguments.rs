@@ -212,7 +212,9 @@ pub struct Ls {
 /// Shows what the program shows. The keys are not for the program: Ctrl-C, or Ctrl-] and then d, leaves.
 ///
 /// With --json it prints one object for each message: `time` in seconds since 1970, and either `channel` with `text`
-/// (or `base64`, of what is not UTF-8) or with `gap` (what this client was too slow for), or `status`, or `display`.
+/// (or `base64`, of what is not UTF-8) or with `gap` (what this client was too slow for), or `status`, or `display`. Of a
+/// terminal, what it shows at first, and again behind a gap, is lines of plain text: `channel` is `screen` then, and with
+/// `columns` and `rows` and without `text` it says that the size has changed. What the program writes is as it writes it.
 #[derive(Args, Debug)]
 pub struct Watch {
     #[command(flatten)]

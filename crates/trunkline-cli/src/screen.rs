@@ -30,15 +30,29 @@ pub fn run(arguments: &arguments::Screen) -> Outcome {
         let text = "the program is on pipes and has no screen; `trunkline watch` shows what it writes";
         return Err(client.place.failure(USAGE, text));
     };
-    let mut screen = Screen::new(Size::default());
-    screen.follow(&first);
-    let mut text = screen.text();
+    let mut text = screen_of(&first).text();
     text.push('\n');
     print(text)?;
     Ok(0)
 }
 
-/// Returns `true` for the first message of a terminal, which begins with its size.
-pub fn is_terminal(first: &[u8]) -> bool {
-    first.starts_with(b"\x1b_trunkline size ")
+/// Returns `true` if a message of a terminal begins with its size: the first, which stands for what came before it, and one
+/// that says that the size has changed.
+pub fn is_terminal(message: &[u8]) -> bool {
+    message.starts_with(b"\x1b_trunkline size ")
+}
+
+/// A screen as a message shows it that stands for what came before.
+pub fn screen_of(snapshot: &[u8]) -> Screen {
+    let mut screen = Screen::new(Size::default());
+    screen.follow(snapshot);
+    screen
+}
+
+/// What a screen shows, as lines that go on where the cursor is. Empty for a size alone.
+pub fn lines_of(screen: &Screen) -> String {
+    let mut text = screen.text();
+    let missing = usize::from(screen.cursor().1).saturating_sub(text.matches('\n').count());
+    text.extend(std::iter::repeat_n('\n', missing));
+    text
 }

@@ -14,6 +14,7 @@ use crate::attach;
 use crate::client::{Client, exit_code};
 use crate::failure::{Failure, Outcome, READER_GONE};
 use crate::output;
+use crate::screen::{is_terminal, lines_of, screen_of};
 
 pub fn run(arguments: arguments::Watch) -> Outcome {
     if !arguments.json {
@@ -70,6 +71,21 @@ fn print(objects: &[Value]) -> Result<(), Failure> {
 struct Objects {
     /// The beginnings of characters on standard output and error.
     begun: [Vec<u8>; 2],
+    past: Past,
+}
+
+/// What stands for the output that came before.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+enum Past {
+    /// Nothing has come yet.
+    #[default]
+    Unknown,
+    /// Nothing does: the program is on pipes.
+    Output,
+    /// The next message of a terminal, which shows its screen.
+    ScreenNext,
+    /// Such a message has come.
+    Screen,
 }
 
 impl Objects {
@@ -86,6 +102,7 @@ impl Objects {
                     (objects, end)
                 }
                 DISPLAY => (vec![display(&message)], None),
+                STDOUT => (self.stdout(&message), None),
                 channel => (self.text(channel, &message).into_iter().collect(), None),
             },
             Received::Gap { channel, messages, bytes } => {
@@ -95,10 +112,30 @@ impl Objects {
                 (objects, None)
             }
             Received::Finished(channel) | Received::Reset { channel, .. } => {
+                if channel == STDOUT && self.past == Past::Screen {
+                    self.past = Past::ScreenNext;
+                }
                 (self.flush(channel).into_iter().collect(), None)
             }
             _ => (Vec::new(), None),
         }
+    }
+
+    /// The screen of a terminal is a text without escape sequences; what the program writes from then on is as it writes it.
+    fn stdout(&mut self, bytes: &[u8]) -> Vec<Value> {
+        if self.past == Past::Unknown {
+            self.past = if is_terminal(bytes) { Past::ScreenNext } else { Past::Output };
+        }
+        if self.past == Past::Output || !is_terminal(bytes) {
+            return self.text(STDOUT, bytes).into_iter().collect();
+        }
+        let screen = screen_of(bytes);
+        let (columns, rows) = (screen.size().columns(), screen.size().rows());
+        let mut object = json!({ "time": now(), "channel": "screen", "columns": columns, "rows": rows });
+        if std::mem::replace(&mut self.past, Past::Screen) == Past::ScreenNext {
+            object["text"] = lines_of(&screen).into();
+        }
+        self.flush(STDOUT).into_iter().chain([object]).collect()
     }
 
     fn text(&mut self, channel: ChannelId, bytes: &[u8]) -> Option<Value> {
@@ -180,6 +217,7 @@ fn now() -> f64 {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use trunkline_host::{Screen, Size};
 
     use super::*;
 
@@ -199,6 +237,33 @@ mod tests {
         ] {
             assert_eq!(whole(bytes), expected, "{bytes:x?}");
         }
+    }
+
+    #[test]
+    fn a_screen_stands_for_the_past_of_a_terminal_and_a_size_for_itself() {
+        let text = |objects: &[Value]| {
+            let of = |object: &Value| {
+                format!("{} {}", object["channel"], object.get("text").unwrap_or(&Value::Null))
+            };
+            objects.iter().map(of).collect::<Vec<_>>().join("; ")
+        };
+        let mut host = Screen::new(Size::new(40, 10));
+        let _ = host.take_output(b"\x1b[1mone\r\ntwo", &mut Vec::new());
+        let mut objects = Objects::default();
+        assert_eq!(text(&objects.stdout(&host.snapshot())), r#""screen" "one\ntwo""#);
+        assert_eq!(text(&objects.stdout(b"a\xe2\x94")), r#""stdout" "a""#);
+        // What a character lacks does not come behind another size.
+        let changed = objects.stdout(&host.resize(Size::new(50, 12)));
+        assert_eq!((&changed[1]["columns"], &changed[1]["rows"]), (&50.into(), &12.into()));
+        assert_eq!(text(&changed), r#""stdout" null; "screen" null"#);
+        // It was too slow.
+        assert!(objects.of(Received::Reset { channel: STDOUT, code: 0 }).0.is_empty());
+        assert_eq!(text(&objects.stdout(&host.snapshot())), r#""screen" "one\ntwo""#);
+
+        // On pipes what looks like it is output.
+        let mut objects = Objects::default();
+        assert_eq!(text(&objects.stdout(b"first")), r#""stdout" "first""#);
+        assert!(text(&objects.stdout(&host.snapshot())).starts_with(r#""stdout" "\u001b"#));
     }
 
     proptest! {

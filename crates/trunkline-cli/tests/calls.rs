@@ -242,6 +242,35 @@ fn a_watcher_gets_both_streams_in_order_and_the_end_last() {
     assert!(times.is_sorted() && times[0] > 1e9, "{times:?}");
 }
 
+/// A log is read by programs, which have no terminal that a screen could be painted on.
+#[test]
+fn a_log_begins_with_what_the_screen_shows_as_text() {
+    let script = "printf '\\033[1mbold\\033[0m\\033[5;1Hfifth row\\n\\n'; read x; printf '\\033[31mred\\033[0m'; read x; exit 3";
+    let host = Host::start(&["--pty", "--size", "60x20"], script);
+    assert_eq!(host.run("key", &["wait", "--for", "fifth row"]).0, 0);
+    let mut watch = host.call("watch", &["watch", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    let screen = loop {
+        let object = next();
+        if object["status"].is_null() {
+            break object;
+        }
+    };
+    assert_eq!(screen["channel"], "screen");
+    assert_eq!(screen["text"], "bold\n\n\n\nfifth row\n\n");
+    assert_eq!((&screen["columns"], &screen["rows"]), (&60.into(), &20.into()));
+    // What it writes from now on is as it writes it.
+    assert_eq!(host.run("key", &["send", "x\n"]).0, 0);
+    let mut text = String::new();
+    while !text.contains("red") {
+        text += next()["text"].as_str().unwrap_or_default();
+    }
+    assert!(text.starts_with("x\r\n\x1b[31mred"), "{text:?}");
+    assert_eq!(host.run("key", &["send", "x\n"]).0, 0);
+    assert_eq!(watch.wait().unwrap().code(), Some(3));
+}
+
 #[test]
 fn a_watcher_whose_reader_is_gone_ends_and_one_that_is_late_is_told_what_it_missed() {
     let host = Host::start(&["--pipes", "--history", "524288"], "read x; seq 300000; echo ready; read y");

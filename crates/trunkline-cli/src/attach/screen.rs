@@ -6,12 +6,10 @@ use std::time::{Duration, Instant};
 use trunkline_host::{Screen, Size};
 
 use crate::output;
+use crate::screen::{is_terminal, lines_of, screen_of};
 
 /// How long a note stands over what the program shows.
 const READING: Duration = Duration::from_secs(4);
-
-/// How the mark of a size begins, and with it what a joiner is sent for the past of a terminal.
-const SIZE_MARK: &[u8] = b"\x1b_trunkline size ";
 
 /// How output is shown.
 pub struct Shown {
@@ -50,7 +48,7 @@ impl Shown {
 
     /// Returns `true` if these bytes say, for the first time, that the program is on a terminal.
     pub fn finds_terminal(&mut self, bytes: &[u8]) -> bool {
-        let found = !self.marked && bytes.starts_with(SIZE_MARK);
+        let found = !self.marked && is_terminal(bytes);
         self.marked |= found;
         found
     }
@@ -64,8 +62,8 @@ impl Shown {
             self.screen.follow(bytes);
         }
         let mut stdout = io::stdout().lock();
-        if !self.terminal && self.marked && bytes.starts_with(SIZE_MARK) {
-            stdout.write_all(text_of(bytes).as_bytes())?;
+        if !self.terminal && self.marked && is_terminal(bytes) {
+            stdout.write_all(lines_of(&screen_of(bytes)).as_bytes())?;
         } else {
             stdout.write_all(bytes)?;
         }
@@ -146,14 +144,4 @@ impl Shown {
             let _ = stdout.write_all(b"\r\n").and_then(|()| stdout.flush());
         }
     }
-}
-
-/// What a screen shows, as lines for a pipe, which go on where the cursor is. Empty for a size alone.
-fn text_of(snapshot: &[u8]) -> String {
-    let mut screen = Screen::new(Size::default());
-    screen.follow(snapshot);
-    let mut text = screen.text();
-    let missing = usize::from(screen.cursor().1).saturating_sub(text.matches('\n').count());
-    text.extend(std::iter::repeat_n('\n', missing));
-    text
 }
