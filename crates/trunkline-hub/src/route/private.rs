@@ -356,6 +356,12 @@ impl Router {
         }
     }
 
+    /// How many ends of answers wait for a client.
+    #[cfg(test)]
+    pub(super) fn ends_of_answers(&self, key: Key) -> usize {
+        self.clients[key].answers.ends
+    }
+
     /// How many channels of the pool are free, and how many are lent.
     #[cfg(test)]
     pub(super) fn private_channels(&self) -> (usize, usize) {

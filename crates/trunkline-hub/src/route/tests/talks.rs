@@ -467,6 +467,39 @@ impl World {
     }
 }
 
+/// Each end costs the hub something, and each question makes one, whatever becomes of it.
+#[test]
+fn a_client_that_takes_no_answers_is_asked_nothing_more() {
+    const QUESTIONS: u64 = 1000;
+    let mut world = World::new();
+    world.apply(Op::Join);
+    world.apply(Op::Room(1, false));
+    for question in 0..QUESTIONS {
+        for op in [Op::Ask(1), Op::End(1, question % 3 == 1), Op::Arrive(1), Op::Arrive(1)] {
+            world.apply(op);
+        }
+        for at in 0..2 {
+            for op in [Op::Program(at), Op::Program(at), Op::ProgramEnds(at, false)] {
+                world.apply(op);
+            }
+        }
+        let ends = world.router.ends_of_answers(world.clients[&1].key.unwrap());
+        assert!(ends <= 64, "{ends} ends wait for the client after {question} questions");
+    }
+    let client = &world.clients[&1];
+    assert_eq!(client.heard.len() + client.down.len(), 0, "it has taken nothing");
+    // The rest lies unread where it was sent from, and none of it is lost.
+    let unread = client.arrived.iter().filter(|said| matches!(said, Said::End(_))).count();
+    assert!(unread > 900, "{unread}");
+    for _ in 0..10 {
+        world.settle();
+    }
+    world.check();
+    let answered =
+        world.clients[&1].heard.values().filter(|heard| matches!(heard.last(), Some(Heard::End(_))));
+    assert_eq!(answered.count() as u64, QUESTIONS);
+}
+
 fn channel(at: u8) -> ChannelId {
     ChannelId::new(64 + at)
 }
