@@ -3,6 +3,7 @@
 mod input;
 mod keys;
 mod mode;
+mod owner;
 mod screen;
 
 use std::io;
@@ -20,11 +21,11 @@ use crate::arguments::{self, DetachKey, Reach};
 use crate::client::exit_code;
 use crate::failure::{Failure, Outcome, READER_GONE, UNAVAILABLE, USAGE};
 use crate::output;
-use crate::plain;
 use crate::reach::Place;
 use input::Input;
 use keys::{Keys, Typed};
 use mode::{Mode, Raw};
+use owner::{Ask, Change, Owner};
 use screen::Shown;
 
 const CTRL_C: u8 = 3;
@@ -121,20 +122,7 @@ struct Attached<'a> {
     input: Input<'a>,
     shown: Shown,
     raw: Option<Raw>,
-    /// This client's number, and whether it owns the input.
-    me: Option<u64>,
-    /// The host has listed this client, so what the program showed before has arrived.
-    listed: bool,
-    owner: bool,
-    /// The person was told that the owner's last lines were refused, and the roster has not said yet who owns the input.
-    told_refusal: bool,
-    /// No client owns it, as far as is known; and how many messages were passed on in all.
-    free: bool,
-    passed: Option<u64>,
-    /// It is owned by a client with the same key whose link is lost: this person's, at another place.
-    ghost: Option<u64>,
-    /// The input was asked for once, at the beginning.
-    asked: bool,
+    owner: Owner,
 }
 
 /// Why the loop ends.
@@ -178,14 +166,7 @@ impl<'a> Attached<'a> {
             input: Input::new(connection, watches),
             shown: Shown::new(raw.is_some()),
             raw,
-            me: None,
-            listed: false,
-            owner: false,
-            told_refusal: false,
-            free: false,
-            passed: None,
-            ghost: None,
-            asked: false,
+            owner: Owner::default(),
         })
     }
 
@@ -299,7 +280,7 @@ impl<'a> Attached<'a> {
                 Event::Resumed { .. } => self.shown.repaint(),
                 Event::Stopped { channel: STDIN, code } => {
                     if let Some(why) = self.input.stopped(code) {
-                        self.told_refusal = code == trunkline_hub::code::TAKEN;
+                        self.owner.told_refusal(code);
                         self.shown.note(&why);
                     }
                 }
@@ -309,7 +290,8 @@ impl<'a> Attached<'a> {
         self.read_roster();
         match self.receive() {
             Ok(all) => {
-                let leaves = self.leaves_by.is_some_and(|by| self.listed && all || by <= Instant::now());
+                let leaves =
+                    self.leaves_by.is_some_and(|by| self.owner.is_listed() && all || by <= Instant::now());
                 leaves.then_some(End::Detached)
             }
             Err(end) => Some(end),
@@ -350,59 +332,25 @@ impl<'a> Attached<'a> {
     fn read_roster(&mut self) {
         while let Some(Ok(message)) = self.roster.as_ref().map(trunkline::Receiver::try_recv) {
             let Ok(note) = Roster::try_from(&message[..]) else { continue };
-            self.me = note.you.or(self.me);
-            if let Some(clients) = note.clients {
-                let owner = clients.iter().find(|client| client.owner);
-                let mine = owner.is_some_and(|owner| Some(owner.id) == self.me);
-                if mine && !self.owner {
+            match self.owner.hear(&note) {
+                Some(Change::Gained { over }) => {
                     self.input.again();
-                    self.owner = true;
-                    // That another client has the input is no longer so.
-                    if !std::mem::take(&mut self.told_refusal) {
+                    if over {
                         self.shown.take_note();
                     }
                     self.resize();
                 }
-                // What became of the last lines is the weightier of two notes that come together.
-                if let (true, false, Some(owner), false) = (self.owner, mine, owner, self.told_refusal) {
-                    let name = plain(&owner.name);
-                    let name = if name.is_empty() { "another client" } else { &name };
+                Some(Change::Lost { to: Some(name) }) => {
                     self.shown
                         .note(&format!("{name} has taken the input; the detach key and t take it back"));
                 }
-                self.owner = mine;
-                // The list is cut when there are many.
-                self.listed |= clients.iter().any(|client| Some(client.id) == self.me)
-                    || note.count > Some(clients.len() as u64);
-                self.free = owner.is_none();
-                let me = clients.iter().find(|client| Some(client.id) == self.me);
-                // A list from before the link was back names this client as one whose link is lost: that is no other.
-                self.ghost = owner
-                    .filter(|owner| !mine && owner.suspended && me.is_some_and(|me| me.name == owner.name))
-                    .map(|owner| owner.id);
+                Some(Change::Lost { to: None }) | None => {}
             }
-            self.passed = note.input.or(self.passed);
-            self.ask();
-        }
-    }
-
-    /// Asks for the input once, at the beginning. The first terminal at a program is the one that it is for. A pipe asks by
-    /// sending.
-    fn ask(&mut self) {
-        // What this person's own terminal has, at home on a machine that sleeps, is for the one that is used.
-        if self.raw.is_some() && self.ghost.take().is_some() {
-            self.asked = true;
-            return self.input.take();
-        }
-        if self.asked || self.me.is_none() {
-            return;
-        }
-        if self.options.take() {
-            self.asked = true;
-            self.input.take();
-        } else if let (true, true, Some(passed)) = (self.raw.is_some(), self.free, self.passed) {
-            self.asked = true;
-            self.input.take_free(passed);
+            match self.owner.ask(self.raw.is_some(), self.options.take()) {
+                Some(Ask::Take) => self.input.take(),
+                Some(Ask::TakeFree(passed)) => self.input.take_free(passed),
+                None => {}
+            }
         }
     }
 
