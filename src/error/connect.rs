@@ -178,9 +178,14 @@ pub enum HandshakeError {
     /// The other side does not speak trunkline.
     #[error("the other side does not speak trunkline; check the address and port")]
     NotTrunkline,
-    /// The two speak no common protocol version.
-    #[error("the server speaks no protocol version that this side does; update the older of the two")]
-    NoCommonVersion,
+    /// The two speak no common protocol version, or the server does not know what this side asks for.
+    #[error("{}", no_common_version(*client, *server))]
+    NoCommonVersion {
+        /// The version that the client speaks; 0 at a listener, which turns clients of any other version away.
+        client: u8,
+        /// The version that the server's answer names; 0 if it names none. The answer does not prove who has sent it.
+        server: u8,
+    },
     /// The server does not know the key.
     #[error("the server does not accept this key; check that both sides use the same one")]
     NotAuthorised,
@@ -252,11 +257,31 @@ pub enum HandshakeError {
     Disconnected,
 }
 
+fn no_common_version(client: u8, server: u8) -> String {
+    match (client, server) {
+        (0, _) => format!(
+            "the client does not speak protocol version {server}, as this listener does; update the older of the two"
+        ),
+        (_, 0) => format!(
+            "the server does not speak protocol version {client}, as this side does; update the older of the two"
+        ),
+        _ if client == server => format!(
+            "the server speaks protocol version {server}, as this side does, but does not know what this side asks for; update the server"
+        ),
+        _ => {
+            let older = if client < server { "this side" } else { "the server" };
+            format!(
+                "the server speaks protocol version {server}, and this side version {client}; update {older}"
+            )
+        }
+    }
+}
+
 impl HandshakeError {
     /// Returns `true` if another attempt would end the same way.
     pub(crate) fn is_final(self) -> bool {
         match self {
-            Self::NotTrunkline | Self::NoCommonVersion | Self::NotAuthorised | Self::BadProof => true,
+            Self::NotTrunkline | Self::NoCommonVersion { .. } | Self::NotAuthorised | Self::BadProof => true,
             Self::NotPermitted { .. } | Self::MessageTooLarge { .. } => true,
             Self::SealedOnly | Self::PlainOnly | Self::ForeignUser { .. } => true,
             Self::TooBusy | Self::TimedOut | Self::Disconnected | Self::Malformed => false,
@@ -267,7 +292,7 @@ impl HandshakeError {
     pub(super) fn fault(self) -> Fault {
         match self {
             Self::NotTrunkline
-            | Self::NoCommonVersion
+            | Self::NoCommonVersion { .. }
             | Self::NotAuthorised
             | Self::NotPermitted { .. }
             | Self::MessageTooLarge { .. }

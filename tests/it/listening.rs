@@ -1,6 +1,6 @@
 //! A listener's own ends and waits.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::task::{Context, Poll, Waker};
 use std::thread;
@@ -123,6 +123,25 @@ fn events_tell_of_each_reason_to_turn_a_peer_away() {
     assert_eq!(turned_away(&events, HandshakeError::Disconnected).0, 1);
     let _silent = TcpStream::connect(address).unwrap();
     assert_eq!(turned_away(&events, HandshakeError::TimedOut).0, 1);
+    // Whatever versions they speak, it is one reason.
+    let (later, any_other) = ([2, 9], [0, 0]);
+    for versions in [later, any_other] {
+        let mut hello = [0; 48];
+        hello[..4].copy_from_slice(&[0xf4, b'T', b'L', b'N']);
+        hello[4..6].copy_from_slice(&versions);
+        let mut client = TcpStream::connect(address).unwrap();
+        client.write_all(&hello).unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).unwrap();
+        assert_eq!(answer[4..6], [1, 1], "this version, and that there is none in common");
+    }
+    let error = HandshakeError::NoCommonVersion { client: 0, server: 1 };
+    assert_eq!(
+        error.to_string(),
+        "the client does not speak protocol version 1, as this listener does; update the older of the two"
+    );
+    let first = turned_away(&events, error).0;
+    assert_eq!(first + if first == 1 { turned_away(&events, error).0 } else { 0 }, 2);
     let other = Config::new(Key::generate());
     assert!(Connection::connect(address, other).is_err());
     assert_eq!(turned_away(&events, HandshakeError::NotAuthorised).0, 1);

@@ -95,7 +95,7 @@ impl Raised for HandshakeError {
     fn raised(&self, py: Python<'_>) -> PyErr {
         let class = match self {
             Self::NotTrunkline => "NotTrunkline",
-            Self::NoCommonVersion => "NoCommonVersion",
+            Self::NoCommonVersion { .. } => "NoCommonVersion",
             Self::NotAuthorised => "NotAuthorised",
             Self::BadProof => "BadProof",
             Self::TooBusy => "TooBusy",
@@ -118,6 +118,9 @@ impl Raised for HandshakeError {
                 raise.with("channel", channel.get()).with("sending", *sending).done()
             }
             Self::MessageTooLarge { limit } => raise.with("limit", *limit).done(),
+            Self::NoCommonVersion { client, server } => {
+                raise.with("client", *client).with("server", *server).done()
+            }
             Self::ForeignUser { user } => raise.with("user", *user).done(),
             _ => raise.done(),
         }
@@ -445,7 +448,7 @@ pub(crate) fn _every_error(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyTuple>>> 
             Disconnected HandshakeError::Disconnected,
             Malformed HandshakeError::Malformed,
             MessageTooLarge HandshakeError::MessageTooLarge { limit: 100 },
-            NoCommonVersion HandshakeError::NoCommonVersion,
+            NoCommonVersion HandshakeError::NoCommonVersion { client: 1, server: 9 },
             NotAuthorised HandshakeError::NotAuthorised,
             NotPermitted HandshakeError::NotPermitted { channel: CHANNEL, sending: false },
             NotTrunkline HandshakeError::NotTrunkline,

@@ -5,7 +5,8 @@
 
 use super::{
     ACCEPT, ACCEPT_SIGNED, ACCEPTED, Asked, CLIENT, CLIENT_HELLO, CLIENT_PROOF, Collect, Granted, MAGIC,
-    PROOF_SIGNED, SERVER, SERVER_HELLO, Status, VERSION, proof, proves, read_accept, write_asked,
+    PROOF_SIGNED, SERVER, SERVER_HELLO, Status, VERSION, no_common_version, proof, proves, read_accept,
+    write_asked,
 };
 use crate::error::HandshakeError;
 use crate::key::Key;
@@ -90,11 +91,12 @@ impl ClientHandshake {
         let Some(status) = Status::of_hello(server_hello[5]) else {
             return failed(HandshakeError::Malformed);
         };
+        let version = server_hello[4];
+        if status == Status::NoCommonVersion || status == Status::Ok && version != VERSION {
+            return failed(no_common_version(version));
+        }
         if let Some(error) = status.error() {
             return failed(error);
-        }
-        if server_hello[4] != VERSION {
-            return failed(HandshakeError::NoCommonVersion);
         }
         if !proves(key, &[SERVER, &self.hello, &server_hello[..40]], &server_hello[40..]) {
             return failed(HandshakeError::BadProof);

@@ -94,11 +94,12 @@ impl Status {
             .filter(|status| !matches!(status, Self::NoCommonVersion | Self::SealedOnly | Self::PlainOnly))
     }
 
-    /// What a client that was told this is told by the library.
+    /// What a client that was told this is told by the library. A client knows its own version as well, see
+    /// [`no_common_version`].
     pub(crate) fn error(self) -> Option<HandshakeError> {
         Some(match self {
             Self::Ok => return None,
-            Self::NoCommonVersion => HandshakeError::NoCommonVersion,
+            Self::NoCommonVersion => HandshakeError::NoCommonVersion { client: 0, server: VERSION },
             Self::NotAuthorised => HandshakeError::NotAuthorised,
             Self::TooBusy => HandshakeError::TooBusy,
             Self::SessionUnknown => HandshakeError::SessionUnknown,
@@ -108,6 +109,11 @@ impl Status {
             Self::PlainOnly => HandshakeError::PlainOnly,
         })
     }
+}
+
+/// What a client is told that has no version in common with a server, whose answer names this one.
+fn no_common_version(server: u8) -> HandshakeError {
+    HandshakeError::NoCommonVersion { client: VERSION, server }
 }
 
 /// The name of a session, random; zeros name none.

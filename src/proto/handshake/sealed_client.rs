@@ -3,7 +3,7 @@
 use super::client::{Step, failed};
 use super::{
     Asked, Collect, MAGIC, SEALED, SEALED_ACCEPT, SEALED_HELLO, SEALED_HELLO_HEAD, SEALED_REPLY_HEAD, Status,
-    VERSION, array, read_accept, write_asked,
+    VERSION, array, no_common_version, read_accept, write_asked,
 };
 use crate::error::HandshakeError;
 use crate::key::Key;
@@ -66,11 +66,12 @@ impl SealedClient {
         if reply[6..8] != [0, SEALED] {
             return failed(HandshakeError::Malformed);
         }
+        let version = reply[4];
+        if status == Status::NoCommonVersion || status == Status::Ok && version != VERSION {
+            return failed(no_common_version(version));
+        }
         if let Some(error) = status.error() {
             return failed(error);
-        }
-        if reply[4] != VERSION {
-            return failed(HandshakeError::NoCommonVersion);
         }
         let (head, message) = reply.split_at(SEALED_REPLY_HEAD);
         match initiator.finish(&array(message)) {

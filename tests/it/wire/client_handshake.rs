@@ -160,7 +160,7 @@ fn the_client_tells_the_refusals_of_a_server_hello_apart() {
         connection
     };
     for (status, error) in [
-        (status::NO_COMMON_VERSION, HandshakeError::NoCommonVersion),
+        (status::NO_COMMON_VERSION, HandshakeError::NoCommonVersion { client: 1, server: 1 }),
         (status::NOT_AUTHORISED, HandshakeError::NotAuthorised),
         (status::TOO_BUSY, HandshakeError::TooBusy),
     ] {
@@ -291,8 +291,40 @@ fn the_client_takes_a_wrong_version_for_no_answer() {
                 read_to_end_by(&mut handshake.stream, Instant::now() + PATIENCE)
             },
         );
-        assert!(connection.is_err(), "version {version}");
+        assert_eq!(
+            handshake_error(connection),
+            HandshakeError::NoCommonVersion { client: 1, server: version },
+            "version {version}"
+        );
         assert_eq!(after.unwrap(), b"", "version {version}");
+    }
+}
+
+/// Both versions are named, so that the person knows which side is to be updated.
+#[test]
+fn a_refusal_for_want_of_a_common_version_names_both() {
+    for (version, text) in [
+        (9, "the server speaks protocol version 9, and this side version 1; update this side"),
+        (
+            1,
+            "the server speaks protocol version 1, as this side does, but does not know what this side asks for; update the server",
+        ),
+        (0, "the server does not speak protocol version 1, as this side does; update the older of the two"),
+    ] {
+        let (connection, after) = RawServer::meet_once(
+            |config| config,
+            |mut handshake| {
+                handshake.hello.status = status::NO_COMMON_VERSION;
+                handshake.hello.version = version;
+                handshake.read_hello().unwrap();
+                handshake.send_hello().unwrap();
+                read_to_end_by(&mut handshake.stream, Instant::now() + PATIENCE)
+            },
+        );
+        assert_eq!(after.unwrap(), b"");
+        let error = handshake_error(connection);
+        assert_eq!(error, HandshakeError::NoCommonVersion { client: 1, server: version });
+        assert_eq!(error.to_string(), text);
     }
 }
 

@@ -285,7 +285,7 @@ fn a_sealed_client_is_never_talked_down() {
     for (status, expected) in [
         (status::ONLY_PLAIN, HandshakeError::PlainOnly),
         (status::NOT_AUTHORISED, HandshakeError::NotAuthorised),
-        (status::NO_COMMON_VERSION, HandshakeError::NoCommonVersion),
+        (status::NO_COMMON_VERSION, HandshakeError::NoCommonVersion { client: 1, server: 1 }),
     ] {
         let server = RawServer::start();
         let (result, again) = server.meet(

@@ -159,7 +159,12 @@ class NotTrunkline(HandshakeError):
 
 
 class NoCommonVersion(HandshakeError):
-    """The two speak no common protocol version."""
+    """The two speak no common protocol version, or the server does not know what the client asks for."""
+
+    client: int
+    """The version that the client speaks; 0 at a listener."""
+    server: int
+    """The version that the server's answer names; 0 if it names none."""
 
 
 class NotAuthorised(HandshakeError, PermissionError):

@@ -97,7 +97,7 @@ impl Place {
                 NO_PERMISSION,
                 format!("{name}: {error}; use the key file that the host was started with"),
             ),
-            ConnectError::Handshake(HandshakeError::NoCommonVersion | HandshakeError::NotTrunkline) => {
+            ConnectError::Handshake(HandshakeError::NoCommonVersion { .. } | HandshakeError::NotTrunkline) => {
                 let version = env!("CARGO_PKG_VERSION");
                 Failure::new(UNAVAILABLE, format!("{name}: {error} (this is trunkline {version})"))
             }
