@@ -23,7 +23,7 @@ use crate::commands::Commands;
 use crate::failure::{CANNOT_CREATE, Failure, OS_ERROR, Outcome, UNAVAILABLE, USAGE};
 use crate::forward::server;
 use crate::reach::names::{Claim, Entry};
-use crate::reach::{GRACE, INSIDE, read_key};
+use crate::reach::{GRACE, HEARTBEAT, INSIDE, read_key};
 
 /// The least. The program waits for the owner of its input when that lags by half of what is kept, and a hub reads up to
 /// two of the largest messages before it looks.
@@ -137,6 +137,7 @@ fn listen(arguments: &arguments::Host, key_file: &Path, claim: Option<&Claim>) -
         .linger(LAST_OUTPUT)
         // As long as the other side tries: a person goes home, and the link is lost for a while.
         .resume_grace(GRACE)
+        .heartbeat(HEARTBEAT.0, HEARTBEAT.1)
         .allow_plaintext(arguments.allow_plaintext);
     if let Some(file) = &arguments.watch_key_file {
         let access = Access::read_only().receive(ChannelSet::ALL).named(name_of(file));

@@ -8,7 +8,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use support::*;
+use trunkline_host::Size;
 
 /// A server of tmux of its own, with one terminal in it.
 struct Tmux(tempfile::TempDir);
@@ -153,4 +155,36 @@ fn a_shell_with_editing_is_the_same() {
 #[test]
 fn python_is_the_same() {
     is_the_same("python3 -q", true, &[&["6 * 7", "Enter"], &["import sys", "Enter"], &["1/0", "Enter"]]);
+}
+
+/// A viewer that stood still is not thrown out, and then sees what one sees that comes new.
+#[test]
+fn a_viewer_of_a_monitor_that_stood_still_sees_what_a_joiner_sees() {
+    let program = if is_installed("htop") {
+        ["htop", "-d", "1"]
+    } else if is_installed("top") {
+        ["top", "-d", "0.1"]
+    } else {
+        return;
+    };
+    let host = Host::start_program(&["--pty", "--size", "80x24"], &program);
+    let children =
+        std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", host.process.id())).unwrap();
+    let monitor = Pid::from_raw(children.trim().parse().unwrap()).unwrap();
+    let mut viewer = host.terminal("watch", Size::default());
+    viewer.shows("PID");
+    let pid = Pid::from_raw(viewer.program.pid().unwrap().try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    std::thread::sleep(or_in_full(Duration::from_secs(2), Duration::from_secs(60)));
+    // From here on there is one screen.
+    kill_process(monitor, Signal::STOP).unwrap();
+    kill_process(pid, Signal::CONT).unwrap();
+    let mut shown = String::new();
+    eventually("the viewer sees what a joiner sees", || {
+        viewer.pass(Duration::from_millis(50));
+        shown = viewer.text();
+        shown.contains("PID") && host.run("key", &["screen"]).1.trim_end() == shown.trim_end()
+    });
+    kill_process(monitor, Signal::CONT).unwrap();
+    viewer.until(|text| text != shown);
 }

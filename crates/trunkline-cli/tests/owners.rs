@@ -106,7 +106,7 @@ fn the_input_is_taken_a_hundred_times_and_the_one_it_was_taken_from_keeps_watchi
     // By name.
     desk.shows("key has taken the input");
     // At once, while others take it and leave: each ends, and one of them at most says that another was faster.
-    let mut takers: Vec<_> = (0..20)
+    let mut takers: Vec<_> = (0..100)
         .map(|_| {
             let mut command = host.call("key", &["attach", "--take", "--detach-on-eof"]);
             command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap()

@@ -16,6 +16,10 @@ use names::Name;
 /// How long a link may be lost before that is the end.
 pub const GRACE: Duration = Duration::from_secs(3600);
 
+/// How long a silent link is believed in. The keyboard of a machine that sleeps is given away after this, and a person that
+/// types sees as soon that nothing arrives.
+pub const HEARTBEAT: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(10));
+
 /// The variable in which a program finds the address that it is served at. Attaching there from within would show its
 /// output to itself, for ever.
 pub const INSIDE: &str = "TRUNKLINE_INSIDE";
@@ -89,7 +93,10 @@ impl Place {
     /// Connects. The host is asked once: one that is not there is an error at once.
     pub fn connect(&self) -> Result<Connection, Failure> {
         let name = &self.name;
-        let config = Config::new(read_key(&self.key_file)?).interactive().resume_grace(GRACE);
+        let config = Config::new(read_key(&self.key_file)?)
+            .interactive()
+            .resume_grace(GRACE)
+            .heartbeat(HEARTBEAT.0, HEARTBEAT.1);
         Connection::connect(&self.address, config).map_err(|error| match error {
             ConnectError::Handshake(
                 HandshakeError::NotAuthorised | HandshakeError::BadProof | HandshakeError::ForeignUser { .. },
@@ -97,7 +104,9 @@ impl Place {
                 NO_PERMISSION,
                 format!("{name}: {error}; use the key file that the host was started with"),
             ),
-            ConnectError::Handshake(HandshakeError::NoCommonVersion { .. } | HandshakeError::NotTrunkline) => {
+            ConnectError::Handshake(
+                HandshakeError::NoCommonVersion { .. } | HandshakeError::NotTrunkline,
+            ) => {
                 let version = env!("CARGO_PKG_VERSION");
                 Failure::new(UNAVAILABLE, format!("{name}: {error} (this is trunkline {version})"))
             }

@@ -16,6 +16,12 @@ use trunkline_host::{Ending, Happened, Program, Setup, Size};
 /// How long a test waits for what must come. Long, since other work can load the machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How much, or how often: what a test does on each change, or with `TRUNKLINE_TRAPS=full` what the fault that it is about
+/// was seen at.
+pub fn or_in_full<T>(reduced: T, full: T) -> T {
+    if std::env::var_os("TRUNKLINE_TRAPS").is_some_and(|size| size == "full") { full } else { reduced }
+}
+
 pub fn trunkline() -> Command {
     let mut command = command(env!("CARGO_BIN_EXE_trunkline"));
     command.env_remove("TRUNKLINE_ADDR").env_remove("TRUNKLINE_KEY_FILE");
