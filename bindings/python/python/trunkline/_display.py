@@ -15,6 +15,7 @@ _METHODS = (("image/png", "_repr_png_"), ("image/svg+xml", "_repr_svg_"), ("text
 """What an object may have, the best first. Looked up on its type, as Python's own methods are: a class is not taken for
 one of its objects, and an object that has any attribute is not taken for one that has these."""
 _MOST_TEXT = 2000
+_MISSING = object()
 
 Show = Callable[[str, bytes, str, str | None, bool], None]
 """Shows a rich result at this place of the output: kind, body, the text instead, id, whether it replaces."""
@@ -94,15 +95,26 @@ def png(figure: Any) -> bytes:
 # -- In a kernel -------------------------------------------------------------------------------------------------------
 
 
-def install(show: Show) -> None:
-    """From here on this process shows what it displays by `show`, and the values of statements, too."""
+def install(show: Show) -> Callable[[], None]:
+    """From here on this process shows what it displays by `show`, and the values of statements, too. Returns what ends
+    that."""
     global _show
+    before = sys.displayhook, sys.__displayhook__, builtins.__dict__.get("_", _MISSING)
     _show = show
     # A program that puts the usual hook back means this one.
     sys.displayhook = sys.__displayhook__ = _hook
-    os.register_at_fork(after_in_child=_forked)
-    # A program, and its environment, may have chosen another.
-    os.environ.setdefault("MPLBACKEND", "module://trunkline.display")
+
+    def restore() -> None:
+        global _show
+        _show = None
+        sys.displayhook, sys.__displayhook__, last = before
+        # A program may have a function there, as gettext installs one.
+        if last is not _MISSING:
+            builtins.__dict__["_"] = last
+        else:
+            builtins.__dict__.pop("_", None)
+
+    return restore
 
 
 _print_value = sys.__displayhook__
@@ -123,6 +135,11 @@ def _forked() -> None:
     """A forked process is none of the kernel's."""
     global _show
     _show = None
+
+
+if hasattr(os, "register_at_fork"):
+    # Once in a process: what is registered stays.
+    os.register_at_fork(after_in_child=_forked)
 
 
 def after_statement() -> None:

@@ -28,7 +28,7 @@ const STATUSES: usize = 4096;
 /// How long a console whose link is lost keeps its session.
 const GRACE: Duration = Duration::from_secs(600);
 /// How long clients get what is left once the interpreter has ended.
-const LAST_OUTPUT: Duration = Duration::from_secs(5);
+pub(super) const LAST_OUTPUT: Duration = Duration::from_secs(5);
 
 /// Serves one interpreter until it has ended: `command` is started as its process. `listening` is called with the
 /// address, `ended` with nothing when a signal has asked for the end. Returns the exit status for this process.
@@ -119,7 +119,7 @@ fn key_at(py: Python<'_>, file: &Path) -> PyResult<(Key, bool)> {
     }
 }
 
-fn bind(address: Where, config: Config) -> Result<Listener, BindError> {
+pub(super) fn bind(address: Where, config: Config) -> Result<Listener, BindError> {
     match address {
         Where::Path(path) => Listener::bind_unix(path, config),
         Where::Text(text) => Listener::bind(text, config),
@@ -127,7 +127,7 @@ fn bind(address: Where, config: Config) -> Result<Listener, BindError> {
     }
 }
 
-fn serve(upstream: Connection, listener: Listener) -> Result<Running, trunkline_hub::HubError> {
+pub(super) fn serve(upstream: Connection, listener: Listener) -> Result<Running, trunkline_hub::HubError> {
     Hub::new(upstream)
         .broadcast(STDOUT | STDERR, History::bytes(HISTORY))
         .broadcast(DISPLAY, History::bytes(PICTURES))

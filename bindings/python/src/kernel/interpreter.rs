@@ -2,6 +2,7 @@
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -14,9 +15,12 @@ use trunkline_host::interpreter;
 use trunkline_kernel::kernel::{Kernel, Next, Run, Settings, Stdio, StdioError};
 use trunkline_kernel::layout::{Operation, Picture, Request};
 
+use super::embedded::Embedded;
 use super::kicks::{Kicks, Ladder, MainThread};
-use super::output::{Marks, Output};
+use super::output::{Marks, Output, Way};
 use super::questions::{Asked, Questions, Report};
+use crate::arguments::Where;
+use crate::config::Settings as Given;
 use crate::wait;
 
 /// How long a statement that does not react may run on when its console is gone for good.
@@ -31,7 +35,9 @@ pub(crate) struct Interpreter {
     /// Held while a statement runs, by the main thread.
     kernel: Mutex<Option<Kernel>>,
     stdio: Stdio,
-    marks: Arc<Marks>,
+    way: Way,
+    /// Consoles reach it through this process itself.
+    embedded: Option<Embedded>,
     kicks: Arc<Kicks>,
     questions: Arc<Questions>,
     asked: Receiver<(u64, Operation)>,
@@ -51,21 +57,32 @@ impl Interpreter {
         })
     }
 
-    fn start(py: Python<'_>, link: Connection, token: trunkline_host::marks::Token) -> PyResult<Self> {
-        let marks = Marks::new(py, token, &link)?;
+    fn start(
+        py: Python<'_>,
+        link: Connection,
+        marks: Option<Arc<Marks>>,
+        embedded: Option<Embedded>,
+    ) -> PyResult<Self> {
         let main = MainThread::this();
         let kicks = Kicks::new(main)?;
         let questions = Arc::<Questions>::default();
         let asked = questions.take();
-        let settings = Settings::new()
+        let mut settings = Settings::new()
             .blocks(true)
             .hooks(Ladder(Arc::clone(&kicks)))
-            .introspect(Asked(Arc::clone(&questions)))
-            .orphan_grace(ORPHAN);
+            .introspect(Asked(Arc::clone(&questions)));
+        if embedded.is_none() {
+            settings = settings.orphan_grace(ORPHAN);
+        }
         let kernel = wait::detached(py, || Kernel::on(link, settings))?;
         let (stdio, ready) = (kernel.stdio(), kernel.ready());
         kicks.begin(stdio.clone());
-        Ok(Self { kernel: Mutex::new(Some(kernel)), stdio, marks, kicks, questions, asked, ready, main })
+        let way = match marks {
+            Some(marks) => Way::Pipes(marks),
+            None => Way::Kernel(stdio.clone(), Arc::new(AtomicBool::new(false))),
+        };
+        let kernel = Mutex::new(Some(kernel));
+        Ok(Self { kernel, stdio, way, embedded, kicks, questions, asked, ready, main })
     }
 }
 
@@ -98,12 +115,30 @@ impl Interpreter {
         rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC).map_err(std::io::Error::from)?;
         let connected = wait::detached(py, || interpreter::connect(socket, secret));
         let (link, token) = connected.map_err(|error| PyOSError::new_err(error.to_string()))?;
-        Self::start(py, link, token)
+        let marks = Marks::new(py, token, &link)?;
+        Self::start(py, link, Some(marks), None)
+    }
+
+    /// Serves consoles that come to an address, from this process. To be called by the main thread.
+    #[staticmethod]
+    fn embedded(py: Python<'_>, address: Where, config: Given) -> PyResult<Self> {
+        let (embedded, link) = Embedded::serve(py, address, config.0)?;
+        Self::start(py, link, None, Some(embedded))
+    }
+
+    /// Where consoles reach it, if it is embedded.
+    fn address(&self) -> Option<String> {
+        self.embedded.as_ref()?.address()
+    }
+
+    /// How many consoles there are, with those whose link is lost; 0 if it is not embedded.
+    fn consoles(&self) -> usize {
+        self.embedded.as_ref().map_or(0, Embedded::consoles)
     }
 
     /// The raw sides of sys.stdout and sys.stderr.
     fn outputs(&self) -> (Output, Output) {
-        (Output::new(Arc::clone(&self.marks), 0), Output::new(Arc::clone(&self.marks), 1))
+        (Output::new(self.way.clone(), 0), Output::new(self.way.clone(), 1))
     }
 
     /// Returns what the loop has to do next, and waits for it; None after `timeout` seconds. What it had is over. The
@@ -113,7 +148,7 @@ impl Interpreter {
         let Some(kernel) = &mut *kernel else { return Ok(Some(("over", None))) };
         let deadline = wait::deadline(timeout)?;
         // What it says now stands behind what was written.
-        let mut next = wait::detached(py, || self.marks.turn(|| kernel.try_next()));
+        let mut next = wait::detached(py, || self.way.turn(|| kernel.try_next()));
         for look in 0.. {
             if next.is_some() || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 break;
@@ -152,15 +187,15 @@ impl Interpreter {
         let mut kernel = self.kernel()?;
         let Some(kernel) = &mut *kernel else { return Ok(false) };
         let done = wait::detached(py, || {
-            self.marks.begin_turn();
+            self.way.begin_turn();
             let mut begun = false;
             let done = kernel.run(|| {
                 begun = true;
-                self.marks.end_turn();
+                self.way.end_turn();
                 Python::attach(|py| statement.call0(py).map(drop))
             });
             if !begun {
-                self.marks.end_turn();
+                self.way.end_turn();
             }
             done
         });
@@ -195,7 +230,7 @@ impl Interpreter {
     /// "broken". The streams are flushed.
     fn read_line(&self, py: Python<'_>) -> PyResult<Line> {
         let (mut reading, mut line) = wait::detached(py, || {
-            self.marks.turn(|| {
+            self.way.turn(|| {
                 let mut reading = self.stdio.reading();
                 let line = reading.next(Some(Instant::now()));
                 (reading, line)
@@ -231,7 +266,7 @@ impl Interpreter {
         if let Some(id) = id {
             picture = if replaces { picture.replacing(id) } else { picture.id(id) };
         }
-        let shown = wait::detached(py, || self.marks.turn(|| self.stdio.show(&picture)));
+        let shown = wait::detached(py, || self.way.turn(|| self.stdio.show(&picture)));
         match shown {
             Ok(()) => Ok("shown"),
             Err(StdioError::Interrupted) => Ok("interrupted"),
@@ -269,9 +304,19 @@ impl Interpreter {
         Ok(())
     }
 
-    /// Ends the kernel: the host hears nothing more of it than what is written.
-    fn close(&self, py: Python<'_>) {
+    /// Ends the kernel: the host hears nothing more of it than what is written. If it is embedded, consoles are told
+    /// that it has exited with `code`.
+    #[pyo3(signature = (code = 0))]
+    fn close(&self, py: Python<'_>, code: i32) -> PyResult<()> {
         let kernel = self.kernel.try_lock().and_then(|mut kernel| kernel.take());
-        wait::detached(py, || drop(kernel));
+        self.kicks.end();
+        self.questions.end();
+        match (&self.embedded, kernel) {
+            (Some(embedded), Some(kernel)) => embedded.end(py, kernel, code),
+            (_, kernel) => {
+                wait::detached(py, || drop(kernel));
+                Ok(())
+            }
+        }
     }
 }

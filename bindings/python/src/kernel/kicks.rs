@@ -1,11 +1,12 @@
 //! How a statement is interrupted from outside: signals to the main thread, until it has heard one.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
 use trunkline_kernel::kernel::{Hooks, Stdio};
 use trunkline_kernel::layout::SignalName;
@@ -41,14 +42,15 @@ pub(crate) struct Kicks {
     main: MainThread,
     /// The main thread's SIGINT is from here, and is for the statement that was to be stopped.
     pub(crate) insisted: AtomicBool,
-    stdio: OnceLock<Stdio>,
+    /// While the kernel lives, which has this as its hooks.
+    stdio: Mutex<Option<Stdio>>,
     call: Sender<()>,
 }
 
 impl Kicks {
     pub(crate) fn new(main: MainThread) -> std::io::Result<Arc<Self>> {
         let (call, called) = bounded(1);
-        let kicks = Arc::new(Self { main, insisted: AtomicBool::new(false), stdio: OnceLock::new(), call });
+        let kicks = Arc::new(Self { main, insisted: AtomicBool::new(false), stdio: Mutex::new(None), call });
         let kicker = Arc::downgrade(&kicks);
         thread::Builder::new().name("trunkline-kicks".to_owned()).spawn(move || {
             while called.recv().is_ok() {
@@ -61,11 +63,16 @@ impl Kicks {
 
     /// From here on it works.
     pub(crate) fn begin(&self, stdio: Stdio) {
-        drop(self.stdio.set(stdio));
+        *self.stdio.lock() = Some(stdio);
+    }
+
+    /// The kernel is gone.
+    pub(crate) fn end(&self) {
+        drop(self.stdio.lock().take());
     }
 
     fn stopping(&self) -> bool {
-        self.stdio.get().is_some_and(Stdio::is_stopping)
+        self.stdio.lock().as_ref().is_some_and(Stdio::is_stopping)
     }
 
     fn kick(&self, called: &Receiver<()>) {

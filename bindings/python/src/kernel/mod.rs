@@ -2,6 +2,7 @@
 //!
 //! | file | topic |
 //! |---|---|
+//! | `embedded` | a kernel in a process that has other things to do |
 //! | `host` | the process with the sockets, whose child is the interpreter |
 //! | `interpreter` | the kernel's loop as the interpreter drives it |
 //! | `output` | standard output and error of the interpreter, with marks |
@@ -10,6 +11,7 @@
 //! | `session` | a console |
 //! | `sessions` | many consoles, heard by one thread |
 
+mod embedded;
 mod host;
 mod interpreter;
 mod kicks;

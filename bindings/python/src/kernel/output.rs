@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use trunkline::{Connection, Sender};
 use trunkline_host::interpreter::{TURNS, Turn};
 use trunkline_host::marks::{Next, Token, mark};
+use trunkline_kernel::kernel::Stdio;
 
 use crate::errors::Raised;
 use crate::wait;
@@ -152,13 +153,61 @@ fn write_all(
 /// The raw side of `sys.stdout` (0) or `sys.stderr` (1).
 #[pyclass(frozen, module = "trunkline._trunkline", name = "_Output")]
 pub(crate) struct Output {
-    marks: Arc<Marks>,
+    way: Way,
     stream: usize,
 }
 
+/// Which way the output of an interpreter goes to its kernel.
+#[derive(Clone)]
+pub(crate) enum Way {
+    /// Through pipes, which what is no Python writes to as well.
+    Pipes(Arc<Marks>),
+    /// Through the kernel in this process, unless this is a forked one.
+    Kernel(Stdio, Arc<AtomicBool>),
+}
+
+impl Way {
+    /// As [`Marks::turn`].
+    pub(crate) fn turn<T>(&self, something: impl FnOnce() -> T) -> T {
+        match self {
+            Self::Pipes(marks) => marks.turn(something),
+            Self::Kernel(..) => something(),
+        }
+    }
+
+    pub(crate) fn begin_turn(&self) {
+        if let Self::Pipes(marks) = self {
+            marks.begin_turn();
+        }
+    }
+
+    pub(crate) fn end_turn(&self) {
+        if let Self::Pipes(marks) = self {
+            marks.end_turn();
+        }
+    }
+}
+
 impl Output {
-    pub(crate) fn new(marks: Arc<Marks>, stream: usize) -> Self {
-        Self { marks, stream }
+    pub(crate) fn new(way: Way, stream: usize) -> Self {
+        Self { way, stream }
+    }
+
+    fn write_all(&self, bytes: &[u8], look: &mut impl FnMut() -> PyResult<()>) -> PyResult<()> {
+        match &self.way {
+            Way::Pipes(marks) => marks.write(self.stream, bytes, look),
+            Way::Kernel(_, off) if off.load(Relaxed) => {
+                let own = if self.stream == 0 { rustix::stdio::stdout() } else { rustix::stdio::stderr() };
+                write_all(own, bytes, look)
+            }
+            Way::Kernel(stdio, _) => {
+                let write = if self.stream == 0 { Stdio::write_stdout } else { Stdio::write_stderr };
+                // If it was cut, the interrupt that has cut it is on its way, and if there is no kernel any more, nothing
+                // is to be told.
+                drop(write(stdio, bytes));
+                Ok(())
+            }
+        }
     }
 }
 
@@ -175,12 +224,15 @@ impl Output {
             }
         };
         let mut look = || Python::attach(|py| py.check_signals());
-        wait::detached(py, || self.marks.write(self.stream, bytes, &mut look))?;
+        wait::detached(py, || self.write_all(bytes, &mut look))?;
         Ok(bytes.len())
     }
 
     /// Called in the child after a fork: it writes as any process does.
     fn turn_off(&self) {
-        self.marks.off.store(true, Relaxed);
+        match &self.way {
+            Way::Pipes(marks) => marks.off.store(true, Relaxed),
+            Way::Kernel(_, off) => off.store(true, Relaxed),
+        }
     }
 }

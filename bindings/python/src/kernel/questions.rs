@@ -44,6 +44,12 @@ impl Questions {
         inbox
     }
 
+    /// There are no more questions: the thread that answers them ends.
+    pub(crate) fn end(&self) {
+        *self.queue.lock() = None;
+        *self.report.lock() = None;
+    }
+
     pub(crate) fn report_with(&self, report: Report) {
         *self.report.lock() = Some(report);
     }

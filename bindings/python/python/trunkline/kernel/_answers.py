@@ -16,7 +16,7 @@ import re
 import sys
 import threading
 import types
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .._trunkline import _Interpreter
@@ -29,31 +29,35 @@ _IMPORT = re.compile(r"^\s*(?:import|from)\s+(?:[\w.]+\s*,\s*)*[\w.]*\Z")
 _MISSING = object()
 
 
-def start(interpreter: _Interpreter, module: types.ModuleType) -> None:
-    thread = threading.Thread(target=_answer_all, args=(interpreter, module), name="trunkline-answers", daemon=True)
+Names = Callable[[], dict[str, Any]]
+"""What the names of the program mean now, in a dict that is not changed here."""
+
+
+def start(interpreter: _Interpreter, names: Names) -> None:
+    thread = threading.Thread(target=_answer_all, args=(interpreter, names), name="trunkline-answers", daemon=True)
     # It is no thread of the program's.
     thread._trunkline = True  # type: ignore[attr-defined]
     thread.start()
 
 
-def _answer_all(interpreter: _Interpreter, module: types.ModuleType) -> None:
+def _answer_all(interpreter: _Interpreter, names: Names) -> None:
     while (asked := interpreter.next_question()) is not None:
         number, request = asked
         try:
-            answer = _answer(json.loads(request), module)
+            answer = _answer(json.loads(request), names)
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         interpreter.answer(number, json.dumps(answer, ensure_ascii=True))
 
 
-def _answer(request: dict[str, Any], module: types.ModuleType) -> dict[str, Any]:
+def _answer(request: dict[str, Any], names: Names) -> dict[str, Any]:
     operation = request["op"]
     if operation == "complete":
-        return _complete(request["code"], request["cursor"], module.__dict__)
+        return _complete(request["code"], request["cursor"], names())
     if operation == "inspect":
-        return _inspect(request["code"], request["cursor"], module.__dict__)
+        return _inspect(request["code"], request["cursor"], names())
     if operation == "variables":
-        return _variables(module.__dict__)
+        return _variables(names())
     if operation == "stack":
         return _stack()
     return {

@@ -16,7 +16,7 @@ import selectors
 import threading
 import time
 from collections.abc import Sequence
-from types import CodeType, FrameType, ModuleType
+from types import CodeType, FrameType
 from typing import Any
 
 from .._trunkline import _Interpreter
@@ -92,12 +92,12 @@ class EventLoop:
 
     # -- A statement -----------------------------------------------------------------------------------------------
 
-    def run(self, codes: Sequence[CodeType], module: ModuleType) -> None:
+    def run(self, codes: Sequence[CodeType], names: dict[str, Any]) -> None:
         """Runs the pieces of a statement, each to its end. Raises what they raise."""
         self._stopped = False
         self._running = True
         try:
-            self._run(codes, module.__dict__)
+            self._run(codes, names)
         finally:
             if self._again:
                 # That was for the statement, which is over.

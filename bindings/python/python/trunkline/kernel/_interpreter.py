@@ -27,12 +27,15 @@ def main() -> None:
     interpreter = _Interpreter.of_host(socket, secret)
     faulthandler.enable(file=2)
     interrupts = Interrupts(interpreter)
-    stdin = _streams.install(interpreter, interrupts)
+    stdin = _streams.Streams(interpreter, interrupts).stdin
+    _streams.line_buffer_c()
     _sources.install()
     _pictures.install(interpreter, interrupts)
+    # A program, and its environment, may have chosen another.
+    os.environ.setdefault("MPLBACKEND", "module://trunkline.display")
     _report_stack(interpreter)
     module = main_module()
-    _answers.start(interpreter, module)
+    _answers.start(interpreter, lambda: module.__dict__)
     interrupts.install()
     # After everything that the program does at its exit.
     atexit.register(interpreter.close)
@@ -43,7 +46,7 @@ def main() -> None:
 
         tasks = EventLoop(interpreter, interrupts)
     sys.argv = [""]
-    loop = Loop(interpreter, stdin, module, tasks)
+    loop = Loop(interpreter, stdin, module.__dict__, tasks=tasks, wait=tasks.next if tasks is not None else None)
     leaves = None
     try:
         leaves = loop.run()

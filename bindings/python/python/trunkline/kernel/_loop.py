@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from types import CodeType, ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -19,26 +20,36 @@ if TYPE_CHECKING:
 
 _HERE = os.path.dirname(__file__)
 
+Wait = Callable[[], tuple[str, str | None] | None]
+"""Waits until the loop has something to do next, and returns it."""
+
 
 class Loop:
     def __init__(
-        self, interpreter: _Interpreter, stdin: _streams.Input, module: ModuleType, tasks: EventLoop | None
+        self,
+        interpreter: _Interpreter,
+        stdin: _streams.Input,
+        names: dict[str, Any],
+        *,
+        tasks: EventLoop | None = None,
+        wait: Wait | None = None,
     ) -> None:
         self.interpreter = interpreter
         self.stdin = stdin
-        self.module = module
+        self.names = names
         self.tasks = tasks
+        self._wait: Wait = (lambda: interpreter.next(None)) if wait is None else wait
         self.compiler = Compiler(awaits=tasks is not None)
         self._messages: list[str] = []
         """The statement that has begun."""
-        self._count = 0
+        self._name = ""
 
     def run(self) -> BaseException | None:
         """Runs what comes until the kernel is to end. Returns what the program has raised to end it."""
         while True:
             _streams.flush()
             self.stdin.drop_rest()
-            event = self.interpreter.next(None) if self.tasks is None else self.tasks.next()
+            event = self._wait()
             what, line = event or ("over", None)
             if what == "line" and line is not None:
                 leaves = self._take(line)
@@ -53,8 +64,8 @@ class Loop:
         messages = self._messages
         messages.append(line if line.endswith("\n") else line + "\n")
         if len(messages) == 1:
-            self._count += 1
-        statement = _Statement(self, f"{_sources.PREFIX}{self._count}>", list(messages))
+            self._name = _sources.new_name()
+        statement = _Statement(self, self._name, list(messages))
         # What is typed may be so large that reading it is to be interrupted, too. It is the statement's beginning.
         if not self.interpreter.run(statement):
             messages.clear()
@@ -104,10 +115,10 @@ class _Statement:
 
     def _run(self) -> None:
         if self._loop.tasks is not None:
-            self._loop.tasks.run(self._codes, self._loop.module)
+            self._loop.tasks.run(self._codes, self._loop.names)
         else:
             for code in self._codes:
-                exec(code, self._loop.module.__dict__)
+                exec(code, self._loop.names)
         _display.after_statement()
 
     def _show(self, error: BaseException) -> None:

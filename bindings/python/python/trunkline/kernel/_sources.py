@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import linecache
 import weakref
 from collections.abc import Iterable, Iterator
@@ -9,6 +10,12 @@ from types import CodeType
 from typing import Any
 
 PREFIX = "<trunkline-"
+_numbers = itertools.count(1)
+
+
+def new_name() -> str:
+    """Of a statement; no two in a process have one."""
+    return f"{PREFIX}{next(_numbers)}>"
 
 
 class _Cache(dict[str, Any]):

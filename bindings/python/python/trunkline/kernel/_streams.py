@@ -1,4 +1,4 @@
-"""Standard input, output and error of the interpreter: a channel, and pipes with marks."""
+"""Standard input, output and error of the interpreter: a channel, and pipes with marks, or three channels."""
 
 from __future__ import annotations
 
@@ -122,12 +122,12 @@ class RawOutput(io.RawIOBase):
         return self._output.write(data)
 
 
-_ours: tuple[io.TextIOWrapper, ...] = ()
+_current: Streams | None = None
 
 
 def flush() -> None:
     """Gives everything that was printed to the system."""
-    streams = (sys.stdout, sys.stderr, *_ours)
+    streams = (sys.stdout, sys.stderr, *(_current.outputs if _current is not None else ()))
     for at, stream in enumerate(streams):
         if stream is not None and stream not in streams[:at]:
             # A program's own stream may do anything.
@@ -135,30 +135,54 @@ def flush() -> None:
                 stream.flush()
 
 
-def install(interpreter: _Interpreter, interrupts: Interrupts) -> Input:
-    """Replaces the streams of this process."""
-    global _ours
-    raws = [RawOutput(output, at) for at, output in zip((1, 2), interpreter.outputs(), strict=True)]
-    out, err = (
-        io.TextIOWrapper(cast(Any, raw), "utf-8", "backslashreplace", newline="\n", line_buffering=True) for raw in raws
-    )
-    raws[0].other, raws[1].other = err, out
-    _ours = (out, err)
-    sys.stdout = sys.__stdout__ = out  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = err  # type: ignore[misc]
-    stdin = Input(RawInput(interpreter, interrupts))
-    sys.stdin = sys.__stdin__ = stdin  # type: ignore[misc]
+class Streams:
+    """The streams of this process, in the place of those that it had."""
 
-    def forked() -> None:
-        for raw in raws:
+    def __init__(self, interpreter: _Interpreter, interrupts: Interrupts) -> None:
+        global _current
+        self._raws = [RawOutput(output, at) for at, output in zip((1, 2), interpreter.outputs(), strict=True)]
+        out, err = (
+            io.TextIOWrapper(cast(Any, raw), "utf-8", "backslashreplace", newline="\n", line_buffering=True)
+            for raw in self._raws
+        )
+        self._raws[0].other, self._raws[1].other = err, out
+        self.outputs = (out, err)
+        self.stdin = Input(RawInput(interpreter, interrupts))
+        self._before = {name: getattr(sys, name) for name in (*_NAMES, *_ORIGINALS)}
+        self._getpass = getpass.getpass, getpass.unix_getpass  # type: ignore[attr-defined]
+        for names in (_NAMES, _ORIGINALS):
+            for name, stream in zip(names, (self.stdin, out, err), strict=True):
+                setattr(sys, name, stream)
+        # What is imported later by `from getpass import getpass` is this one. There is no terminal to open.
+        getpass.getpass = getpass.unix_getpass = _getpass  # type: ignore[attr-defined]
+        _current = self
+
+    def restore(self) -> None:
+        """The process has the streams that it had."""
+        global _current
+        flush()
+        for name, stream in self._before.items():
+            setattr(sys, name, stream)
+        getpass.getpass, getpass.unix_getpass = self._getpass  # type: ignore[attr-defined]
+        _current = None
+
+    def forked(self) -> None:
+        for raw in self._raws:
             raw._output.turn_off()
-        stdin.forked()
+        self.stdin.forked()
 
-    os.register_at_fork(after_in_child=forked)
-    # What is imported later by `from getpass import getpass` is this one. There is no terminal to open.
-    getpass.getpass = getpass.unix_getpass = _getpass  # type: ignore[attr-defined]
-    _line_buffer_c()
-    return stdin
+
+def is_replaced() -> bool:
+    """Whether this process has them now."""
+    return _current is not None
+
+
+_NAMES = ("stdin", "stdout", "stderr")
+_ORIGINALS = ("__stdin__", "__stdout__", "__stderr__")
+
+
+# Once in a process: what is registered stays.
+os.register_at_fork(after_in_child=lambda: _current.forked() if _current is not None else None)
 
 
 def _getpass(prompt: str = "Password: ", stream: Any = None, **_options: object) -> str:
@@ -169,7 +193,7 @@ def _getpass(prompt: str = "Password: ", stream: Any = None, **_options: object)
     return input(prompt)
 
 
-def _line_buffer_c() -> None:
+def line_buffer_c() -> None:
     """Makes what C code prints come line by line, as at a terminal."""
     try:
         import ctypes
