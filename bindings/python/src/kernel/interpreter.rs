@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use trunkline::Connection;
 use trunkline_host::interpreter;
-use trunkline_kernel::kernel::{Kernel, Next, Run, Settings, Stdio, StdioError};
+use trunkline_kernel::kernel::{self as stdio, Kernel, Next, Run, Settings, Stdio, StdioError};
 use trunkline_kernel::layout::{Operation, Picture, Request};
 
 use super::embedded::Embedded;
@@ -83,6 +83,43 @@ impl Interpreter {
         };
         let kernel = Mutex::new(Some(kernel));
         Ok(Self { kernel, stdio, way, embedded, kicks, questions, asked, ready, main })
+    }
+}
+
+fn told(py: Python<'_>, line: Result<Vec<u8>, StdioError>) -> Line {
+    match line {
+        Ok(line) => ("line", Some(PyBytes::new(py, &line).unbind())),
+        Err(StdioError::Interrupted) => ("interrupted", None),
+        Err(StdioError::Finished) => ("finished", None),
+        Err(StdioError::Gone) => ("gone", None),
+        Err(why) => ("broken", Some(PyBytes::new(py, why.to_string().as_bytes()).unbind())),
+    }
+}
+
+/// A place among the readers of standard input.
+#[pyclass(frozen, module = "trunkline._trunkline", name = "_Reading")]
+pub(crate) struct Reading {
+    reading: Mutex<Option<stdio::Reading>>,
+    way: Way,
+}
+
+#[pymethods]
+impl Reading {
+    /// Returns as read_line() does; None if the line is not there yet.
+    fn poll(&self, py: Python<'_>) -> Option<Line> {
+        let line = wait::detached(py, || {
+            let mut reading = self.reading.lock();
+            match &mut *reading {
+                Some(reading) => self.way.turn(|| reading.next(Some(Instant::now()))),
+                None => Some(Err(StdioError::Gone)),
+            }
+        });
+        line.map(|line| told(py, line))
+    }
+
+    /// Reads no more.
+    fn close(&self, py: Python<'_>) {
+        wait::detached(py, || drop(self.reading.lock().take()));
     }
 }
 
@@ -242,13 +279,13 @@ impl Interpreter {
             let deadline = looks.then(|| Instant::now() + wait::LOOK);
             line = wait::detached(py, || reading.next(deadline));
         }
-        Ok(match line {
-            Some(Ok(line)) => ("line", Some(PyBytes::new(py, &line).unbind())),
-            Some(Err(StdioError::Interrupted)) => ("interrupted", None),
-            Some(Err(StdioError::Finished)) => ("finished", None),
-            Some(Err(StdioError::Gone)) | None => ("gone", None),
-            Some(Err(why)) => ("broken", Some(PyBytes::new(py, why.to_string().as_bytes()).unbind())),
-        })
+        Ok(line.map_or(("gone", None), |line| told(py, line)))
+    }
+
+    /// Begins to read a line, for a main thread that has other things to do while it waits. The streams are flushed.
+    fn reading(&self, py: Python<'_>) -> Reading {
+        let reading = wait::detached(py, || self.way.turn(|| self.stdio.reading()));
+        Reading { reading: Mutex::new(Some(reading)), way: self.way.clone() }
     }
 
     /// Shows a picture, or another rich result, at this place of the output. The streams are flushed.

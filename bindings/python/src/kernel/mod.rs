@@ -24,6 +24,7 @@ use pyo3::prelude::*;
 
 pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<interpreter::Interpreter>()?;
+    module.add_class::<interpreter::Reading>()?;
     module.add_class::<output::Output>()?;
     module.add_class::<session::Session>()?;
     module.add_class::<sessions::Sessions>()?;

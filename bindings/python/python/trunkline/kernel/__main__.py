@@ -37,6 +37,9 @@ def _parser() -> argparse.ArgumentParser:
         "--allow-plaintext", action="store_true", help="listen where other machines reach without encryption"
     )
     parser.add_argument("--asyncio", action="store_true", help="statements may `await`; tasks go on at the prompt")
+    parser.add_argument(
+        "--gui", choices=("qt", "tk", "none"), default="none", help="whose event loop runs while the prompt waits"
+    )
     # The console that has started this process holds the other end of its standard input.
     parser.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)
     return parser
@@ -58,7 +61,10 @@ def _listening(address: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.asyncio and options.gui != "none":
+        parser.error("--asyncio and --gui each bring a loop for the time at the prompt: only one of them")
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _end)
     if options.with_parent:
@@ -66,6 +72,8 @@ def main(arguments: list[str] | None = None) -> int:
     command = [sys.executable, *_flags(), "-m", "trunkline.kernel._interpreter"]
     if options.asyncio:
         command.append("--asyncio")
+    if options.gui != "none":
+        command.append(f"--gui={options.gui}")
     address = options.listen if options.unix is None else options.unix
     try:
         return _serve(address, options.key_file, options.watch_key_file, options.allow_plaintext, command, _listening)

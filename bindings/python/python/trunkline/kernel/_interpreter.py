@@ -32,21 +32,30 @@ def main() -> None:
     _sources.install()
     _pictures.install(interpreter, interrupts)
     # A program, and its environment, may have chosen another.
-    os.environ.setdefault("MPLBACKEND", "module://trunkline.display")
+    backend = {"--gui=tk": "TkAgg", "--gui=qt": "QtAgg"}
+    chosen = [backend[each] for each in sys.argv[1:] if each in backend]
+    os.environ.setdefault("MPLBACKEND", chosen[0] if chosen else "module://trunkline.display")
     _report_stack(interpreter)
     module = main_module()
     _answers.start(interpreter, lambda: module.__dict__)
     interrupts.install()
     # After everything that the program does at its exit.
     atexit.register(interpreter.close)
-    tasks = None
-    if "--asyncio" in sys.argv[1:]:
-        # Only here: it takes a while to import.
+    arguments = sys.argv[1:]
+    tasks, wait = None, None
+    # Each only here: it takes a while to import.
+    if "--asyncio" in arguments:
         from ._asyncio import EventLoop
 
         tasks = EventLoop(interpreter, interrupts)
+        wait = tasks.next
+    for toolkit in ("tk", "qt"):
+        if f"--gui={toolkit}" in arguments:
+            from ._gui import Gui
+
+            wait = Gui(toolkit, interpreter, stdin).next
     sys.argv = [""]
-    loop = Loop(interpreter, stdin, module.__dict__, tasks=tasks, wait=tasks.next if tasks is not None else None)
+    loop = Loop(interpreter, stdin, module.__dict__, tasks=tasks, wait=wait)
     leaves = None
     try:
         leaves = loop.run()

@@ -8,6 +8,7 @@ import io
 import os
 import sys
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from .._trunkline import _Interpreter, _Output
@@ -25,6 +26,8 @@ class RawInput(io.RawIOBase):
         self._interrupts = interrupts
         self._line = b""
         self._touched = False
+        self.instead: Callable[[], tuple[str, bytes | None]] | None = None
+        """How the main thread reads a line, if it has other things to do meanwhile."""
         self._closed_here = False
         """In a forked process, and while what is left is dropped, there is nothing to read."""
 
@@ -40,7 +43,8 @@ class RawInput(io.RawIOBase):
         if not self._line and not self._closed_here:
             self._touched = True
             flush()
-            what, line = self._interpreter.read_line()
+            read = self.instead if threading.current_thread() is threading.main_thread() else None
+            what, line = (read or self._interpreter.read_line)()
             if what == "interrupted":
                 self._interrupts.raise_interrupt()
                 # The program's own handler has returned, so the read goes on, as that of a terminal does.
@@ -78,6 +82,10 @@ class Input(io.TextIOWrapper):
     def __next__(self) -> str:  # type: ignore[override]
         with self._lock:
             return super().__next__()
+
+    def read_by(self, instead: Callable[[], tuple[str, bytes | None]]) -> None:
+        """The main thread reads a line in another way from here on."""
+        self._raw.instead = instead
 
     def drop_rest(self) -> None:
         """Forgets what a program has left of a line: half a line is no statement."""
