@@ -128,6 +128,11 @@ fn run(statement: &str, stdio: &Stdio) -> Result<(), StdioError> {
             let answer = stdio.read_line()?;
             stdio.write_stdout(format!("you said {}\n", answer.trim_end()))?;
         }
+        "secret" => {
+            stdio.write_stdout(rest)?;
+            let answer = stdio.read_secret()?;
+            stdio.write_stdout(format!("{} bytes\n", answer.trim_ascii_end().len()))?;
+        }
         "loop" => {
             stdio.write_stdout(rest)?;
             while !stdio.stop_requested() {
@@ -158,7 +163,8 @@ fn run(statement: &str, stdio: &Stdio) -> Result<(), StdioError> {
 /// What the language has to say of itself.
 pub struct Words;
 
-const WORDS: [&str; 9] = ["ask", "count", "deaf", "die", "flood", "grow", "loop", "panic", "say"];
+const WORDS: [&str; 10] =
+    ["ask", "count", "deaf", "die", "flood", "grow", "loop", "panic", "say", "secret"];
 
 impl Introspect for Words {
     fn answer(&self, operation: &Operation) -> Result<Reply, String> {

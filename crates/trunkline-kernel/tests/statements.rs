@@ -416,6 +416,23 @@ fn the_end_of_input_is_told_to_the_program_and_then_to_the_kernel() {
     kernel.join().unwrap();
 }
 
+#[test]
+fn a_line_that_is_not_to_be_seen_is_asked_for_as_that() {
+    let (mut console, _kernel) = pair();
+    let number = console.send("secret password?");
+    console.until_status(Status::Secret(1));
+    assert!(console.session.console().is_secret());
+    console.send("hunter2");
+    console.until_over(number);
+    assert!(!console.session.console().is_secret());
+    let reading = console.send("ask ");
+    console.until_status(Status::Waiting(3));
+    assert!(!console.session.console().is_secret());
+    console.send("seen");
+    console.until_over(reading);
+    assert!(console.shown().ends_with("7 bytes\nyou said seen\n"));
+}
+
 /// A script that ends in a program's `input()`: the kernel never sees the end, and the console does.
 #[test]
 fn the_end_of_a_script_that_a_program_has_read_is_an_end() {

@@ -270,3 +270,44 @@ fn a_line_of_a_megabyte_is_pasted_whole() {
         assert!(kernel.line() == line);
     }
 }
+
+#[test]
+fn what_a_program_asks_for_in_secret_is_seen_nowhere() {
+    let (_place, mut terminal, kernel) = start();
+    terminal.press("ask()\r");
+    assert_eq!(kernel.line(), "ask()");
+    kernel.status("busy 1");
+    kernel.print("password? ");
+    kernel.status("waiting 1 secret");
+    terminal.expect("password? ");
+    // A command of the console's is none here, a key that completes asks nothing, and what is edited is hidden too.
+    terminal.press(":quit\t hun\x17hunter2\r");
+    assert_eq!(kernel.line(), ":quit hunter2");
+    kernel.status("busy 2");
+    kernel.status("waiting 2 secret");
+    // Another has stopped the program: what was typed must not be seen then, nor go to the next.
+    terminal.expect("password?\n? ");
+    terminal.press("swordfish");
+    kernel.status("idle 2");
+    terminal.expect("password?\n> ");
+    terminal.press(UP);
+    terminal.expect("password?\n> ask()");
+    terminal.press("\x15\x19");
+    terminal.press(CTRL_C);
+    terminal.press("seen\r");
+    assert_eq!(kernel.line(), "seen");
+    kernel.status("busy 3");
+    kernel.status("waiting 3 secret");
+    terminal.expect("> seen\n? ");
+    terminal.press("letmein");
+    terminal.press(CTRL_C);
+    assert_eq!(kernel.command(), "interrupt 3");
+    kernel.status("idle 3");
+    terminal.expect("? ^C\n> ");
+    terminal.press(CTRL_D);
+    kernel.finish();
+    assert_eq!(terminal.end(), 0);
+    for secret in ["hunter2", "quit", "hun", "swordfish", "letmein"] {
+        assert!(!terminal.raw().contains(secret), "{secret}: {:?}", terminal.raw());
+    }
+}

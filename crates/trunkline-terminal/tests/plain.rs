@@ -121,3 +121,33 @@ fn the_end_of_input_is_for_the_program_that_waits() {
     terminal.press("still here\n");
     assert_eq!(kernel.line(), "still here");
 }
+
+#[test]
+fn the_terminal_shows_nothing_of_what_is_asked_for_in_secret() {
+    let (_place, mut terminal, kernel) = start(|command| {
+        command.env("TERM", "dumb");
+    });
+    terminal.press("ask()\n");
+    assert_eq!(kernel.line(), "ask()");
+    kernel.status("busy 1");
+    kernel.print("password? ");
+    kernel.status("waiting 1 secret");
+    terminal.expect("> ask()\npassword? ");
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while terminal.modes().local_modes.contains(LocalModes::ECHO) {
+        assert!(std::time::Instant::now() < until, "the terminal shows what is typed");
+        std::thread::yield_now();
+    }
+    terminal.press(":quit hunter2\n");
+    assert_eq!(kernel.line(), ":quit hunter2");
+    kernel.status("busy 2");
+    kernel.status("idle 2");
+    terminal.expect("> ask()\npassword?\n> ");
+    terminal.press("seen\n");
+    assert_eq!(kernel.line(), "seen");
+    terminal.expect("> ask()\npassword?\n> seen\n");
+    terminal.press("\x04");
+    kernel.finish();
+    assert_eq!(terminal.end(), 0);
+    assert!(!terminal.raw().contains("hunter2"), "{:?}", terminal.raw());
+}

@@ -116,6 +116,8 @@ pub struct Console {
     lost: Option<Instant>,
     /// A reader of the kernel's waits and has taken everything, says the library (WAITING).
     reads: bool,
+    /// What the kernel waits for is not to be seen.
+    secret: bool,
 }
 
 /// What the kernel said last.
@@ -146,6 +148,7 @@ impl Console {
             since: now,
             lost: None,
             reads: false,
+            secret: false,
         }
     }
 
@@ -173,13 +176,15 @@ impl Console {
             if let Some(read) = status.read().filter(|read| *read > console.read) {
                 (console.read, console.sent_then) = (read, console.sent);
             }
+            console.secret =
+                matches!(status, Status::Secret(_)) || console.secret && matches!(status, Status::Failed(_));
             console.kernel = match status {
                 // No state, and all that it says is how many were read.
                 Status::Failed(_) => console.kernel,
                 Status::Idle(_) => Kernel::Idle,
                 Status::Incomplete(_) => Kernel::Incomplete,
                 Status::Busy(_) => Kernel::Busy,
-                Status::Waiting(_) => Kernel::Waiting,
+                Status::Waiting(_) | Status::Secret(_) => Kernel::Waiting,
                 Status::Interrupting(_) => Kernel::Interrupting,
                 Status::Hung(_) => Kernel::Hung,
                 Status::Exited(_) | Status::Killed(_) => Kernel::Over,
@@ -291,6 +296,25 @@ impl Console {
             Kernel::Incomplete => Activity::Incomplete,
             Kernel::Waiting => Activity::Waiting,
         }
+    }
+
+    /// Returns `true` if the kernel waits for a line that is not to be seen, as a password: the console does not show
+    /// what is typed, and keeps it nowhere.
+    ///
+    /// ```
+    /// use std::time::Instant;
+    /// use trunkline_kernel::console::{Activity, Console};
+    ///
+    /// let mut console = Console::new(Instant::now());
+    /// console.handle_status("waiting 0 secret".parse()?, Instant::now())?;
+    /// assert!(console.is_secret() && console.activity() == Activity::Waiting);
+    /// console.handle_status("waiting 0".parse()?, Instant::now())?;
+    /// assert!(!console.is_secret());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn is_secret(&self) -> bool {
+        self.secret && self.activity() == Activity::Waiting
     }
 
     /// Returns since when the kernel does this.

@@ -43,12 +43,32 @@ impl Stdio {
         self.reading().next(None).unwrap_or(Err(StdioError::Gone))
     }
 
+    /// Returns the next line as [`read_line_bytes`](Stdio::read_line_bytes) does, and the console does not show what is
+    /// typed: for a password. What was typed before the kernel has said so may have been shown.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_line_bytes`](Stdio::read_line_bytes).
+    pub fn read_secret(&self) -> Result<Vec<u8>, StdioError> {
+        self.reading_secret().next(None).unwrap_or(Err(StdioError::Gone))
+    }
+
     /// Takes a place among the readers of standard input, which is kept between several waits for a line: for an
     /// interpreter that has other things to do meanwhile, such as a look for signals.
     #[must_use]
     pub fn reading(&self) -> Reading {
+        self.begin_read(false)
+    }
+
+    /// Takes a place as [`reading`](Stdio::reading) does, for a line that is not to be seen.
+    #[must_use]
+    pub fn reading_secret(&self) -> Reading {
+        self.begin_read(true)
+    }
+
+    fn begin_read(&self, secret: bool) -> Reading {
         let main = self.0.is_running_here();
-        let id = self.0.with(|state| state.machine.begin_read(main));
+        let id = self.0.with(|state| state.machine.begin_read(main, secret));
         Reading { stdio: self.clone(), id }
     }
 

@@ -331,12 +331,12 @@ impl World {
         let stopped = match kind {
             Kind::Quick | Kind::End => Some(false),
             Kind::Thread => {
-                self.threads.push(self.machine.begin_read(false));
+                self.threads.push(self.machine.begin_read(false, false));
                 Some(false)
             }
             Kind::Deaf => (steps > 2).then_some(false),
             Kind::Read => {
-                let id = reader.unwrap_or_else(|| self.machine.begin_read(true));
+                let id = reader.unwrap_or_else(|| self.machine.begin_read(true, false));
                 match self.machine.poll_read(id, self.now) {
                     Some(Ok(line)) => {
                         let line = String::from_utf8_lossy(&line).into_owned();

@@ -28,6 +28,9 @@ pub enum Status {
     Busy(u64),
     /// `waiting N`: a thread of the program reads the standard input.
     Waiting(u64),
+    /// `waiting N secret`: it waits as well, for what is not to be seen: a console hides what is typed, and keeps it
+    /// nowhere.
+    Secret(u64),
     /// `interrupting N`: it was asked to stop the statement that runs, which has not reacted yet.
     Interrupting(u64),
     /// `hung SECONDS`: the statement did not react to an interrupt for so long.
@@ -44,7 +47,7 @@ pub enum Status {
 /// A message on the status channel is not a status.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
-    "{0} is not a status; there are `idle N`, `incomplete N`, `busy N`, `waiting N`, `interrupting N`, `hung SECONDS`, `failed N`, `exited CODE` and `killed SIGNAL`"
+    "{0} is not a status; there are `idle N`, `incomplete N`, `busy N`, `waiting N`, `waiting N secret`, `interrupting N`, `hung SECONDS`, `failed N`, `exited CODE` and `killed SIGNAL`"
 )]
 pub struct StatusError(String);
 
@@ -57,6 +60,7 @@ impl Status {
             | Self::Incomplete(read)
             | Self::Busy(read)
             | Self::Waiting(read)
+            | Self::Secret(read)
             | Self::Interrupting(read)
             | Self::Failed(read) => Some(*read),
             Self::Hung(_) | Self::Exited(_) | Self::Killed(_) => None,
@@ -77,6 +81,7 @@ impl fmt::Display for Status {
             Self::Incomplete(read) => write!(f, "incomplete {read}"),
             Self::Busy(read) => write!(f, "busy {read}"),
             Self::Waiting(read) => write!(f, "waiting {read}"),
+            Self::Secret(read) => write!(f, "waiting {read} secret"),
             Self::Interrupting(read) => write!(f, "interrupting {read}"),
             Self::Hung(seconds) => write!(f, "hung {seconds}"),
             Self::Failed(read) => write!(f, "failed {read}"),
@@ -109,7 +114,10 @@ fn parse(text: &str) -> Option<Status> {
         "idle" => Status::Idle(number(rest)?),
         "incomplete" => Status::Incomplete(number(rest)?),
         "busy" => Status::Busy(number(rest)?),
-        "waiting" => Status::Waiting(number(rest)?),
+        "waiting" => match rest.strip_suffix(" secret") {
+            Some(rest) => Status::Secret(number(rest)?),
+            None => Status::Waiting(number(rest)?),
+        },
         "interrupting" => Status::Interrupting(number(rest)?),
         "hung" => Status::Hung(number(rest)?),
         "failed" => Status::Failed(number(rest)?),

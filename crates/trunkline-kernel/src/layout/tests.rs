@@ -16,6 +16,7 @@ fn status() -> impl Strategy<Value = Status> {
         any::<u64>().prop_map(Status::Incomplete),
         any::<u64>().prop_map(Status::Busy),
         any::<u64>().prop_map(Status::Waiting),
+        any::<u64>().prop_map(Status::Secret),
         any::<u64>().prop_map(Status::Interrupting),
         any::<u64>().prop_map(Status::Hung),
         any::<u64>().prop_map(Status::Failed),

@@ -89,8 +89,10 @@ struct Script<'a> {
     told_of_turn: bool,
     /// Something was said on the status channel since the interrupt was sent.
     waits_again: bool,
+    /// What is typed is an answer that the terminal does not show.
+    secret: bool,
     #[cfg(unix)]
-    _tty: Option<Tty>,
+    tty: Option<Tty>,
 }
 
 /// Is the console of a script, or of a person (`prompts`) at a terminal that only prints.
@@ -124,8 +126,9 @@ pub(crate) fn run(session: &mut Session, options: &Options, prompts: bool) -> io
         link_lost: false,
         told_of_turn: false,
         waits_again: false,
+        secret: false,
         #[cfg(unix)]
-        _tty: if prompts { Tty::enter(rustix::stdio::stdin(), Manner::Lines).ok() } else { None },
+        tty: if prompts { Tty::enter(rustix::stdio::stdin(), Manner::Lines).ok() } else { None },
         session,
         options,
     };
@@ -157,9 +160,22 @@ impl Script<'_> {
             self.listen(&mut context)?;
             // What was heard may let the next step go.
             self.step(&mut context)?;
+            self.look_for_secret();
             self.prompt()?;
             self.flush()?;
             something = self.wait()?;
+        }
+    }
+
+    /// The terminal shows what a person types, unless the kernel waits for what is not to be seen.
+    fn look_for_secret(&mut self) {
+        let secret = self.is_person() && self.session.console().is_secret();
+        if secret == std::mem::replace(&mut self.secret, secret) {
+            return;
+        }
+        #[cfg(unix)]
+        if let Some(tty) = &mut self.tty {
+            tty.hide(secret);
         }
     }
 
@@ -204,7 +220,7 @@ impl Script<'_> {
                 }
                 signal_hook::consts::SIGWINCH => {}
                 signal_hook::consts::SIGTSTP => {
-                    if let Some(tty) = &self._tty {
+                    if let Some(tty) = &self.tty {
                         tty.restore();
                     }
                     crate::sys::tty::stop_alone();
@@ -212,7 +228,7 @@ impl Script<'_> {
                     self.prompted = None;
                 }
                 signal_hook::consts::SIGCONT => {
-                    if let Some(tty) = &self._tty {
+                    if let Some(tty) = &self.tty {
                         drop(tty.resume());
                     }
                 }
@@ -270,7 +286,8 @@ impl Script<'_> {
                 (self.prompted, self.begun) = (None, false);
             }
             let text = self.text(&bytes);
-            let step = match meta::parse(&text) {
+            let parsed = if self.secret { Meta::Line(text.clone()) } else { meta::parse(&text) };
+            let step = match parsed {
                 // What goes on with a line is no command.
                 Meta::Line(line) if begins => Step::Send { message: message(&line, ends), begins },
                 _ if !begins || !ends => Step::Send { message: message(&text, ends), begins },

@@ -111,6 +111,16 @@ impl Tty {
         let _ = tcsetattr(&self.fd, OptionalActions::Now, &modes);
     }
 
+    /// Hides what is typed, but for where a line ends. A terminal that shows nothing of what is typed goes on like that.
+    pub(crate) fn hide(&mut self, hide: bool) {
+        let modes = self.original.local_modes;
+        let echo = modes.contains(LocalModes::ECHO);
+        self.changed.local_modes.set(LocalModes::ECHO, echo && !hide);
+        self.changed.local_modes.set(LocalModes::ECHONL, modes.contains(LocalModes::ECHONL) || echo && hide);
+        // A terminal that is gone is noticed by a read.
+        let _ = tcsetattr(&self.fd, OptionalActions::Now, &self.changed);
+    }
+
     /// Returns which control character asks the process to stop, if any.
     pub(crate) fn suspend_key(&self) -> Option<u8> {
         Some(self.original.special_codes[SpecialCodeIndex::VSUSP]).filter(|byte| (1..0x20).contains(byte))

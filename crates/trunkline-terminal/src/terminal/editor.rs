@@ -78,6 +78,12 @@ impl Editor {
         self.line.pos()
     }
 
+    /// Forgets what was typed, and what was killed of it.
+    pub(super) fn forget(&mut self) {
+        let history = std::mem::take(&mut self.history);
+        *self = Self { history, pasting: self.pasting, ..Self::new() };
+    }
+
     /// What stands in the place of the prompt while the history is searched.
     pub(super) fn search_prompt(&self) -> Option<String> {
         self.search.as_ref().map(|search| {

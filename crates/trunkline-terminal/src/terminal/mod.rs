@@ -106,6 +106,8 @@ struct Terminal<'a> {
     hurries: bool,
     /// No key is read.
     paused: bool,
+    /// What is typed is not to be seen.
+    secret: bool,
 }
 
 struct Pictures {
@@ -160,6 +162,7 @@ pub(crate) fn run(session: &mut Session, options: &Options) -> io::Result<Ending
         has_finished: false,
         hurries: false,
         paused: false,
+        secret: false,
         session,
         options,
     };
@@ -193,6 +196,7 @@ impl Terminal<'_> {
             let cramped = !self.queue.is_empty() && self.session.poll_ready(&mut context).is_ready();
             self.retry = cramped.then(|| Instant::now() + RETRY);
             self.listen(&mut context)?;
+            self.look_for_secret();
             self.paint();
             self.flush()?;
             something = self.wait()?;
@@ -333,7 +337,8 @@ impl Terminal<'_> {
                 Action::None => {}
                 Action::Accept(line) => self.accept(&line)?,
                 Action::Interrupt(dropped) => {
-                    self.screen.commit(&View { text: dropped + "^C", ..self.view() });
+                    let dropped = if self.secret { "" } else { &dropped };
+                    self.screen.commit(&View { text: format!("{dropped}^C"), ..self.view() });
                     self.interrupt()?;
                 }
                 Action::End => self.end()?,
@@ -347,7 +352,19 @@ impl Terminal<'_> {
         Ok(())
     }
 
+    /// The kernel begins to wait for what is not to be seen, or waits for that no longer.
+    fn look_for_secret(&mut self) {
+        let was = std::mem::replace(&mut self.secret, self.session.console().is_secret());
+        if was && !self.secret {
+            // It would be seen now, or be sent to something else.
+            self.editor.forget();
+        }
+    }
+
     fn accept(&mut self, line: &str) -> Result<(), Ending> {
+        if self.secret {
+            return self.accept_secret(line);
+        }
         self.screen.commit(&View { text: line.to_owned(), ..self.view() });
         if self.leaving {
             self.say("[the input has ended; this line is not sent]");
@@ -366,6 +383,22 @@ impl Terminal<'_> {
                 self.command(command)?;
             }
         }
+        Ok(())
+    }
+
+    /// Whatever it is, it is the answer, and nothing keeps it.
+    fn accept_secret(&mut self, line: &str) -> Result<(), Ending> {
+        self.screen.commit(&self.view());
+        if self.leaving {
+            self.say("[the input has ended; this line is not sent]");
+            return Ok(());
+        }
+        self.editor.forget();
+        self.queued += line.len() + 1;
+        self.queue.push_back((Bytes::from(format!("{line}\n")), String::new()));
+        self.quiet = Some(Instant::now() + QUICK);
+        self.send()?;
+        self.secret = self.session.console().is_secret();
         Ok(())
     }
 
@@ -402,6 +435,10 @@ impl Terminal<'_> {
 
     fn complete(&mut self) {
         let (text, cursor) = (self.editor.text().to_owned(), self.editor.cursor());
+        if self.secret {
+            // Another would see it.
+            return self.screen.beep();
+        }
         if text[..cursor].trim().is_empty() {
             self.editor.replace(cursor, cursor, "    ");
             return;
@@ -506,7 +543,7 @@ impl Terminal<'_> {
             (None, false) => prompt(activity).to_owned(),
         };
         // Of a very long line only what is around the cursor: no screen has more.
-        let (text, cursor) = (self.editor.text(), self.editor.cursor());
+        let (text, cursor) = if self.secret { ("", 0) } else { (self.editor.text(), self.editor.cursor()) };
         let begin = text.floor_char_boundary(cursor.saturating_sub(IN_VIEW));
         let end = text.ceil_char_boundary((cursor + IN_VIEW).min(text.len()));
         View {
@@ -547,7 +584,7 @@ impl Terminal<'_> {
 
     /// Writes what is left, and leaves the cursor at the beginning of a row.
     fn last_words(&mut self, ending: &Ending) {
-        if !self.editor.text().is_empty() {
+        if !self.editor.text().is_empty() && !self.secret {
             // What was typed and not sent can still be read.
             self.screen.commit(&View { text: self.editor.text().to_owned(), ..self.view() });
         }

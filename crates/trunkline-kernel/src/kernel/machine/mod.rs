@@ -74,6 +74,8 @@ struct Reader {
     id: u64,
     /// It belongs to the statement, and ends with it.
     main: bool,
+    /// What it reads is not to be seen.
+    secret: bool,
     /// It gets no line, and why.
     fate: Option<NoLine>,
 }
@@ -418,7 +420,9 @@ impl Machine {
             return;
         }
         let read = self.input.read();
-        let waits = self.readers.iter().any(|reader| reader.fate.is_none());
+        // The first gets the next line.
+        let waits = self.readers.iter().find(|reader| reader.fate.is_none());
+        let (waits, secret) = (waits.is_some(), waits.is_some_and(|reader| reader.secret));
         let status = match &self.stage {
             Stage::Alone => return,
             Stage::Running(Running {
@@ -429,6 +433,7 @@ impl Machine {
             Stage::Running(Running { stop: Some(stop), .. }) if !stop.delivered || !waits => {
                 Status::Interrupting(read)
             }
+            _ if waits && secret => Status::Secret(read),
             _ if waits => Status::Waiting(read),
             // The loop may find that it is only a part of a statement.
             Stage::Running(Running { begun: false, .. }) => return,
@@ -437,7 +442,7 @@ impl Machine {
             Stage::Idle if self.input.part().is_some() => Status::Incomplete(read),
             Stage::Idle => Status::Idle(read),
         };
-        let announced = (matches!(status, Status::Waiting(_)), read);
+        let announced = (matches!(status, Status::Waiting(_) | Status::Secret(_)), read);
         let last = std::mem::replace(&mut self.announced, announced);
         if last != announced && (last.0 || announced.0) {
             self.actions.push_back(Action::Waiting(announced.0, announced.1));

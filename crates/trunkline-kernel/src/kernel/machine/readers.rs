@@ -6,14 +6,15 @@ use super::{Action, Console, Machine, NoLine, Reader, Running, Stage};
 use crate::kernel::input::{Break, Next, Span};
 
 impl Machine {
-    /// A thread reads standard input. `main`: it runs the statement.
-    pub(in crate::kernel) fn begin_read(&mut self, main: bool) -> u64 {
+    /// A thread reads standard input. `main`: it runs the statement. `secret`: what it reads is not to be seen.
+    pub(in crate::kernel) fn begin_read(&mut self, main: bool, secret: bool) -> u64 {
         self.next_reader += 1;
         let stopping =
             matches!(&self.stage, Stage::Running(Running { stop: Some(stop), .. }) if !stop.delivered);
         self.readers.push_back(Reader {
             id: self.next_reader,
             main,
+            secret,
             fate: (main && stopping).then_some(NoLine::Interrupted),
         });
         self.next_reader
