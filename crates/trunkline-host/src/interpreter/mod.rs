@@ -14,7 +14,9 @@
 //! the mark. What it sends at other times, from other threads, stands where it comes.
 
 mod link;
+mod memory;
 mod serve;
+mod words;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -24,6 +26,7 @@ use std::time::Duration;
 
 use trunkline::{BindError, ChannelId, Config, ConnectError, Connection, Key, Listener};
 
+use self::memory::Kills;
 use crate::host::{ServeError, Served, Stopper};
 use crate::marks::Token;
 use crate::program::{Program, Setup, StartError};
@@ -33,8 +36,15 @@ pub const SOCKET: &str = "TRUNKLINE_HOST_SOCKET";
 /// The environment variable with the key of the connection and the token of the marks, which no process that the
 /// interpreter starts should have.
 pub const SECRET: &str = "TRUNKLINE_HOST_SECRET";
+/// The environment variable with the number of the descriptor of memory that the interpreter shares with its host. It
+/// may keep there what it has printed and not given to the system, because the line has no end: 4 bytes of length, least
+/// first, and the text, in [`ROOM`] bytes for standard output and as many for standard error. The host says it when the
+/// process is over. Where the system has no such memory, there is no such variable.
+pub const LAST_WORDS: &str = "TRUNKLINE_HOST_LAST_WORDS";
 /// The channel, of the connection between the two alone, on which the interpreter says where its frames belong.
 pub const TURNS: ChannelId = ChannelId::new(63);
+
+pub use words::ROOM;
 
 /// What the interpreter says on [`TURNS`]: one message of 8 bytes, the number or 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,6 +83,8 @@ pub struct Interpreter {
     stop: Stopper,
     listener: Listener,
     token: Token,
+    kills: Kills,
+    words: words::LastWords,
 }
 
 /// An interpreter could not be started.
@@ -106,9 +118,15 @@ impl Interpreter {
         listener.adopt(ours)?;
         let mut command = command;
         command.env(SECRET, secret(&key, &token));
-        let program = Setup::pipes_without_input(command).inherit(SOCKET, OwnedFd::from(theirs)).start()?;
+        let mut setup = Setup::pipes_without_input(command).inherit(SOCKET, OwnedFd::from(theirs));
+        let (words, shared) = words::LastWords::share()?;
+        if let Some(shared) = shared {
+            setup = setup.inherit(LAST_WORDS, shared);
+        }
+        let program = setup.start()?;
         let stop = Stopper::new(&program);
-        Ok(Self { program, stop, listener, token })
+        let kills = Kills::until_now(program.pid());
+        Ok(Self { program, stop, listener, token, kills, words })
     }
 
     /// Returns the process id of the interpreter.

@@ -16,6 +16,8 @@ use trunkline_kernel::layout::{
 };
 
 use super::link::{Over, Passage};
+use super::memory::Kills;
+use super::words::LastWords;
 use super::{Interpreter, TURNS, Turn};
 use crate::ending::{Ending, Signal};
 use crate::host::{ServeError, Served, Stopper};
@@ -73,7 +75,7 @@ struct Serving<'a> {
 }
 
 pub(super) fn serve(interpreter: Interpreter, upstream: &Connection) -> Result<Served, ServeError> {
-    let Interpreter { program, stop, listener, token } = interpreter;
+    let Interpreter { program, stop, listener, token, kills, words } = interpreter;
     let bell = program.bell().waker();
     let mut serving = Serving {
         outlet: Outlet::new(upstream, &[STDOUT, STDERR, STATUS, DISPLAY], bell.clone())?,
@@ -94,7 +96,7 @@ pub(super) fn serve(interpreter: Interpreter, upstream: &Connection) -> Result<S
         notes: VecDeque::new(),
     };
     let ending = serving.run()?;
-    serving.finish(ending)
+    serving.finish(ending, &kills, &words)
 }
 
 impl Serving<'_> {
@@ -330,7 +332,7 @@ impl Serving<'_> {
 
     // -- The end -----------------------------------------------------------------------------------------------
 
-    fn finish(mut self, ending: Ending) -> Result<Served, ServeError> {
+    fn finish(mut self, ending: Ending, kills: &Kills, words: &LastWords) -> Result<Served, ServeError> {
         let until = Instant::now() + LAST_FRAMES;
         // What the process has sent lies in the socket.
         while self.take_frames() && Instant::now() < until {
@@ -347,6 +349,19 @@ impl Serving<'_> {
         self.merge.end(Stream::Stderr);
         while let Some(merged) = self.merge.next(Instant::now()) {
             self.say(merged);
+        }
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            if let Some(text) = words.take(stream) {
+                self.outlet.say(channel_of(stream), text);
+            }
+        }
+        if ending == Ending::Killed(Signal::KILL)
+            && let Some(file) = kills.since()
+        {
+            let file = file.display();
+            let why =
+                format!("the system has killed a process for want of memory, it seems this one ({file})\n");
+            self.outlet.say(STDERR, why.into());
         }
         self.outlet.say(STATUS, Status::from(ending).to_string().into());
         self.outlet.send_rest();

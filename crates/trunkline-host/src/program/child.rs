@@ -17,7 +17,8 @@ const DESCRIPTORS: RawFd = 65_536;
 /// The new process gets a session of its own, with its standard input as the controlling terminal if
 /// `terminal`; every signal has its default effect, whatever the host ignores; and of the host's descriptors
 /// only 0, 1, 2 and `kept` go on to the program, those that were opened without `CLOEXEC` by others included.
-pub(super) fn prepare(command: &mut Command, terminal: bool, kept: Option<RawFd>) {
+pub(super) fn prepare(command: &mut Command, terminal: bool, mut kept: Vec<RawFd>) {
+    kept.sort_unstable();
     let setup = move || {
         rustix::process::setsid()?;
         if terminal {
@@ -28,17 +29,16 @@ pub(super) fn prepare(command: &mut Command, terminal: bool, kept: Option<RawFd>
             // KILL, STOP and the ones that the C library keeps to itself, which is as well.
             unsafe { libc::signal(signal, libc::SIG_DFL) };
         }
-        match kept {
-            Some(kept) => {
-                close_on_exec(3, kept - 1);
-                close_on_exec(kept + 1, RawFd::MAX);
-                // SAFETY: a system call on a number; the caller has the descriptor open.
-                if unsafe { libc::fcntl(kept, libc::F_SETFD, 0) } < 0 {
-                    return Err(io::Error::last_os_error());
-                }
+        let mut from = 3;
+        for kept in &kept {
+            close_on_exec(from, kept - 1);
+            // SAFETY: a system call on a number; the caller has the descriptor open.
+            if unsafe { libc::fcntl(*kept, libc::F_SETFD, 0) } < 0 {
+                return Err(io::Error::last_os_error());
             }
-            None => close_on_exec(3, RawFd::MAX),
+            from = kept + 1;
         }
+        close_on_exec(from, RawFd::MAX);
         Ok(())
     };
     // SAFETY: the closure makes system calls and nothing else: it takes no lock and allocates nothing.

@@ -33,7 +33,7 @@ pub struct Setup {
     wiring: Wiring,
     linger: Duration,
     reap_orphans: bool,
-    inherited: Option<OwnedFd>,
+    inherited: Vec<OwnedFd>,
 }
 
 /// A program could not be started.
@@ -78,7 +78,7 @@ impl Setup {
 
     fn new(command: Command, wiring: Wiring) -> Self {
         let linger = Duration::from_secs(1);
-        Self { command, wiring, linger, reap_orphans: false, inherited: None }
+        Self { command, wiring, linger, reap_orphans: false, inherited: Vec::new() }
     }
 
     /// Sets how long output is passed on after the program has ended, if other processes still write, 1 s by
@@ -97,12 +97,12 @@ impl Setup {
         self
     }
 
-    /// Lets the program have one more descriptor, such as its end of a socket pair. The environment variable
+    /// Lets the program have one descriptor more, such as its end of a socket pair. The environment variable
     /// `name` has its number.
     #[must_use]
     pub fn inherit(mut self, name: &str, descriptor: OwnedFd) -> Self {
         self.command.env(name, descriptor.as_raw_fd().to_string());
-        self.inherited = Some(descriptor);
+        self.inherited.push(descriptor);
         self
     }
 
@@ -116,8 +116,8 @@ impl Setup {
     }
 
     fn begin(&mut self) -> io::Result<Program> {
-        let inherited = self.inherited.take();
-        let kept = inherited.as_ref().map(AsRawFd::as_raw_fd);
+        let inherited = std::mem::take(&mut self.inherited);
+        let kept = inherited.iter().map(AsRawFd::as_raw_fd).collect();
         let wires = match self.wiring {
             Wiring::Terminal(size) => self.on_terminal(size)?,
             Wiring::Pipes { input } => self.on_pipes(input)?,
