@@ -124,6 +124,36 @@ def test_ctrl_c_stops_what_runs(terminal):
     console.until(r"\n42\n")
 
 
+def test_what_getpass_asks_for_is_seen_nowhere(terminal, tmp_path):
+    with kernel(tmp_path) as running:
+        console = terminal("--connect", running.address, "--key-file", str(running.key_file))
+        console.type("import getpass; len(getpass.getpass('sec' 'ret? '))\r")
+        console.until(r"secret\? ")
+        # A line that begins with a colon is an answer here, too.
+        console.type(":hunter2\r")
+        typed = console.shown
+        found = console.until(r"(?s)(.*)\n8\n")
+        assert "hunter" not in typed + found.group(1)
+        console.until(">>> ")
+        console.type("'seen'\r")
+        console.until(r"\n'seen'\n")
+        # What has been begun when the program asks no longer is dropped.
+        console.until(">>> ")
+        console.type("getpass.getpass('aga' 'in? ')\r")
+        console.until(r"again\? ")
+        console.type("swordfish")
+        other = running.console()
+        other.take_input()
+        other.session.command("interrupt")
+        found = console.until(r"(?s)(.*)KeyboardInterrupt")
+        assert "swordfish" not in found.group(1)
+        console.until(">>> ")
+        console.type(":quit\r")
+        assert console.wait() == 0 and "swordfish" not in console.shown
+        history = (tmp_path / "trunkline" / "history").read_text()
+        assert "hunter" not in history and "getpass" in history
+
+
 def test_names_are_completed_and_calls_have_a_tip(terminal):
     console = terminal()
     console.type("def greeting(first, second=2): return first\r")

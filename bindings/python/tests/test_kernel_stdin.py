@@ -63,6 +63,30 @@ def test_getpass_reads_the_channel(console):
     assert answered(console, "from getpass import getpass; getpass('secret? ')", "word") == "secret? 'word'\n"
 
 
+def test_getpass_tells_the_console_to_hide_what_is_typed(console):
+    console.run("import getpass")
+    number = console.send("first = getpass.getpass(); second = input('seen? ')")
+    console.until_status("waiting")
+    assert console.statuses[-1].endswith(" secret") and console.session.is_secret()
+    assert console.stdout.endswith("Password: ")
+    console.send("hunter2")
+    console.until("the next question", lambda: "seen? " in console.stdout)
+    console.until_status("waiting")
+    assert not console.session.is_secret()
+    console.send("x")
+    console.until("the end", lambda: console.session.is_over(number))
+    console.take()
+    assert console.run("first, second") == "('hunter2', 'x')\n"
+    assert answered(console, "getpass.getpass('', sys.stderr)", "") == "''\n"
+    number = console.send("getpass.getpass()")
+    console.until_status("waiting")
+    console.interrupt_until_over(number)
+    number = console.send("input()")
+    console.until_status("waiting")
+    assert not console.session.is_secret()
+    console.interrupt_until_over(number)
+
+
 def test_a_child_reads_nothing(console):
     assert console.run("subprocess.run(['cat']).returncode") == "0\n"
     assert console.run("os.read(0, 10)") == "b''\n"

@@ -163,8 +163,7 @@ fn run(statement: &str, stdio: &Stdio) -> Result<(), StdioError> {
 /// What the language has to say of itself.
 pub struct Words;
 
-const WORDS: [&str; 10] =
-    ["ask", "count", "deaf", "die", "flood", "grow", "loop", "panic", "say", "secret"];
+const WORDS: [&str; 10] = ["ask", "count", "deaf", "die", "flood", "grow", "loop", "panic", "say", "secret"];
 
 impl Introspect for Words {
     fn answer(&self, operation: &Operation) -> Result<Reply, String> {

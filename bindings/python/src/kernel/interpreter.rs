@@ -17,6 +17,7 @@ use trunkline_kernel::layout::{Operation, Picture, Request};
 
 use super::embedded::Embedded;
 use super::kicks::{Kicks, Ladder, MainThread};
+use super::line::LastWords;
 use super::output::{Marks, Output, Way};
 use super::questions::{Asked, Questions, Report};
 use crate::arguments::Where;
@@ -55,6 +56,10 @@ impl Interpreter {
         self.kernel.try_lock().ok_or_else(|| {
             PyRuntimeError::new_err("the kernel's loop runs a statement; a statement cannot run the loop")
         })
+    }
+
+    fn begin_read(&self, secret: bool) -> stdio::Reading {
+        if secret { self.stdio.reading_secret() } else { self.stdio.reading() }
     }
 
     fn start(
@@ -143,16 +148,20 @@ impl Interpreter {
     /// once, by the main thread.
     #[staticmethod]
     #[allow(unsafe_code)]
-    fn of_host(py: Python<'_>, socket: RawFd, secret: &str) -> PyResult<Self> {
-        if socket < 3 {
-            return Err(PyValueError::new_err("the host's socket is not one of the standard streams"));
+    #[pyo3(signature = (socket, secret, words = None))]
+    fn of_host(py: Python<'_>, socket: RawFd, secret: &str, words: Option<RawFd>) -> PyResult<Self> {
+        if socket < 3 || words.is_some_and(|words| words < 3) {
+            return Err(PyValueError::new_err("what the host has opened is not one of the standard streams"));
         }
         // SAFETY: the host has opened it for this process, and nothing else in it knows the number.
         let socket = unsafe { OwnedFd::from_raw_fd(socket) };
         rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC).map_err(std::io::Error::from)?;
         let connected = wait::detached(py, || interpreter::connect(socket, secret));
         let (link, token) = connected.map_err(|error| PyOSError::new_err(error.to_string()))?;
-        let marks = Marks::new(py, token, &link)?;
+        // SAFETY: as above.
+        let words = words.map(|words| std::fs::File::from(unsafe { OwnedFd::from_raw_fd(words) }));
+        let words = words.map(|words| LastWords::of(&words)).transpose()?;
+        let marks = Marks::new(py, token, &link, words)?;
         Self::start(py, link, Some(marks), None)
     }
 
@@ -264,11 +273,12 @@ impl Interpreter {
     }
 
     /// Returns a line of standard input: ("line", line), or why there is none: "interrupted", "finished", "gone" or
-    /// "broken". The streams are flushed.
-    fn read_line(&self, py: Python<'_>) -> PyResult<Line> {
+    /// "broken". The streams are flushed. If it is secret, consoles do not show what is typed.
+    #[pyo3(signature = (secret = false))]
+    fn read_line(&self, py: Python<'_>, secret: bool) -> PyResult<Line> {
         let (mut reading, mut line) = wait::detached(py, || {
             self.way.turn(|| {
-                let mut reading = self.stdio.reading();
+                let mut reading = self.begin_read(secret);
                 let line = reading.next(Some(Instant::now()));
                 (reading, line)
             })
@@ -283,8 +293,9 @@ impl Interpreter {
     }
 
     /// Begins to read a line, for a main thread that has other things to do while it waits. The streams are flushed.
-    fn reading(&self, py: Python<'_>) -> Reading {
-        let reading = wait::detached(py, || self.way.turn(|| self.stdio.reading()));
+    #[pyo3(signature = (secret = false))]
+    fn reading(&self, py: Python<'_>, secret: bool) -> Reading {
+        let reading = wait::detached(py, || self.way.turn(|| self.begin_read(secret)));
         Reading { reading: Mutex::new(Some(reading)), way: self.way.clone() }
     }
 

@@ -5,6 +5,7 @@
 //! | `embedded` | a kernel in a process that has other things to do |
 //! | `host` | the process with the sockets, whose child is the interpreter |
 //! | `interpreter` | the kernel's loop as the interpreter drives it |
+//! | `line` | the line of a stream that has no end yet |
 //! | `output` | standard output and error of the interpreter, with marks |
 //! | `kicks` | how a statement is interrupted from outside |
 //! | `questions` | introspection, answered by a thread of Python's |
@@ -15,6 +16,7 @@ mod embedded;
 mod host;
 mod interpreter;
 mod kicks;
+mod line;
 mod output;
 mod questions;
 mod session;

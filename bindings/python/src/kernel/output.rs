@@ -16,6 +16,7 @@ use trunkline_host::interpreter::{TURNS, Turn};
 use trunkline_host::marks::{Next, Token, mark};
 use trunkline_kernel::kernel::Stdio;
 
+use super::line::{LastWords, Line};
 use crate::errors::Raised;
 use crate::wait;
 
@@ -27,6 +28,8 @@ pub(crate) struct Marks {
     turns: Sender,
     /// In a forked process nothing is marked, and the host has lost its pipes if they were closed here.
     off: AtomicBool,
+    /// Where the host finds what was not written.
+    words: Option<Arc<LastWords>>,
     /// A signal handler may write while a write of its thread waits.
     state: ReentrantMutex<Mutex<State>>,
 }
@@ -39,7 +42,12 @@ struct State {
 }
 
 impl Marks {
-    pub(crate) fn new(py: Python<'_>, token: Token, link: &Connection) -> PyResult<Arc<Self>> {
+    pub(crate) fn new(
+        py: Python<'_>,
+        token: Token,
+        link: &Connection,
+        words: Option<Arc<LastWords>>,
+    ) -> PyResult<Arc<Self>> {
         let copy = |descriptor: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(descriptor, 100);
         let pipes = copy(rustix::stdio::stdout()).and_then(|out| Ok([out, copy(rustix::stdio::stderr())?]));
         Ok(Arc::new(Self {
@@ -47,6 +55,7 @@ impl Marks {
             pipes: pipes.map_err(|error| PyOSError::new_err(error.to_string()))?,
             turns: link.sender(TURNS).map_err(|error| error.raised(py))?,
             off: AtomicBool::new(false),
+            words,
             state: ReentrantMutex::default(),
         }))
     }
@@ -155,6 +164,7 @@ fn write_all(
 pub(crate) struct Output {
     way: Way,
     stream: usize,
+    line: Line,
 }
 
 /// Which way the output of an interpreter goes to its kernel.
@@ -190,7 +200,11 @@ impl Way {
 
 impl Output {
     pub(crate) fn new(way: Way, stream: usize) -> Self {
-        Self { way, stream }
+        let words = match &way {
+            Way::Pipes(marks) => marks.words.clone(),
+            Way::Kernel(..) => None,
+        };
+        Self { way, stream, line: Line::new(words) }
     }
 
     fn write_all(&self, bytes: &[u8], look: &mut impl FnMut() -> PyResult<()>) -> PyResult<()> {
@@ -213,7 +227,7 @@ impl Output {
 
 #[pymethods]
 impl Output {
-    /// Writes everything.
+    /// Writes everything, or keeps the beginning of a line until there is more of it.
     fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<usize> {
         let copy: Vec<u8>;
         let bytes = match data.cast::<PyBytes>() {
@@ -223,16 +237,35 @@ impl Output {
                 &copy
             }
         };
-        let mut look = || Python::attach(|py| py.check_signals());
-        wait::detached(py, || self.write_all(bytes, &mut look))?;
+        // The pieces of one line come without anything of another thread's in between.
+        if let Some(text) = self.line.add(self.stream, bytes) {
+            let mut look = || Python::attach(|py| py.check_signals());
+            wait::detached(py, || self.write_all(&text, &mut look))?;
+        }
         Ok(bytes.len())
+    }
+
+    /// Writes what there is of a line.
+    fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        if let Some(text) = self.line.take(self.stream) {
+            let mut look = || Python::attach(|py| py.check_signals());
+            wait::detached(py, || self.write_all(&text, &mut look))?;
+        }
+        Ok(())
     }
 
     /// Called in the child after a fork: it writes as any process does.
     fn turn_off(&self) {
         match &self.way {
-            Way::Pipes(marks) => marks.off.store(true, Relaxed),
+            Way::Pipes(marks) => {
+                marks.off.store(true, Relaxed);
+                if let Some(words) = &marks.words {
+                    words.turn_off();
+                }
+            }
             Way::Kernel(_, off) => off.store(true, Relaxed),
         }
+        // The other process writes it.
+        drop(self.line.take(self.stream));
     }
 }

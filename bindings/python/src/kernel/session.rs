@@ -222,6 +222,11 @@ impl Session {
         self.with(py, |session| activity(session.console().activity()))
     }
 
+    /// Whether the kernel waits for a line that is not to be seen.
+    fn is_secret(&self, py: Python<'_>) -> PyResult<bool> {
+        self.with(py, |session| session.console().is_secret())
+    }
+
     /// Whether message `number` is over.
     fn is_over(&self, py: Python<'_>, number: u64) -> PyResult<bool> {
         self.with(py, |session| session.console().is_over(number))

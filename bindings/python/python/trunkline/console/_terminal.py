@@ -17,7 +17,7 @@ from prompt_toolkit.application import get_app
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
-from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.history import DummyHistory, FileHistory, History, InMemoryHistory
 from prompt_toolkit.lexers import Lexer, PygmentsLexer
 from prompt_toolkit.patch_stdout import patch_stdout
 
@@ -66,6 +66,10 @@ class _Person:
             enable_open_in_editor=False,
         )
         self._prompt.default_buffer.on_text_insert += self._typed
+        # What is not to be seen is kept nowhere, and nothing is asked about it.
+        self._secret: PromptSession[str] = PromptSession(
+            history=DummyHistory(), is_password=True, enable_open_in_editor=False
+        )
 
     def attend(self) -> int | None:
         """Returns None if the kernel is to be started again."""
@@ -73,10 +77,11 @@ class _Person:
         while True:
             try:
                 kind = self._wait_until_settled()
+                secret = kind == "waiting" and self._session.is_secret()
                 if kind == "over":
                     print(f"trunkline.console: {self._end}", file=sys.stderr)
                     return 3
-                line = self._ask(kind)
+                line = self._ask(kind, secret)
             except KeyboardInterrupt:
                 self._interrupt()
                 continue
@@ -84,7 +89,11 @@ class _Person:
                 line = ":quit"
             if line is None:
                 continue
-            if line.startswith(":") and not line.startswith("::"):
+            if secret:
+                # Whatever it is, it is the answer; and for nothing else than what it was typed for.
+                if self._session.is_secret():
+                    self._send(line + "\n")
+            elif line.startswith(":") and not line.startswith("::"):
                 leaves, status = self._obey(line.strip())
                 if leaves:
                     self._session.close()
@@ -92,7 +101,7 @@ class _Person:
             else:
                 self._send(line.removeprefix(":") + "\n")
 
-    def _ask(self, kind: str) -> str | None:
+    def _ask(self, kind: str, secret: bool) -> str | None:
         self.tip = ""
         with self._changed:
             message, self._tail = (self._tail, "") if kind == "waiting" else (_PROMPTS[kind], self._tail)
@@ -103,20 +112,24 @@ class _Person:
         with self._changed:
             above.enter_context(patch_stdout(raw=True))
         try:
-            return self._prompt.prompt(message, pre_run=self._watch)
+            prompt = self._secret if secret else self._prompt
+            return prompt.prompt(message, pre_run=lambda: self._watch(secret))
         finally:
             with self._changed:
                 above.close()
                 # Whatever watches the prompt sees that it is over.
                 self._changed.notify_all()
 
-    def _watch(self) -> None:
-        """Ends the prompt when the kernel ends."""
+    def _watch(self, secret: bool) -> None:
+        """Ends the prompt when the kernel ends, or waits for a secret no longer."""
         app = get_app()
+
+        def is_over() -> bool:
+            return not app.is_running or self._activity() == "over" or (secret and not self._session.is_secret())
 
         def watch() -> None:
             with self._changed:
-                self._changed.wait_for(lambda: not app.is_running or self._activity() == "over")
+                self._changed.wait_for(is_over)
             if app.is_running and app.loop is not None:
                 app.loop.call_soon_threadsafe(lambda: app.exit(result=None) if app.is_running else None)
 

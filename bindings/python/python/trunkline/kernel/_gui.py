@@ -58,8 +58,8 @@ class Gui:
             if error is not None and not isinstance(error, KeyboardInterrupt):
                 traceback.print_exception(error)
 
-    def _read_line(self) -> tuple[str, bytes | None]:
-        reading = self._interpreter.reading()
+    def _read_line(self, secret: bool) -> tuple[str, bytes | None]:
+        reading = self._interpreter.reading(secret)
         try:
             while True:
                 self._toolkit.look()

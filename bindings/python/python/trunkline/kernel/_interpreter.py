@@ -16,15 +16,17 @@ from ._loop import Loop, main_module
 
 SOCKET = "TRUNKLINE_HOST_SOCKET"
 SECRET = "TRUNKLINE_HOST_SECRET"
+LAST_WORDS = "TRUNKLINE_HOST_LAST_WORDS"
 _STACK = signal.SIGUSR2
 
 
 def main() -> None:
     try:
         socket, secret = int(os.environ.pop(SOCKET)), os.environ.pop(SECRET)
+        words = os.environ.pop(LAST_WORDS, None)
     except (KeyError, ValueError):
         sys.exit("this is a part of `python -m trunkline.kernel`, which starts it")
-    interpreter = _Interpreter.of_host(socket, secret)
+    interpreter = _Interpreter.of_host(socket, secret, None if words is None else int(words))
     faulthandler.enable(file=2)
     interrupts = Interrupts(interpreter)
     stdin = _streams.Streams(interpreter, interrupts).stdin

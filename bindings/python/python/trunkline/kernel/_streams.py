@@ -26,8 +26,10 @@ class RawInput(io.RawIOBase):
         self._interrupts = interrupts
         self._line = b""
         self._touched = False
-        self.instead: Callable[[], tuple[str, bytes | None]] | None = None
+        self.instead: Callable[[bool], tuple[str, bytes | None]] | None = None
         """How the main thread reads a line, if it has other things to do meanwhile."""
+        self.secret = False
+        """Consoles do not show what is typed."""
         self._closed_here = False
         """In a forked process, and while what is left is dropped, there is nothing to read."""
 
@@ -44,7 +46,7 @@ class RawInput(io.RawIOBase):
             self._touched = True
             flush()
             read = self.instead if threading.current_thread() is threading.main_thread() else None
-            what, line = (read or self._interpreter.read_line)()
+            what, line = (read or self._interpreter.read_line)(self.secret)
             if what == "interrupted":
                 self._interrupts.raise_interrupt()
                 # The program's own handler has returned, so the read goes on, as that of a terminal does.
@@ -79,11 +81,20 @@ class Input(io.TextIOWrapper):
         with self._lock:
             return super().readline(size)
 
+    def read_secret(self) -> str:
+        """A line that consoles do not show."""
+        with self._lock:
+            self._raw.secret = True
+            try:
+                return super().readline()
+            finally:
+                self._raw.secret = False
+
     def __next__(self) -> str:  # type: ignore[override]
         with self._lock:
             return super().__next__()
 
-    def read_by(self, instead: Callable[[], tuple[str, bytes | None]]) -> None:
+    def read_by(self, instead: Callable[[bool], tuple[str, bytes | None]]) -> None:
         """The main thread reads a line in another way from here on."""
         self._raw.instead = instead
 
@@ -129,6 +140,11 @@ class RawOutput(io.RawIOBase):
             self.other.flush()
         return self._output.write(data)
 
+    def flush(self) -> None:
+        # What has no end yet of a line is kept below, where the end of the process does not lose it.
+        if not self.closed:
+            self._output.flush()
+
 
 _current: Streams | None = None
 
@@ -150,7 +166,7 @@ class Streams:
         global _current
         self._raws = [RawOutput(output, at) for at, output in zip((1, 2), interpreter.outputs(), strict=True)]
         out, err = (
-            io.TextIOWrapper(cast(Any, raw), "utf-8", "backslashreplace", newline="\n", line_buffering=True)
+            io.TextIOWrapper(cast(Any, raw), "utf-8", "backslashreplace", newline="\n", write_through=True)
             for raw in self._raws
         )
         self._raws[0].other, self._raws[1].other = err, out
@@ -194,11 +210,16 @@ os.register_at_fork(after_in_child=lambda: _current.forked() if _current is not 
 
 
 def _getpass(prompt: str = "Password: ", stream: Any = None, **_options: object) -> str:
-    if stream is not None:
-        stream.write(prompt)
-        stream.flush()
-        prompt = ""
-    return input(prompt)
+    """As `getpass.getpass`: the console is told not to show what is typed."""
+    out = sys.stdout if stream is None else stream
+    out.write(prompt)
+    out.flush()
+    if _current is None or sys.stdin is not _current.stdin:
+        return input()
+    line = _current.stdin.read_secret()
+    if not line:
+        raise EOFError
+    return line.removesuffix("\n")
 
 
 def line_buffer_c() -> None:
