@@ -6,6 +6,8 @@ import signal
 import time
 
 import pytest
+from interrupting import KINDS as KINDS_OF_ALL
+from interrupting import interrupt_many
 from kernels import kernel, pid_of
 
 
@@ -249,6 +251,18 @@ def test_no_interrupt_is_lost_and_none_hits_another_statement(console):
             last += 1
             assert following.endswith("True\n"), (kind, code, text, following)
     assert hit > count / 4, (hit, ended)
+
+
+def test_of_interrupts_over_every_kind_of_statement_none_is_lost_or_hits_another(tmp_path):
+    """`benches/interrupts.py` does it with 12,000."""
+    seed = int(os.environ.get("TRUNKLINE_SEED", "1"))
+    with kernel(tmp_path, "--asyncio") as running:
+        counts = interrupt_many(running.console(), 8 * len(KINDS_OF_ALL), seed)
+    assert not counts.bad, counts.bad
+    assert counts["lost"] == counts["wrong"] == 0 and len(KINDS_OF_ALL) == 19
+    # Not by luck: most did stop something, of each kind that can be stopped.
+    assert counts["stopped"] > counts["ended"]
+    assert all(counts[f"stopped {kind}"] for kind in KINDS_OF_ALL if kind != "short"), counts
 
 
 def test_interrupts_reach_a_loop_that_fills_the_pipes(console):
