@@ -148,3 +148,16 @@ def after_statement() -> None:
     draw = getattr(sys.modules.get("trunkline.display"), "_draw_changed", None)
     if draw is not None:
         draw()
+
+
+in_cells = False
+"""A notebook runs cells here: a figure is shown at the end of the cell that has made it."""
+
+
+def begin_cell() -> None:
+    """A cell of a notebook begins. It has no figures of the cells before."""
+    global in_cells
+    in_cells = True
+    begin = getattr(sys.modules.get("trunkline.display"), "_begin_cell", None)
+    if begin is not None:
+        begin()

@@ -67,6 +67,24 @@ def _draw_changed() -> None:
         manager.show()
 
 
+_follows_cells = False
+
+
+def _begin_cell() -> None:
+    global _follows_cells
+    if not _follows_cells:
+        _follows_cells = True
+        matplotlib.interactive(True)
+    # Those that were not shown are closed by those who have made them.
+    for manager in Gcf.get_all_fig_managers():
+        if getattr(manager, "shown", False):
+            Gcf.destroy(manager)
+
+
+if _display.in_cells:
+    _begin_cell()
+
+
 class _Callable(ModuleType):
     def __call__(self, value: object, *, id: str | None = None, replaces: bool = False) -> None:
         _display.display(value, id=id, replaces=replaces)

@@ -18,8 +18,10 @@ _END = 10.0
 class Spawned:
     """A context manager: a kernel on this machine, whose key no other process sees."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
+        """With these options of `python -m trunkline.kernel`."""
         self.address = ""
+        self._options = options
         self.key = Key.generate()
         self._process: subprocess.Popen[str] | None = None
 
@@ -34,7 +36,7 @@ class Spawned:
             command = [sys.executable, "-m", "trunkline.kernel", "--listen", "127.0.0.1:0", "--key-file", str(file)]
             # Ctrl-C on the terminal is for the console, which tells the kernel itself.
             self._process = subprocess.Popen(
-                [*command, "--with-parent"],
+                [*command, "--with-parent", *self._options],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
