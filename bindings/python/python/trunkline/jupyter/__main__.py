@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
+from types import FrameType
 
-from .. import Config, Error, Key
+from .. import Config, Error, Key, Listener
 
 _GRACE = 3600.0
 """Seconds that a lost link to a kernel may take to come back."""
@@ -36,6 +38,21 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--user", action="store_true", help="for this user (the default)")
     where.add_argument("--sys-prefix", action="store_true", help="for this Python environment")
     where.add_argument("--prefix", metavar="DIR", help="for the environment there")
+
+    serve = commands.add_parser(
+        "serve",
+        help="runs kernels for notebooks elsewhere",
+        description="Runs kernels of Jupyter's for notebooks on other machines, which have a kernelspec with the "
+        "provisioner trunkline-provisioner. Those that have the key run what they like, as this user.",
+        epilog="The key file is made if there is none. `listening on ADDRESS` on standard output says where.",
+    )
+    place = serve.add_mutually_exclusive_group(required=True)
+    place.add_argument("--listen", metavar="ADDR", help="host:port; port 0 takes a free one")
+    place.add_argument("--unix", metavar="PATH", type=Path, help="a Unix socket")
+    serve.add_argument("--key-file", metavar="F", type=Path, required=True, help="what lets a notebook in")
+    serve.add_argument(
+        "--grace", metavar="SECONDS", type=float, default=86_400.0, help="how long a lost link is waited for (a day)"
+    )
     return parser
 
 
@@ -50,6 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
+        if options.command == "serve":
+            return _serve(options)
         if (options.connect is None and options.unix is None) != (options.key_file is None):
             parser.error("--key-file belongs to --connect or --unix")
         return _install(options) if options.command == "install" else _kernel(options)
@@ -77,6 +96,39 @@ def _kernel(options: argparse.Namespace) -> int:
             spawned = stack.enter_context(Spawned("--asyncio"))
             address, key = spawned.address, spawned.key
         return Bridge(wire, address, Config(key, resume_grace=_GRACE)).serve()
+
+
+class _Asked(Exception):
+    """A signal asks for the end."""
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    raise _Asked
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from ._serve import Host
+
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    for number in numbers:
+        signal.signal(number, _end)
+    address: str | Path = options.listen or options.unix
+    key = Key.from_file_or_new(options.key_file)
+    with Listener(address, Config(key, resume_grace=options.grace, local_grace=options.grace)) as listener:
+        local = listener.local_addr
+        if isinstance(local, tuple):
+            name, port = local
+            local = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+        print(f"listening on {local}", flush=True)
+        host = Host(listener)
+        try:
+            host.serve()
+        except _Asked:
+            for number in numbers:
+                signal.signal(number, signal.SIG_IGN)
+        finally:
+            host.close()
+    return 0
 
 
 def _install(options: argparse.Namespace) -> int:
