@@ -1,5 +1,5 @@
-"""Many connections at one client to a server that sends everything back: time to connect, memory each at the client, time
-for one round to all.
+"""Many connections at one client to a server that sends everything back: time to connect, memory each at the client,
+time for one round to all.
 
 python benches/connections.py [N]  (10,000 unless told)
 """
