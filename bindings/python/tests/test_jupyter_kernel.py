@@ -237,6 +237,15 @@ def test_a_cell_without_an_end_is_not_run(notebook):
     assert notebook.text("'well'") == "'well'"
 
 
+def test_a_terminal_asks_what_something_is_and_leaves(notebook):
+    notebook.run("def double(x):\n    'Twice as much.'\n    return 2 * x")
+    for code in ("double?", "?double", "double??"):
+        assert notebook.text(code) == "double(x)\n\nTwice as much.\n"
+    assert "not found" in notebook.text("nothing_like_it?")
+    assert notebook.run("exit")["payload"] == [{"source": "ask_exit", "keepkernel": False}]
+    assert notebook.text("double(4)") == "8"
+
+
 def test_a_silent_cell_shows_no_value_and_has_no_number(notebook):
     before = notebook.run("1")["execution_count"]
     reply = notebook.run("quiet = 3\nquiet", silent=True)

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import queue
+import re
 import signal
 import socket
 import sys
@@ -37,6 +38,9 @@ _LOOK = 1.0
 _INTERRUPTED = (b"interrupted\n", b"the statement had ended before the interrupt reached it\n")
 """What a kernel says on standard error of an interrupt."""
 _TAKE = ":take"
+_LEAVE = ("exit", "quit")
+_HELP = re.compile(r"\?{1,2}([\w.]+)|([\w.]+)\?{1,2}")
+"""`?name` or `name?` asks what that is."""
 _DEAF = f"another console of this kernel has the input; a cell with {_TAKE} takes it"
 
 Said = tuple[Any, ...]
@@ -278,18 +282,31 @@ class Bridge:
                 self._history.add(self._count, cell.code)
             content = {"code": cell.code, "execution_count": self._count}
             self._wire.publish("execute_input", content, cell.asked.header)
-        cell.begin(self._count, self._info.get("language") == "python")
-        if text == _TAKE:
-            with contextlib.suppress(ConnectionError, RuntimeError):
-                self._session.take_input()
-        if text in ("", _TAKE):
+        help_of = _HELP.fullmatch(text)
+        if help_of is not None:
+            cell.begin_without_code(self._count)
+            self._question(cell.asked, "inspect", help_of.group(1) or help_of.group(2))
+        elif text in ("", _TAKE, *_LEAVE):
+            cell.begin_without_code(self._count)
+            if text == _TAKE:
+                with contextlib.suppress(ConnectionError, RuntimeError):
+                    self._session.take_input()
+            if text in _LEAVE:
+                # A terminal leaves; what is to become of the kernel, it says itself.
+                cell.payload = [{"source": "ask_exit", "keepkernel": False}]
             self._finish(None)
+        else:
+            cell.begin(self._count, self._info.get("language") == "python")
 
     def _finish(self, why: dict[str, Any] | None) -> None:
         """The first cell is over."""
         self._output.flush()
         cell = self._cells.popleft()
-        reply: dict[str, Any] = {"execution_count": cell.count, "payload": [], "user_expressions": cell.values}
+        reply: dict[str, Any] = {
+            "execution_count": cell.count,
+            "payload": cell.payload,
+            "user_expressions": cell.values,
+        }
         if why is not None:
             if not cell.silent:
                 self._wire.publish("error", why, cell.asked.header)
@@ -381,13 +398,12 @@ class Bridge:
         )
 
     def _on_complete_request(self, asked: Asked) -> None:
-        self._question(asked, "complete")
+        self._question(asked, "complete", asked.get("code", str, ""))
 
     def _on_inspect_request(self, asked: Asked) -> None:
-        self._question(asked, "inspect")
+        self._question(asked, "inspect", asked.get("code", str, ""))
 
-    def _question(self, asked: Asked, operation: str) -> None:
-        code = asked.get("code", str, "")
+    def _question(self, asked: Asked, operation: str, code: str) -> None:
         cursor = max(asked.get("cursor_pos", int, len(code)), 0)
         try:
             number = self._session.ask(operation, code, cursor)
@@ -412,6 +428,14 @@ class Bridge:
             asked.reply({**found, "cursor_start": answer.get("start", cursor), "cursor_end": answer.get("end", cursor)})
             return
         text = answer.get("text")
+        if asked.kind == "execute_request":
+            cell = self._current
+            # It may be interrupted meanwhile.
+            if cell is not None and cell.asked is asked:
+                said = text or answer.get("error", "the kernel does not answer now")
+                self._wire.publish("stream", {"name": "stdout", "text": said + "\n"}, asked.header)
+                self._finish(None)
+            return
         data = {} if text is None else {"text/plain": text}
         asked.reply({"found": text is not None, "data": data, "metadata": {}})
 

@@ -46,6 +46,7 @@ class Cell:
         self.begun = False
         self.error: Error | None = None
         self.values: dict[str, Any] = {}
+        self.payload: list[dict[str, Any]] = []
         self.interrupted = False
         """A person wants it to stop."""
         self.has_run = False
@@ -67,6 +68,11 @@ class Cell:
         if python and expressions:
             wanted = {str(name): str(code) for name, code in expressions.items()}
             self._messages.append(("tells", f"{_MODULE}.evaluate({wanted!r}, globals())\n"))
+
+    def begin_without_code(self, count: int) -> None:
+        """The kernel gets nothing of it."""
+        self.begun = True
+        self.count = count
 
     @property
     def next(self) -> str | None:
