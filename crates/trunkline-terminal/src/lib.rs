@@ -71,7 +71,7 @@
 //!
 //! A terminal that knows Kitty's or iTerm2's protocol, by what the environment says, or that answers that it
 //! has sixel, shows them. Others, and scripts, show the text that came with a picture and the name of the file
-//! it was saved in. Nothing that is shown is run.
+//! it was saved in. Nothing that is shown is run. What is `text/plain` is shown as output is.
 //!
 //! # Exit statuses
 //!

@@ -371,12 +371,13 @@ fn a_terminal_that_shows_no_pictures_gets_the_text_and_a_file() {
         let kernel = place.kernel();
         kernel.status("idle 0");
         run(&mut terminal, &kernel, 1);
+        kernel.show(&Picture::new("text/plain", "plain\ntext\n"));
         kernel.show(&Picture::new("image/svg+xml", "<svg/>").text("<Figure 1>"));
         kernel.print("after\n");
         kernel.status("idle 1");
         terminal.wait("the text, the file and what follows", |screen| {
             let text = screen.replace('\n', "");
-            text.contains("<Figure 1> [") && text.contains(".svg]after> ")
+            screen.contains("plain\ntext\n") && text.contains("<Figure 1> [") && text.contains(".svg]after> ")
         });
         let saved = std::fs::read_dir(place.folder.path()).unwrap();
         let svg =

@@ -376,6 +376,19 @@ fn a_picture_is_its_text_and_a_file() {
 }
 
 #[test]
+fn what_is_shown_as_plain_text_is_output() {
+    let place = Place::new();
+    let mut console = Pipes::start(&place, &[]);
+    let kernel = place.kernel();
+    kernel.status("idle 0");
+    kernel.show(&trunkline_kernel::layout::Picture::new("text/plain", "two\nlines\n").text("two lines"));
+    kernel.print("and what follows\n");
+    console.finish();
+    kernel.finish();
+    assert_eq!(console.end(), Outcome::new(0, "two\nlines\nand what follows\n", ""));
+}
+
+#[test]
 fn a_console_that_waits_for_its_turn_says_so() {
     let place = Place::new();
     let mut console = Pipes::start(&place, &[]);

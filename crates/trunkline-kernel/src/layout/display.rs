@@ -20,7 +20,7 @@ pub const MAX_HEADER: usize = 64 * 1024;
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Picture {
-    /// What the body is: `image/png`, `text/html`.
+    /// What the body is: `image/png`, `text/html`; `text/plain` is text as on standard output, with its newline.
     pub mime: String,
     /// Its name within the session, by which a later one can replace it.
     pub id: Option<String>,

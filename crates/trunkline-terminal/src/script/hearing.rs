@@ -63,6 +63,11 @@ impl Script<'_> {
                 self.stderr
                     .push(format!("[output was cut here: {messages} messages, {bytes} bytes]\n").as_bytes());
             }
+            // It is text in its place, as output is.
+            Said::Picture(picture) if picture.mime == "text/plain" => {
+                self.rest_is_error = false;
+                self.rest = picture.body;
+            }
             Said::Picture(picture) => {
                 if let Some(line) = self.files.save(&picture) {
                     self.order(false)?;

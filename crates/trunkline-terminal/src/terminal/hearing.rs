@@ -59,6 +59,11 @@ impl Terminal<'_> {
                 let what = format!("[output was cut here: {messages} messages, {bytes} bytes]");
                 self.screen.note(&what, false);
             }
+            // It is text in its place, as output is.
+            Said::Picture(picture) if picture.mime == "text/plain" => {
+                self.rest_is_error = false;
+                self.rest = picture.body;
+            }
             Said::Picture(picture) => self.picture(picture),
             Said::Status(status) => self.status(&status)?,
             Said::Answer(answer) => self.answer(answer),
