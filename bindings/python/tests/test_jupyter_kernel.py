@@ -169,6 +169,22 @@ def test_a_terminal_knows_whether_a_cell_is_whole(notebook, code, expected):
     assert is_complete(notebook, code) == expected
 
 
+@pytest.mark.parametrize("said", ["", "short", "x" * 1000, "─" * 300, "\x00\n" * 100, "a: b\nc: d", "\udcc3"])
+def test_an_error_says_what_it_says(notebook, said):
+    reply = notebook.run(f"raise ValueError({said!r})")
+    assert (reply["ename"], reply["evalue"]) == ("ValueError", said.replace("\udcc3", "?"))
+    assert reply["traceback"][0] == "Traceback (most recent call last):"
+    # The others see all of it in its place.
+    assert notebook.outputs[0]["traceback"] == reply["traceback"]
+
+
+def test_a_long_value_is_whole(notebook):
+    code = "class P:\n  def __repr__(self): return 'r' * 20_000\n  def _repr_html_(self): return 'h' * 300_000\nP()"
+    notebook.run(code)
+    assert notebook.outputs[0]["data"] == {"text/plain": "r" * 20_000, "text/html": "h" * 300_000}
+    assert notebook.text("'v' * 3_000_000") == repr("v" * 3_000_000)
+
+
 def test_a_semicolon_keeps_a_value_to_itself(notebook):
     notebook.run("5; # it is kept, though")
     assert notebook.outputs == []
@@ -340,9 +356,14 @@ def test_a_notebook_and_a_console_share_a_kernel_that_runs_on(tmp_path):
             assert notebook.run(":take")["status"] == "ok"
             assert notebook.text("print('from the notebook')\nshared += 1\nshared") == "from the notebook\n21"
             notebook.run("1/0")
-            console.until("the error", lambda: any("ZeroDivisionError" in each[0]["text"] for each in console.pictures))
+            console.until("the error", lambda: any(b"ZeroDivisionError" in each[1] for each in console.pictures))
             assert "from the notebook\n" in console.stdout
-            assert console.pictures[0][0]["text"] == "21"
+            assert console.pictures[0][1] == b"21\n"
+            # A console that is written in Rust shows it as what it is.
+            place = ["--connect", str(made.address), "--key-file", str(made.key_file)]
+            command = [sys.executable, "-m", "trunkline.console", *place]
+            shown = subprocess.run(command, input="", capture_output=True, text=True, timeout=LONG).stdout
+            assert "\n21\nTraceback (most recent call last):\n  Cell In[4], line 1, in <module>\n" in shown
             # What the console runs is displayed as ever.
             console.take_input()
             assert console.run("shared * 2").endswith("42\n")

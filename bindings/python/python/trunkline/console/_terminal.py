@@ -193,6 +193,9 @@ class _Person:
             sys.stdout.flush()
         elif kind == "picture":
             header, body = rest
+            if header["mime"] == "text/plain":
+                self._hear("stdout", body)
+                return
             print(header["text"] or f"<{header['mime']}, {len(body)} bytes>")
         elif kind == "cut":
             print(f"[output was cut here: {rest[2]} bytes]")

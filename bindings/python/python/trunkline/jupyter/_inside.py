@@ -11,7 +11,7 @@ import json
 import re
 import sys
 import traceback
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from types import TracebackType
 from typing import Any
 
@@ -21,8 +21,13 @@ RESULT = "jupyter-result"
 """The id under which the result of a cell is shown."""
 BUNDLE = "application/vnd.trunkline.bundle+json"
 """A result of several kinds, as Jupyter has it: `{"data":{…},"metadata":{…}}`."""
-ERROR = "application/vnd.trunkline.error+json"
-"""An error: `{"ename":…,"evalue":…,"traceback":[…]}`."""
+ERROR = "jupyter-error:"
+"""What the id of an error begins with; its name and what it says follow, as JSON. The body is the traceback."""
+_MOST_ID = 240
+"""Bytes. A longer one would be cut."""
+_MOST_TEXT = 5000
+"""Characters of the text that stands for a picture, which would be cut as well."""
+_SINGLE = (["image/png"], ["image/jpeg"], ["image/svg+xml"], ["text/html"])
 
 _NAME = re.compile(r"<trunkline-(\d+)>")
 _KINDS = {
@@ -81,10 +86,15 @@ def _show_value(value: object, /) -> None:
     data, metadata = _bundle(value)
     try:
         if not data:
-            _display._show("text/plain", text.encode("utf-8", "replace"), text, RESULT, False)
+            _display._show("text/plain", (text + "\n").encode("utf-8", "replace"), _cut(text), RESULT, False)
+        elif not metadata and len(text) <= _MOST_TEXT and list(data) in _SINGLE:
+            # As the kernel itself would show it.
+            [(mime, form)] = data.items()
+            body = b64decode(form) if mime in ("image/png", "image/jpeg") else str(form).encode("utf-8", "replace")
+            _display._show(mime, body, text, RESULT, False)
         else:
-            body = json.dumps({"data": {"text/plain": text, **data}, "metadata": metadata})
-            _display._show(BUNDLE, body.encode(), _cut(text), RESULT, False)
+            bundle = json.dumps({"data": {"text/plain": text, **data}, "metadata": metadata})
+            _display._show(BUNDLE, bundle.encode(), _cut(text), RESULT, False)
     except ValueError:
         # It is too large to be shown in one piece.
         print(text)
@@ -152,11 +162,20 @@ def _show_error(kind: type[BaseException], error: BaseException, trace: Tracebac
     except Exception:
         said = "<exception str() failed>"
     said = re.sub(r"\((<trunkline-\d+>), line", lambda found: f"({_place(found)}", said)
-    content = {"ename": kind.__name__, "evalue": said, "traceback": text.splitlines()}
     try:
-        _display._show(ERROR, json.dumps(content).encode(), _cut(text.removesuffix("\n")), None, False)
+        _display._show("text/plain", text.encode("utf-8", "replace"), "", _error_id(kind.__name__, said), False)
     except ValueError:
         sys.stderr.write(text)
+
+
+def _error_id(name: str, said: str) -> str:
+    said = said.encode("utf-8", "replace").decode()
+    found = ERROR + json.dumps([name, said], ensure_ascii=False)
+    while len(found.encode()) > _MOST_ID:
+        # The traceback has all of it.
+        name, said = name[:80], said[: len(said) // 2]
+        found = ERROR + json.dumps([name, said + "…"], ensure_ascii=False)
+    return found
 
 
 def _is_of_cell(error: BaseException, trace: TracebackType | None) -> bool:
@@ -175,8 +194,7 @@ def _place(found: re.Match[str]) -> str:
 
 
 def _cut(text: str) -> str:
-    most = 20_000
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return text if len(text) <= _MOST_TEXT else text[: _MOST_TEXT - 1] + "…"
 
 
 def evaluate(expressions: dict[str, str], names: dict[str, Any]) -> None:

@@ -71,12 +71,17 @@ class Output:
     def show(self, header: Message, body: bytes, cell: Cell | None, parent: Message) -> None:
         self.flush()
         mime, name = header["mime"], header["id"]
-        if mime in (ERROR, VALUES):
+        if mime == VALUES:
             if cell is not None:
-                setattr(cell, "error" if mime == ERROR else "values", json.loads(body))
+                cell.values = json.loads(body)
+            return
+        if name is not None and name.startswith(ERROR):
+            text = body.decode("utf-8", "replace")
+            if cell is not None:
+                cell.error = _error(name, text)
             else:
                 # It is from before this bridge.
-                self._wire.publish("stream", {"name": "stderr", "text": header["text"] + "\n"}, parent)
+                self._wire.publish("stream", {"name": "stderr", "text": text}, parent)
             return
         content = _content(mime, header["text"], body)
         if name == RESULT and cell is not None:
@@ -91,12 +96,23 @@ class Output:
         self._wire.publish(kind, content, parent)
 
 
+def _error(name: str, text: str) -> Message:
+    kind, said = json.loads(name.removeprefix(ERROR))
+    beginning = f"{kind}: {said[:-1]}"
+    if said.endswith("…") and beginning in text:
+        # It was cut, and stands at the end of the traceback.
+        said = text[text.rindex(beginning) + len(kind) + 2 :].removesuffix("\n")
+    return {"ename": kind, "evalue": said, "traceback": text.splitlines()}
+
+
 def _content(mime: str, text: str, body: bytes) -> Message:
     if mime == BUNDLE:
         bundle: Message = json.loads(body)
         return bundle
     data: Message = {"text/plain": text} if text else {}
-    if mime.startswith("text/") or mime == "image/svg+xml":
+    if mime == "text/plain":
+        data[mime] = body.decode("utf-8", "replace").removesuffix("\n")
+    elif mime.startswith("text/") or mime == "image/svg+xml":
         data[mime] = body.decode("utf-8", "replace")
     elif mime == "application/json" or mime.endswith("+json"):
         data[mime] = json.loads(body)
