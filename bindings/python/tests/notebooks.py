@@ -45,6 +45,7 @@ class Frontend:
         self.outputs = []
         left = list(answers)
         self.asked: list[str] = []
+        self.hidden: list[bool] = []
 
         def show(message: dict) -> None:
             if message["msg_type"] in ("stream", "execute_result", "display_data", "error"):
@@ -52,6 +53,7 @@ class Frontend:
 
         def answer(message: dict) -> None:
             self.asked.append(message["content"]["prompt"])
+            self.hidden.append(message["content"]["password"])
             self.client.input(left.pop(0))
 
         options = {"allow_stdin": bool(answers), **options}

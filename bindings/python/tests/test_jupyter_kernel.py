@@ -85,6 +85,12 @@ def test_nbclient_runs_the_notebook(found):
     assert shown[0] == shown[1]
 
 
+def test_what_getpass_asks_for_is_not_to_be_seen(notebook):
+    code = "import getpass; print(len(getpass.getpass('secret? ')), len(input('seen? ')))"
+    assert notebook.text(code, "hunter2", "x") == "7 1\n"
+    assert list(zip(notebook.asked, notebook.hidden, strict=True)) == [("secret? ", True), ("seen? ", False)]
+
+
 def test_what_is_written_to_both_streams_stays_in_order(notebook):
     code = "import sys\nfor i in range(3): print(i); print('e', i, file=sys.stderr)"
     notebook.run(code)

@@ -325,7 +325,7 @@ class Bridge:
         if cell is None or self._session.activity() != "waiting":
             return
         if cell.allow_stdin:
-            content = {"prompt": self._output.take_question(), "password": False}
+            content = {"prompt": self._output.take_question(), "password": self._session.is_secret()}
             self._asks = True
             self._wire.send(self._wire.stdin, "input_request", content, cell.asked.header, cell.asked.idents)
         elif cell is self._current:
