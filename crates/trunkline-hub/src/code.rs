@@ -17,3 +17,5 @@ pub const NO_PRIVATE_CHANNEL: u32 = 258;
 pub const NOT_SENT_HERE: u32 = 259;
 /// The client leaves too much unread, or too many of its commands wait.
 pub const UNREAD: u32 = 260;
+/// What judges the channel's messages has panicked over this one, which was not passed on.
+pub const FAULT: u32 = 261;

@@ -82,7 +82,8 @@ pub enum Verdict {
 
 /// Judges what clients send on a shared channel, and remembers: for [`Hub::judged_by`](crate::Hub::judged_by).
 ///
-/// The hub's thread calls it, so it must not block.
+/// The hub's thread calls it, so it must not block. A message over which it panics is refused with
+/// [`FAULT`](crate::code::FAULT), and it is asked on.
 pub trait Judge: Send + 'static {
     /// Judges a message of a client.
     fn judge(&mut self, origin: &Origin<'_>, message: &[u8]) -> Verdict;

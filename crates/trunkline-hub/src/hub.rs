@@ -450,7 +450,7 @@ impl Running {
     }
 
     /// Waits until upstream is over and all clients were told. Returns why upstream is over; `None` if the hub's thread has
-    /// panicked, as a filter or a snapshot can make it do.
+    /// panicked, which is a fault of this crate.
     pub fn wait(mut self) -> Option<ConnectionError> {
         self.join()
     }

@@ -5,6 +5,7 @@
 pub mod code;
 mod drive;
 mod filter;
+mod guarded;
 mod history;
 mod hub;
 pub mod kernel;

@@ -22,14 +22,15 @@ fn clients() -> usize {
 
 #[test]
 fn a_thousand_clients_that_connect_at_once_all_get_in() {
+    // However slow the machine is.
+    const PATIENCE: Duration = Duration::from_secs(60);
     // Few may wait to be accepted at a time: the others are told to come again.
-    let victim = Victim::start(|config| config.backlog(8));
+    let victim = Victim::start(|config| config.backlog(8).handshake_timeout(PATIENCE));
     let begun = Instant::now();
     let clients: Vec<Connection> = thread::scope(|scope| {
         let connecting: Vec<_> = (0..clients())
             .map(|_| {
-                // However slow the machine is.
-                let patient = || victim.config().connect_timeout(Duration::from_secs(60));
+                let patient = || victim.config().connect_timeout(PATIENCE).handshake_timeout(PATIENCE);
                 let connect = move || Connection::connect(victim.addr, patient());
                 thread::Builder::new().stack_size(128 << 10).spawn_scoped(scope, connect).unwrap()
             })

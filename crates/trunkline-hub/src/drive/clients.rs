@@ -10,6 +10,7 @@ use trunkline::{
 use super::link::{Link, Sent};
 use super::queue::{Part, Token};
 use super::{Driver, TURN_BYTES, TURN_MESSAGES};
+use crate::guarded::guarded;
 use crate::route::{Gives, Joining, Leaving, Way};
 
 impl Driver {
@@ -41,7 +42,7 @@ impl Driver {
             now: self.now,
         };
         if let Some(aside) = &self.aside {
-            aside(connection.clone());
+            let _ = guarded(|| aside(connection.clone()));
         }
         let key = self.router.handle_join(joining);
         self.ids += 1;

@@ -8,6 +8,7 @@ use super::plan::Up;
 use super::{Action, Key, Router};
 use crate::code;
 use crate::filter::{Judge, Line, Lines, News, Origin, Verdict};
+use crate::guarded::guarded;
 
 /// A message that waits for an input message of its sender.
 #[derive(Debug)]
@@ -62,7 +63,7 @@ impl Router {
         for bench in self.benches.iter_mut().filter(|bench| bench.channel == Some(channel)) {
             if std::mem::take(&mut bench.asked)
                 && self.plan.may_send.contains(channel)
-                && let Some(message) = bench.judge.say()
+                && let Some(Some(message)) = guarded(|| bench.judge.say())
             {
                 self.actions.push_back(Action::Pass { channel, message });
             }
@@ -79,7 +80,7 @@ impl Router {
     /// All judges hear of a client.
     pub(super) fn tell(&mut self, news: &News<'_>) {
         for bench in &mut self.benches {
-            bench.judge.hear(news);
+            let _ = guarded(|| bench.judge.hear(news));
             self.actions.extend(bench.ask());
         }
     }
@@ -133,7 +134,8 @@ impl Router {
             passed,
             lines: &numbers,
         };
-        Some(self.benches[at].judge.judge(&origin, message))
+        let judge = &mut self.benches[at].judge;
+        Some(guarded(|| judge.judge(&origin, message)).unwrap_or(Verdict::Refuse(code::FAULT)))
     }
 
     fn hold(&mut self, key: Key, held: Held) {
