@@ -155,9 +155,9 @@ fn a_run_is_skipped_and_nothing_behind_it() {
         begins("two");
         receiver.skip_run(A, 6);
         begins("three");
-        // Its end has not come: the peer hears of it.
-        receiver.skip_run(A, 7);
+        // Its end has not come: the peer hears of it. A sender that is made after that begins another run.
         let sender = here.sender(A).unwrap();
+        receiver.skip_run(A, 7);
         eventually("it is stopped", || sender.stopped() == Some(7));
         run("four", true);
         begins("four");
