@@ -312,7 +312,11 @@ impl Driver {
             let Some(roster) = &self.upstream.roster else { return };
             match roster.poll_recv_any(&mut Context::from_waker(&self.upstream.bells.roster)) {
                 Poll::Pending => return,
-                Poll::Ready(Ok(Received::Message(message))) => self.router.handle_upstream_roster(&message),
+                Poll::Ready(Ok(Received::Message(message))) => {
+                    // What the hub there has stopped before it said this is known first.
+                    self.read_events();
+                    self.router.handle_upstream_roster(&message);
+                }
                 Poll::Ready(Err(RecvError::ConnectionLost(_))) => {
                     self.upstream.roster = None;
                     return;

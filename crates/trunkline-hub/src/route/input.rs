@@ -87,7 +87,7 @@ impl Inlet {
 
     /// The client knows how many messages were passed on.
     pub(super) fn set_knows(&mut self, number: u64) {
-        self.knows = number;
+        self.knows = self.knows.max(number);
     }
 
     /// How many whole messages have come from the client, as far as the hub knows.
@@ -106,7 +106,7 @@ pub(super) struct Numbers<'a> {
 impl Lines for Numbers<'_> {
     fn line(&self, own: u64) -> Line {
         match self.inlet.stretches.line(own, self.inlet.received()) {
-            Line::Passed(number) => self.relayed.translate(number).map_or(Line::Coming, Line::Passed),
+            Line::Passed(number) => self.relayed.line(number),
             other => other,
         }
     }
@@ -130,6 +130,16 @@ impl Router {
     /// How many input messages were passed on, as clients know it.
     pub(super) fn number(&self) -> u64 {
         self.relayed.input().unwrap_or(self.input.passed)
+    }
+
+    /// How many will have been passed on when all that is under way has arrived.
+    fn expected(&self) -> u64 {
+        self.relayed.expected(self.input.passed)
+    }
+
+    /// What was passed on last is under way to a hub upstream, which has not said what came before it.
+    pub(super) fn is_uncertain(&self) -> bool {
+        self.relayed.is_uncertain(self.input.passed)
     }
 
     pub(super) fn owner(&self) -> Option<Key> {
@@ -159,7 +169,7 @@ impl Router {
             Some(owner) if owner == key => Ok(()),
             Some(owner) if !self.owner_is_lost(owner, now) => Err(code::NOT_OWNER),
             // No other client's line was passed on that this client may not have seen.
-            _ if self.clients[key].inlet.knows == self.number() && !self.relayed.is_taking() => Ok(()),
+            _ if self.clients[key].inlet.knows == self.expected() && !self.relayed.is_taking() => Ok(()),
             _ => Err(code::NOT_OWNER),
         }
     }
@@ -171,7 +181,9 @@ impl Router {
     pub(crate) fn wish(&mut self, key: Key, now: Instant) -> Wish {
         if self.clients.get(key).is_some()
             && self.fate(key, now).is_ok()
-            && (self.input.full || self.relayed.is_losing())
+            && (self.input.full
+                || self.relayed.is_losing()
+                || self.input.owner != Some(key) && self.is_uncertain())
         {
             if !self.input.parked.contains(&key) {
                 self.input.parked.push_back(key);
@@ -212,10 +224,11 @@ impl Router {
 
     /// It was sent upstream.
     pub(crate) fn input_passed(&mut self, key: Key) {
-        self.make_owner(key);
+        // First, so that a new owner is not told of a prompt that this message answers.
         self.input.passed += 1;
+        self.make_owner(key);
         let passed = self.input.passed;
-        let number = self.number();
+        let number = self.expected();
         let Some(client) = self.clients.get_mut(key) else { return };
         let own = client.inlet.received();
         client.inlet.last_passed = own;
@@ -356,7 +369,7 @@ impl Router {
         if !self.may_send_input(key) {
             return Err("this key may not send input".to_owned());
         }
-        let now_number = self.number();
+        let now_number = self.expected();
         if self.input.owner == Some(key) {
             return Ok(());
         }
@@ -398,7 +411,7 @@ impl Router {
 
     /// A client has the input, and knows how much was passed on.
     pub(super) fn grant(&mut self, key: Key) {
-        let number = self.number();
+        let number = self.expected();
         if let Some(client) = self.clients.get_mut(key) {
             client.inlet.knows = number;
             self.make_owner(key);
@@ -416,18 +429,33 @@ impl Router {
     }
 
     /// Upstream is a hub, and another of its clients has the input now: `last_passed` of this hub's messages were passed
-    /// on there.
+    /// on there, and those behind it were not, whichever clients they are of.
     pub(super) fn lose_to(&mut self, last_passed: u64, code: u32) {
-        let Some(owner) = self.input.owner else { return };
-        let inlet = &mut self.clients[owner].inlet;
-        while inlet.last_passed > 0
-            && inlet.stretches.number(inlet.last_passed).is_none_or(|passed| passed > last_passed)
-        {
-            let Some(before) = inlet.stretches.before(inlet.last_passed) else { break };
-            inlet.last_passed = before;
+        let (owner, number) = (self.input.owner, self.number());
+        for (key, client) in &mut self.clients {
+            let inlet = &mut client.inlet;
+            // What it knows may count messages that were not passed on.
+            inlet.knows = inlet.knows.min(number);
+            let before = inlet.last_passed;
+            while inlet.last_passed > 0
+                && inlet.stretches.number(inlet.last_passed).is_none_or(|passed| passed > last_passed)
+            {
+                inlet.last_passed = inlet.stretches.before(inlet.last_passed).unwrap_or(0);
+            }
+            // The owner hears of it when the rest of its run is refused.
+            if before != inlet.last_passed && owner != Some(key) {
+                client.notes.lost(inlet.last_passed, inlet.received());
+                inlet.stretches.lost();
+            }
         }
-        self.refuse_input(owner, code);
-        self.set_owner(None);
+        let keys: Vec<_> = self.clients.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.wake(key);
+        }
+        if let Some(owner) = owner {
+            self.refuse_input(owner, code);
+            self.set_owner(None);
+        }
     }
 
     // ---- the prompt

@@ -6,19 +6,23 @@ use trunkline::ChannelId;
 use super::lines::Stretches;
 use super::{Action, Key, Router};
 use crate::code;
+use crate::filter::Line;
 
 /// What is known of a hub upstream; nothing, if upstream is a program.
 #[derive(Default, Debug)]
 pub(super) struct Relayed {
     is_hub: bool,
     /// How many messages it has passed on.
-    input: Option<u64>,
+    input: u64,
     /// This hub's messages, in the program's count.
     lines: Stretches,
-    /// The client for which it was asked for the input.
-    taking: Option<Key>,
-    /// It has stopped the input, and will say what it has passed on.
-    losing: Option<u32>,
+    /// It was asked for the input, and has not answered: for this client, or for one that has left.
+    taking: Option<Option<Key>>,
+    /// It has stopped the input, with this code, and will say what it has passed on. So many messages of this hub's were under
+    /// way or had arrived.
+    losing: Option<(u32, u64)>,
+    /// The fate of so many of this hub's messages is known: a run that was stopped is over.
+    settled: u64,
 }
 
 /// A message of its roster.
@@ -41,6 +45,7 @@ struct LineNote {
 #[derive(Deserialize)]
 struct LostNote {
     last_passed: u64,
+    through: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -57,8 +62,9 @@ impl Relayed {
         self.is_hub
     }
 
+    /// How many messages the hub upstream has passed on, as far as it has said.
     pub(super) fn input(&self) -> Option<u64> {
-        self.input
+        self.is_hub.then_some(self.input)
     }
 
     pub(super) fn is_taking(&self) -> bool {
@@ -67,11 +73,27 @@ impl Relayed {
 
     /// The hub upstream was asked for the input, for this client.
     pub(super) fn takes_for(&self, key: Key) -> bool {
-        self.taking == Some(key)
+        self.taking == Some(Some(key))
     }
 
     pub(super) fn is_losing(&self) -> bool {
         self.losing.is_some()
+    }
+
+    /// How many messages will have been passed on when all of this hub's have arrived, of which there are `passed`.
+    pub(super) fn expected(&self, passed: u64) -> u64 {
+        let Some(input) = self.input() else { return passed };
+        self.translate(passed).map_or(input, |number| number.max(input))
+    }
+
+    /// Of `passed` messages of this hub's it is not known what is before the last ones.
+    pub(super) fn is_uncertain(&self, passed: u64) -> bool {
+        self.is_hub && passed > self.settled && self.lines.number(passed).is_none()
+    }
+
+    /// This hub's message of a number was refused there.
+    pub(super) fn is_refused(&self, passed: u64) -> bool {
+        self.is_hub && passed <= self.settled && self.lines.number(passed).is_none()
     }
 
     /// The program's number of this hub's message of a number, as soon as it is known.
@@ -79,9 +101,20 @@ impl Relayed {
         if self.is_hub { self.lines.number(passed) } else { Some(passed) }
     }
 
+    /// What has become of this hub's message of a number. What is under way may be refused still, and its number be that
+    /// of another's message.
+    pub(super) fn line(&self, passed: u64) -> Line {
+        match self.translate(passed) {
+            Some(number) if self.is_hub && number > self.input => Line::Coming,
+            Some(number) => Line::Passed(number),
+            None if self.is_refused(passed) => Line::Gone,
+            None => Line::Coming,
+        }
+    }
+
     pub(super) fn forget(&mut self, key: Key) {
-        if self.taking == Some(key) {
-            self.taking = None;
+        if self.takes_for(key) {
+            self.taking = Some(None);
         }
     }
 }
@@ -98,8 +131,8 @@ impl Router {
         }
         if let Some(input) = note.input {
             // It never goes back.
-            let known = self.relayed.input.get_or_insert(input);
-            *known = (*known).max(input);
+            self.relayed.input = self.relayed.input.max(input);
+            self.judge_all_held();
             let (owner, number) = (self.owner(), self.number());
             if let Some(owner) = owner
                 && let Some(client) = self.clients.get_mut(owner)
@@ -112,27 +145,47 @@ impl Router {
             self.relayed.lines.learn(own, input);
             self.wake_all();
             self.judge_all_held();
+            self.look_again();
         }
-        if let Some(LostNote { last_passed }) = note.lost {
-            self.relayed.lines.cut(last_passed);
-            let code = self.relayed.losing.take().unwrap_or(code::TAKEN);
-            self.lose_to(last_passed, code);
-            self.look_at_parked();
+        if let Some(LostNote { last_passed, through }) = note.lost {
+            let (code, through) =
+                self.relayed.losing.take().unwrap_or((code::TAKEN, through.unwrap_or(u64::MAX)));
+            // Of a run that was stopped more may be told when its rest arrives, and that is known.
+            if through > self.relayed.settled {
+                self.relayed.settled = through.min(self.input.passed);
+                self.relayed.lines.cut(last_passed);
+                // What was passed on last counts, though it was not published yet.
+                let number = self.relayed.lines.number(last_passed).unwrap_or(0);
+                self.relayed.input = self.relayed.input.max(number);
+                self.lose_to(last_passed, code);
+                self.judge_all_held();
+            }
+            self.look_again();
         }
         if let Some(AnswerNote { take: true, done, why }) = note.answer
             && let Some(key) = self.relayed.taking.take()
         {
-            if done {
-                self.grant(key);
+            if let Some(key) = key {
+                if done {
+                    self.grant(key);
+                }
+                self.answer_take(key, if done { Ok(()) } else { Err(why) });
             }
-            self.answer_take(key, if done { Ok(()) } else { Err(why) });
             self.look_at_parked();
         }
     }
 
     /// The hub upstream has stopped the input; what it has passed on of it comes in its roster.
     pub(super) fn lose_upstream(&mut self, code: u32) {
-        self.relayed.losing = Some(code);
+        self.relayed.losing = Some((code, self.input.passed));
+    }
+
+    /// What waits to be judged, since not enough was known, can be.
+    fn look_again(&mut self) {
+        self.look_at_parked();
+        if let Some(channel) = self.plan.roster {
+            self.actions.extend(self.clients.iter().map(|(key, _)| Action::Look { key, channel }));
+        }
     }
 
     /// Asks the hub upstream for the input, on behalf of a client. `false`: another's question is not answered yet.
@@ -140,7 +193,7 @@ impl Router {
         if self.relayed.taking.is_some() {
             return false;
         }
-        self.relayed.taking = Some(key);
+        self.relayed.taking = Some(Some(key));
         let message = match number {
             Some(number) => format!(r#"{{"take":true,"input":{number}}}"#),
             None => r#"{"take":true}"#.to_owned(),

@@ -54,9 +54,8 @@ pub(super) struct Notes {
     pub(super) blocked: bool,
     greeted: bool,
     answers: VecDeque<Bytes>,
-    /// Stretches that it does not know of: its own number, and that of this hub.
-    lines: VecDeque<(u64, u64)>,
-    losses: VecDeque<(u64, u64)>,
+    /// What it does not know of its own messages, in order.
+    fates: VecDeque<Fate>,
     /// Of a client that had the input before.
     dropped: Option<(u64, u64)>,
     number: Option<u64>,
@@ -65,13 +64,21 @@ pub(super) struct Notes {
     given: Option<Given>,
 }
 
+/// What has become of messages of a client, in its own count.
+#[derive(Clone, Copy)]
+enum Fate {
+    /// A stretch begins: its own number, and that of this hub.
+    Line { own: u64, passed: u64 },
+    /// Those behind `last_passed`, up to `through`, were refused.
+    Lost { last_passed: u64, through: u64 },
+}
+
 #[derive(Clone, Copy)]
 enum Given {
     You,
     Answer,
-    Loss,
+    Fate,
     Dropped,
-    Line,
     Number(u64),
     List(u64),
 }
@@ -141,8 +148,7 @@ impl Notes {
             blocked: false,
             greeted: false,
             answers: VecDeque::new(),
-            lines: VecDeque::new(),
-            losses: VecDeque::new(),
+            fates: VecDeque::new(),
             dropped: None,
             number: None,
             version: 0,
@@ -152,18 +158,18 @@ impl Notes {
 
     /// A stretch of the client's input begins.
     pub(super) fn line(&mut self, own: u64, passed: u64) {
-        push(&mut self.lines, (own, passed), self.may);
+        push(&mut self.fates, Fate::Line { own, passed }, self.may);
     }
 
     /// Its messages behind `last_passed`, up to `through`, were refused.
     pub(super) fn lost(&mut self, last_passed: u64, through: u64) {
-        if let Some((last, to)) = self.losses.back_mut()
+        if let Some(Fate::Lost { last_passed: last, through: to }) = self.fates.back_mut()
             && *last == last_passed
         {
             *to = through;
             return;
         }
-        push(&mut self.losses, (last_passed, through), self.may);
+        push(&mut self.fates, Fate::Lost { last_passed, through }, self.may);
     }
 
     fn dropped(&mut self, client: u64, messages: u64) {
@@ -178,9 +184,8 @@ impl Notes {
         match self.given.take() {
             Some(Given::You) => self.greeted = true,
             Some(Given::Answer) => drop(self.answers.pop_front()),
-            Some(Given::Loss) => drop(self.losses.pop_front()),
+            Some(Given::Fate) => drop(self.fates.pop_front()),
             Some(Given::Dropped) => self.dropped = None,
-            Some(Given::Line) => drop(self.lines.pop_front()),
             Some(Given::Number(number)) => self.number = Some(number),
             Some(Given::List(version)) => self.version = version,
             None => {}
@@ -208,20 +213,30 @@ impl Router {
         }
         // One that joins is told the number as it is, others when it is published.
         let number = if notes.number.is_none() { now } else { self.board.number };
-        let line =
-            notes.lines.front().and_then(|(own, passed)| Some((*own, self.relayed.translate(*passed)?)));
+        // That a message was under way to a hub upstream which has refused it is told as its loss.
+        while let Some(Fate::Line { passed, .. }) = notes.fates.front()
+            && self.relayed.is_refused(*passed)
+        {
+            notes.fates.pop_front();
+        }
+        let fate = notes.fates.front().and_then(|fate| match *fate {
+            Fate::Line { own, passed } => {
+                let input = self.relayed.translate(passed)?;
+                Some(json!({ "line": { "own": own, "input": input } }))
+            }
+            Fate::Lost { last_passed, through } => {
+                Some(json!({ "lost": { "last_passed": last_passed, "through": through } }))
+            }
+        });
         let (given, note) = if !notes.greeted {
             (Given::You, json!({ "you": client.id }).to_string().into())
         } else if let Some(answer) = notes.answers.front() {
             (Given::Answer, answer.clone())
-        } else if let Some((last_passed, through)) = notes.losses.front() {
-            let note = json!({ "lost": { "last_passed": last_passed, "through": through } });
-            (Given::Loss, note.to_string().into())
+        } else if let Some(note) = fate {
+            (Given::Fate, note.to_string().into())
         } else if let Some((client, messages)) = notes.dropped {
             let note = json!({ "dropped": { "client": client, "messages": messages } });
             (Given::Dropped, note.to_string().into())
-        } else if let Some((own, input)) = line {
-            (Given::Line, json!({ "line": { "own": own, "input": input } }).to_string().into())
         } else if notes.number < Some(number) {
             (Given::Number(number), json!({ "input": number }).to_string().into())
         } else if notes.version != self.board.version {
@@ -305,9 +320,9 @@ impl Router {
 
     /// Whether a client's next message on the roster may be taken: each is answered before the next.
     pub(crate) fn roster_wish(&self, key: Key) -> bool {
-        self.clients
-            .get(key)
-            .is_none_or(|client| client.notes.answers.is_empty() && !self.relayed.takes_for(key))
+        self.clients.get(key).is_none_or(|client| {
+            client.notes.answers.is_empty() && !self.relayed.takes_for(key) && !self.is_uncertain()
+        })
     }
 
     /// A message from a client on the roster.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use trunkline::Access;
 
+use super::client::Got;
 use super::plan::*;
 use super::world::*;
 use super::*;

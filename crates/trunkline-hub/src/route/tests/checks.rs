@@ -1,34 +1,39 @@
 //! What must hold after any sequence of events.
 
 use super::super::log::End;
+use super::client::{Client, Got, Line1};
 use super::plan::*;
-use super::world::*;
+
+/// What came from the program, for each slot, with its place.
+type Said = [Vec<(u64, Got)>];
 
 /// Each client has got the log, and its omissions are exactly those that its gaps name.
-pub(super) fn log(world: &World) {
-    for client in world.clients.values() {
+pub(super) fn log<'a>(said: &Said, clients: impl Iterator<Item = &'a Client>) {
+    for client in clients {
         for (slot, channel) in DOWN.iter().enumerate() {
             if *channel == STATUS {
-                latest(world, client, slot);
+                latest(said, client, slot);
             } else if *channel == SCREEN {
-                screen(world, client, slot);
+                screen(said, client, slot);
             } else if !client.stopped[slot] {
-                channel_of(world, client, slot);
+                channel_of(said, client, slot);
             }
         }
     }
 }
 
-fn channel_of(world: &World, client: &Client, slot: usize) {
-    let log = &world.log[slot];
+fn channel_of(said: &Said, client: &Client, slot: usize) {
+    let log = &said[slot];
     let what = || format!("client {} on slot {slot}: got {:?} of {log:?}", client.id, client.got[slot]);
     // A channel without history begins where the client joined, with the end of a run that is over.
     let from = if DOWN[slot] == CONTROL { client.began[slot] } else { 0 };
     let mut at = from;
-    let mut owed_end: Option<End> = None;
+    // Ends that stand in a gap: the last comes behind it, and each at most once.
+    let mut owed: Vec<End> = Vec::new();
     if DOWN[slot] == CONTROL {
-        owed_end = client.ended_at_join[slot];
+        owed.extend(client.ended_at_join[slot]);
     }
+    let mut is_paid = owed.is_empty();
     let mut after_end = false;
     for (_, got) in &client.got[slot] {
         // Ends that were trimmed are one, the last.
@@ -47,7 +52,10 @@ fn channel_of(world: &World, client: &Client, slot: usize) {
                         Some(Got::Gap(messages, bytes)) => {
                             (m, b) = (m - i128::from(*messages), b - i128::from(*bytes));
                         }
-                        Some(Got::End(end)) => owed_end = Some(*end),
+                        Some(Got::End(end)) => {
+                            owed.push(*end);
+                            is_paid = false;
+                        }
                         None => panic!("a gap goes beyond the log: {}", what()),
                     }
                     at += 1;
@@ -55,15 +63,22 @@ fn channel_of(world: &World, client: &Client, slot: usize) {
                 assert_eq!((m, b), (0, 0), "a gap that ends inside something: {}", what());
             }
             Got::Message(_) => {
-                assert_eq!(owed_end, None, "an end was lost: {}", what());
+                assert!(is_paid, "an end was lost: {}", what());
+                owed.clear();
                 assert_eq!(log.get(at).map(|(_, entry)| entry), Some(got), "at {at}: {}", what());
                 at += 1;
             }
             Got::End(end) => {
                 after_end = true;
-                let mut last = owed_end.take();
+                if let Some(place) = owed.iter().position(|owed| owed == end) {
+                    is_paid |= owed.last() == Some(end);
+                    owed.remove(place);
+                    continue;
+                }
+                (owed, is_paid) = (Vec::new(), true);
+                let mut last = None;
                 while let Some((_, Got::End(next))) = log.get(at)
-                    && (last.is_none() || last != Some(*end))
+                    && last != Some(*end)
                 {
                     last = Some(*next);
                     at += 1;
@@ -81,8 +96,8 @@ fn channel_of(world: &World, client: &Client, slot: usize) {
 }
 
 /// The newest message comes, in order, and not before what was before it in the log.
-fn latest(world: &World, client: &Client, slot: usize) {
-    let log = &world.log[slot];
+fn latest(said: &Said, client: &Client, slot: usize) {
+    let log = &said[slot];
     let mut before = None;
     for (order, got) in &client.got[slot] {
         let Got::Message(bytes) = got else { continue };
@@ -90,9 +105,9 @@ fn latest(world: &World, client: &Client, slot: usize) {
         let place = entry.expect("it came from upstream").0;
         assert!(before < Some(place), "statuses swap");
         before = Some(place);
-        for other in 0..2 {
+        for (other, said) in said.iter().enumerate().take(2) {
             for (later, message) in &client.got[other] {
-                let of_log = world.log[other].iter().find(|(_, entry)| entry == message);
+                let of_log = said.iter().find(|(_, entry)| entry == message);
                 if let (Got::Message(bytes), Some((was, _))) = (message, of_log)
                     && !bytes.is_empty() // it could be any
                     && !client.stopped[other]
@@ -113,13 +128,17 @@ fn latest(world: &World, client: &Client, slot: usize) {
 
 /// Each input message is passed on once, in order, from a client that knew what went before; or its sender knows that it
 /// was refused. Each prompt is answered once. No interrupt hits another's line.
-pub(super) fn input(world: &World) {
-    for (at, line) in world.passed.iter().enumerate() {
+pub(super) fn input<'a>(
+    all: &[Line1],
+    clients: impl Iterator<Item = &'a Client>,
+    interrupts: &[(u64, u64, u64)],
+) {
+    for (at, line) in all.iter().enumerate() {
         let number = at as u64 + 1;
-        let earlier = world.passed[..at].iter().filter(|other| other.client == line.client);
+        let earlier = all[..at].iter().filter(|other| other.client == line.client);
         assert!(earlier.clone().all(|other| other.own < line.own), "twice, or out of order: {line:?}");
         if let Some(knew) = line.knew {
-            let unseen = world.passed[..at].iter().skip(usize::try_from(knew).unwrap());
+            let unseen = all[..at].iter().skip(usize::try_from(knew).unwrap());
             let foreign = unseen.filter(|other| other.client != line.client).count();
             assert_eq!(foreign, 0, "{line:?} runs as {number} after lines that its sender had not seen");
         }
@@ -127,9 +146,9 @@ pub(super) fn input(world: &World) {
             assert_eq!(u64::from(waiting) + 1, number, "an answer went to another prompt: {line:?}");
         }
     }
-    for client in world.clients.values().filter(|client| !client.left) {
+    for client in clients.filter(|client| !client.left) {
         for line in &client.lines {
-            let passed = world.passed.iter().any(|other| (other.client, other.own) == (client.id, line.own));
+            let passed = all.iter().any(|other| (other.client, other.own) == (client.id, line.own));
             let told = client.losses.iter().any(|(last, through)| *last < line.own && line.own <= *through);
             assert!(
                 passed != (told || client.run_was_stopped(line)) || passed && !told,
@@ -138,19 +157,19 @@ pub(super) fn input(world: &World) {
             );
         }
     }
-    for (client, own, number) in &world.interrupts {
-        let hit = &world.passed[usize::try_from(*number).unwrap() - 1];
+    for (client, own, number) in interrupts {
+        let hit = &all[usize::try_from(*number).unwrap() - 1];
         assert_eq!((hit.client, hit.own), (*client, *own), "an interrupt hits another line");
     }
 }
 
 /// Each run begins with one snapshot, and what follows it is all that came after it; what was lost is told by a reset,
 /// and a gap up to the next snapshot.
-fn screen(world: &World, client: &Client, slot: usize) {
+fn screen(said: &Said, client: &Client, slot: usize) {
     if client.stopped[slot] {
         return;
     }
-    let log = &world.log[slot];
+    let log = &said[slot];
     let what = || format!("client {}: got {:?} of {log:?}", client.id, client.got[slot]);
     // How many messages and gaps of the program's there are up to an entry.
     let sums = |at: usize| {

@@ -1,7 +1,9 @@
 //! The router against a plain model: what the program said, what each client got, what was passed on.
 
 mod cases;
+mod chain;
 mod checks;
+mod client;
 mod plan;
 mod talks;
 mod world;
@@ -12,6 +14,7 @@ use proptest::prelude::*;
 use trunkline::Access;
 
 use super::*;
+use client::Got;
 use plan::*;
 use world::*;
 
@@ -108,8 +111,8 @@ fn check(ops: &[Op]) {
         apply(&mut world, op);
     }
     world.settle();
-    checks::log(&world);
-    checks::input(&world);
+    checks::log(&world.log, world.clients.values());
+    checks::input(&world.passed, world.clients.values(), &world.interrupts);
 }
 
 proptest! {

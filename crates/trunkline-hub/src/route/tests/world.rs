@@ -5,78 +5,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use serde_json::Value;
 use trunkline::{Access, ChannelSet, CloseCode};
 
 use super::super::*;
+use super::client::{Client, Got, Line1, Sent, Told};
 use super::plan::*;
-
-/// An input message of a client.
-#[derive(Clone, Debug)]
-pub(super) struct Line1 {
-    pub client: u64,
-    pub own: u64,
-    run: u32,
-    /// The number that the client knew when it was typed; `None` if it said that it does not care.
-    pub knew: Option<u64>,
-    /// It answers the prompt that was open after so many messages.
-    pub answers: Option<u32>,
-}
-
-#[derive(Clone, Debug)]
-enum Up {
-    Line(Line1),
-    End,
-    Roster(String),
-    Control(String),
-}
-
-/// What a client was given.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Got {
-    Message(Bytes),
-    Gap(u64, u64),
-    End(End),
-}
-
-#[derive(Default)]
-pub(super) struct Client {
-    pub id: u64,
-    key: Option<Key>,
-    pub access: Option<Arc<Access>>,
-    /// Where it began in each channel of the log.
-    pub began: Vec<usize>,
-    pub ended_at_join: Vec<Option<End>>,
-    /// For each slot: room for so many messages, and what it got, with the order among all.
-    pub room: Vec<u32>,
-    pub got: Vec<Vec<(u64, Got)>>,
-    order: u64,
-    /// A message that was accepted, and the rest of which waits for room.
-    staged: Vec<Option<Got>>,
-    pub stopped: Vec<bool>,
-    // Its input.
-    wire: VecDeque<Up>,
-    stops: VecDeque<u32>,
-    run: u32,
-    run_open: bool,
-    pub sent: u64,
-    pub lines: Vec<Line1>,
-    pub stopped_runs: Vec<u32>,
-    pub knows: Option<u64>,
-    prompt: Option<(u32, u32)>,
-    pub losses: Vec<(u64, u64)>,
-    // The core of its connection in the hub.
-    arrived: VecDeque<Up>,
-    open: Option<u32>,
-    discarding: bool,
-    dropped: u64,
-    pub left: bool,
-    away: Option<Instant>,
-    /// Its connection has ended in order, and its input is still taken.
-    draining: bool,
-    pub closed: bool,
-}
 
 pub(super) struct World {
     pub router: Router,
@@ -91,6 +24,11 @@ pub(super) struct World {
     /// Interrupts that were passed on: the client, its own number, and the program's.
     pub interrupts: Vec<(u64, u64, u64)>,
     upstream_room: u32,
+    /// What goes to a hub upstream, in order; and the count at which the program waits, if there is one.
+    pub outbox: VecDeque<Sent>,
+    pub program_waits: Option<u32>,
+    /// A client that is a hub, of which another model takes care.
+    pub link: Option<u64>,
     /// Upstream has room for what a judge has to say.
     control_room: bool,
     heard: Arc<Mutex<Heard>>,
@@ -117,6 +55,9 @@ impl World {
             passed: Vec::new(),
             interrupts: Vec::new(),
             upstream_room: 1,
+            outbox: VecDeque::new(),
+            program_waits: None,
+            link: None,
             control_room: true,
             heard,
             said: String::new(),
@@ -259,14 +200,14 @@ impl World {
             answers: prompt.filter(|_| answers).map(|(_, waiting)| waiting),
         };
         client.lines.push(line.clone());
-        client.wire.push_back(Up::Line(line));
+        client.wire.push_back(Sent::Line(line));
     }
 
     pub fn finish(&mut self, id: u64) {
         let Some(client) = self.clients.get_mut(&id).filter(|client| !client.left) else { return };
         if std::mem::take(&mut client.run_open) {
             client.run += 1;
-            client.wire.push_back(Up::End);
+            client.wire.push_back(Sent::End);
         }
     }
 
@@ -280,44 +221,42 @@ impl World {
             }
             (other, _) => other.to_owned(),
         };
-        client.wire.push_back(Up::Roster(text));
+        client.wire.push_back(Sent::Roster(text));
     }
 
     pub fn interrupt_own(&mut self, id: u64, ahead: u64) {
         let Some(client) = self.clients.get_mut(&id).filter(|client| !client.left) else { return };
         let own = (client.sent + ahead).saturating_sub(1);
-        client.wire.push_back(Up::Control(format!("{id} {own}")));
+        client.wire.push_back(Sent::Control(format!("{id} {own}")));
     }
 
     /// One thing of a client's arrives at the hub.
     pub fn arrive(&mut self, id: u64) {
         let Some(client) = self.clients.get_mut(&id).filter(|client| !client.left) else { return };
         match client.wire.pop_front() {
-            Some(Up::Line(line)) => {
+            Some(Sent::Line(line)) => {
                 if client.discarding {
                     client.dropped += 1;
                 } else {
                     client.open = Some(line.run);
-                    client.arrived.push_back(Up::Line(line));
+                    client.arrived.push_back(Sent::Line(line));
                 }
             }
-            Some(Up::End) => {
+            Some(Sent::End) => {
                 client.open = None;
                 if std::mem::take(&mut client.discarding) {
                     // The end of a refused run wakes the driver.
                     let (key, dropped) = (client.key.unwrap(), client.dropped);
                     self.router.handle_dropped(key, dropped);
                 } else {
-                    client.arrived.push_back(Up::End);
+                    client.arrived.push_back(Sent::End);
                 }
             }
-            Some(Up::Roster(text)) => {
-                let key = client.key.unwrap();
-                self.take_input(id);
-                let text = text.into_bytes();
-                self.router.handle_roster(key, &text, self.now);
+            Some(Sent::Roster(text)) => {
+                client.requests.push_back(text);
+                self.take_request(id);
             }
-            Some(Up::Control(text)) => {
+            Some(Sent::Control(text)) => {
                 let key = client.key.unwrap();
                 self.router.handle_shared(key, CONTROL, text.into());
             }
@@ -329,10 +268,10 @@ impl World {
     /// A STOP arrives at a client.
     pub fn stop_arrives(&mut self, id: u64) {
         let Some(client) = self.clients.get_mut(&id) else { return };
-        let Some(run) = client.stops.pop_front() else { return };
+        let Some((run, _)) = client.stops.pop_front() else { return };
         if run == client.run {
             client.stopped_runs.push(run);
-            client.wire.push_back(Up::End);
+            client.wire.push_back(Sent::End);
             client.run += 1;
             client.run_open = false;
         }
@@ -374,7 +313,8 @@ impl World {
 
     /// Everything that is on a wire arrives, and everybody reads.
     pub fn settle(&mut self) {
-        let ids: Vec<_> = self.clients.keys().copied().collect();
+        let link = self.link;
+        let ids: Vec<_> = self.clients.keys().copied().filter(|id| Some(*id) != link).collect();
         for round in 0..4 {
             for &id in &ids {
                 while self.clients[&id].wire.front().is_some() && !self.clients[&id].left {
@@ -398,9 +338,32 @@ impl World {
         self.clients.get(&id).filter(|client| !client.left).and_then(|client| client.key)
     }
 
+    /// Something comes from a hub upstream.
+    pub fn relayed(&mut self, slot: usize, what: &Got) {
+        match what {
+            Got::Message(bytes) => self.router.handle_message(DOWN[slot], bytes.clone()),
+            Got::Gap(messages, bytes) => self.router.handle_gap(DOWN[slot], *messages, *bytes),
+            Got::End(end) => self.router.handle_end(DOWN[slot], *end),
+        }
+        self.run();
+    }
+
+    /// Something that is not of the log comes from a hub upstream.
+    pub fn told(&mut self, told: Told) {
+        match told {
+            Told::Note(note) => self.router.handle_upstream_roster(&note),
+            Told::Stop(code) => self.router.handle_input_stopped(code),
+            Told::Prompt(waiting, count, program) => {
+                self.program_waits = program;
+                self.router.handle_waiting(waiting, count);
+            }
+        }
+        self.run();
+    }
+
     // ---- the driver
 
-    fn run(&mut self) {
+    pub fn run(&mut self) {
         let ids: Vec<_> = self.clients.keys().copied().collect();
         for id in ids {
             self.take_input(id);
@@ -447,29 +410,39 @@ impl World {
             Action::Say { channel } if channel == CONTROL && self.control_room => {
                 self.router.handle_say_room(channel);
             }
-            Action::Refuse { key, channel, code: _ } if channel == INPUT => {
+            Action::Pass { channel, message } if channel == ROSTER => {
+                self.outbox.push_back(Sent::Roster(String::from_utf8(message.to_vec()).unwrap()));
+            }
+            Action::Refuse { key, channel, code } if channel == INPUT => {
                 let Some(id) = self.id_of(key) else { return true };
                 let client = self.clients.get_mut(&id).unwrap();
-                let lines = client.arrived.drain(..).filter(|up| matches!(up, Up::Line(_)));
+                let lines = client.arrived.drain(..).filter(|up| matches!(up, Sent::Line(_)));
                 client.dropped += lines.count() as u64;
                 if let Some(run) = client.open
                     && !std::mem::replace(&mut client.discarding, true)
                 {
-                    client.stops.push_back(run);
+                    client.stops.push_back((run, code));
+                    client.told.push_back(Told::Stop(code));
                 }
                 let dropped = client.dropped;
                 self.router.handle_refused(key, dropped);
             }
             Action::Prompt { key, waiting, count } => {
-                let waits = self.router.input.waiting;
+                let waits = self.program_waits.or(self.router.input.waiting);
                 if let Some(id) = self.id_of(key) {
                     let client = self.clients.get_mut(&id).unwrap();
                     client.prompt = waiting.then(|| (count, waits.unwrap()));
+                    client.told.push_back(Told::Prompt(waiting, count, waits));
                 }
             }
             Action::Look { key, channel } if channel == INPUT => {
                 if let Some(id) = self.id_of(key) {
                     self.take_input(id);
+                }
+            }
+            Action::Look { key, channel } if channel == ROSTER => {
+                if let Some(id) = self.id_of(key) {
+                    self.take_request(id);
                 }
             }
             Action::Close { key, .. } => {
@@ -484,6 +457,18 @@ impl World {
             _ => {}
         }
         true
+    }
+
+    /// What a client has sent as input before is judged before.
+    fn take_request(&mut self, id: u64) {
+        self.take_input(id);
+        let Some(client) = self.clients.get_mut(&id).filter(|client| !client.left) else { return };
+        let Some(key) = client.key else { return };
+        if self.router.roster_wish(key)
+            && let Some(text) = client.requests.pop_front()
+        {
+            self.router.handle_roster(key, text.as_bytes(), self.now);
+        }
     }
 
     fn take_input(&mut self, id: u64) {
@@ -508,17 +493,18 @@ impl World {
             }
             let client = self.clients.get_mut(&id).unwrap();
             match client.arrived.pop_front() {
-                Some(Up::Line(line)) => {
+                Some(Sent::Line(line)) => {
                     let dropped = client.dropped;
                     if self.router.handle_input(key, dropped, self.now) == Judged::Pass {
                         assert!(self.upstream_room > 0, "it was taken without room");
                         self.upstream_room -= 1;
-                        self.passed.push(line);
+                        self.passed.push(line.clone());
+                        self.outbox.push_back(Sent::Line(line));
                         self.router.input_passed(key);
                         assert_eq!(self.router.owner(), Some(key), "only the owner's lines are passed on");
                     }
                 }
-                Some(Up::End) => self.router.handle_input_end(key, End::Finish),
+                Some(Sent::End) => self.router.handle_input_end(key, End::Finish),
                 _ => {}
             }
         }
@@ -543,6 +529,7 @@ impl World {
                 Way::Roster => {
                     let Got::Message(bytes) = got else { panic!("the roster has messages only") };
                     client.hears(&serde_json::from_slice(&bytes).unwrap());
+                    client.told.push_back(Told::Note(bytes));
                 }
                 Way::Private => {}
                 Way::Log(slot) => {
@@ -576,22 +563,5 @@ impl World {
         }
         self.router.end_turn(key, more == 0);
         true
-    }
-}
-
-impl Client {
-    fn hears(&mut self, note: &Value) {
-        if let Some(number) = note["input"].as_u64()
-            && self.knows.is_some()
-        {
-            self.knows = self.knows.max(Some(number));
-        }
-        if let Some(loss) = note.get("lost") {
-            self.losses.push((loss["last_passed"].as_u64().unwrap(), loss["through"].as_u64().unwrap()));
-        }
-    }
-
-    pub fn run_was_stopped(&self, line: &Line1) -> bool {
-        self.stopped_runs.contains(&line.run)
     }
 }
