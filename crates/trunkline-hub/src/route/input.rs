@@ -183,6 +183,7 @@ impl Router {
             && self.fate(key, now).is_ok()
             && (self.input.full
                 || self.relayed.is_losing()
+                || self.relayed.is_taking() && !self.relayed.takes_for(key)
                 || self.input.owner != Some(key) && self.is_uncertain())
         {
             if !self.input.parked.contains(&key) {

@@ -337,3 +337,26 @@ fn a_line_that_was_refused_far_away_does_not_stand_for_one_that_was_not_seen() {
     chain.settle();
     chain.check();
 }
+
+/// The far hub has given the input to its own client meanwhile, so the owner's next line would run after that one's if the
+/// take of another client of the near hub gave it the right.
+#[test]
+fn the_owner_sends_nothing_behind_the_take_of_another() {
+    let mut chain = under_way(0);
+    chain.step(&Step::Near(Op::Join { access: 1, room: 9 }));
+    chain.step(&Step::Near(Op::Say { client: 102, what: "take what I know" }));
+    chain.step(&Step::Near(Op::Arrive { client: 102 }));
+    chain.step(&Step::Up);
+    while chain.told() {}
+    FAR_TAKES.iter().for_each(|step| chain.step(step));
+    chain.step(&Step::Far(Op::Send { client: 2, answers: false }));
+    chain.step(&Step::Far(Op::Arrive { client: 2 }));
+    chain.step(&Step::Near(Op::Say { client: 101, what: "take" }));
+    chain.step(&Step::Near(Op::Arrive { client: 101 }));
+    chain.step(&Step::Near(Op::Send { client: 102, answers: false }));
+    chain.step(&Step::Near(Op::Arrive { client: 102 }));
+    assert_eq!(chain.near.clients[&102].lines[0].knew, Some(0));
+    chain.settle();
+    chain.check();
+    assert_eq!(chain.far.passed.len(), 1);
+}
