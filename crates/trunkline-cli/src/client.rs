@@ -49,7 +49,7 @@ impl Client {
     pub fn not_permitted(&self, error: &ChannelError) -> Failure {
         match error {
             ChannelError::NotPermitted { .. } | ChannelError::InterruptNotPermitted => {
-                let text = format!("{error}; use a key that does not only watch");
+                let text = "the host does not let this key do that; use a key that does not only watch";
                 self.place.failure(NO_PERMISSION, text)
             }
             error => self.place.lost(error),

@@ -313,8 +313,9 @@ impl<'a> Attached<'a> {
                 Ok(Received::Message(message)) => {
                     if message.channel() == STDOUT && self.shown.finds_terminal(&message) {
                         self.input.goes_on();
-                        self.settle_mode();
                     }
+                    // First, so that what a person types who has seen it is echoed, or is not.
+                    self.settle_mode();
                     let written = self.shown.output(message.channel() == STDERR, &message);
                     if let Err(error) = written {
                         return Err(End::Failed(output::failure(error)));
