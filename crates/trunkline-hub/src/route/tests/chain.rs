@@ -164,7 +164,15 @@ impl Chain {
         checks::input(&self.far.passed, self.far.clients.values(), &self.far.interrupts);
         // Both together.
         let of_program = |line: &Line1| {
-            if line.client == self.link { self.lines[line.own as usize - 1].clone() } else { line.clone() }
+            let mut line = if line.client == self.link {
+                self.lines[line.own as usize - 1].clone()
+            } else {
+                line.clone()
+            };
+            // Here a prompt is on its way when it is answered by another. A client that then takes the input, whatever was
+            // passed on, sends what it has typed as the next line.
+            line.answers = line.answers.filter(|_| line.knew.is_some());
+            line
         };
         let all: Vec<_> = self.far.passed.iter().map(of_program).collect();
         let direct = || self.far.clients.values().filter(|client| client.id != self.link);
