@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyConnectionError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFrozenSet, PyList, PyTuple};
 use trunkline::{CloseCode, CloseError, FlushError, Priority};
@@ -18,6 +18,7 @@ use crate::link::Link;
 use crate::python::record;
 use crate::receiver::Receiver;
 use crate::sender::Sender;
+use crate::socket;
 use crate::tasks::{Outcome, coroutine};
 use crate::wait;
 
@@ -95,6 +96,33 @@ impl Connection {
     fn connect_lazily(py: Python<'_>, address: Where, config: Settings) -> PyResult<Self> {
         let made = wait::detached(py, || trunkline::Connection::connect_lazily(address, config.0));
         made.map(Self::new).map_err(|error| error.raised(py))
+    }
+
+    /// Makes a connection over a socket that is connected already, as one of `socket.socketpair()`, whose other end a
+    /// Listener adopts. The socket is detached: it is the connection's from here on. A lost one is not replaced, for
+    /// nothing here knows how.
+    #[staticmethod]
+    fn from_socket(py: Python<'_>, socket: &Bound<'_, PyAny>, config: Settings) -> PyResult<Self> {
+        let stream = socket::take(py, socket)?;
+        // A thread waits for the peer's proof, so that Ctrl-C ends this call.
+        let (tell, told) = std::sync::mpsc::channel();
+        let told = parking_lot::Mutex::new(told);
+        std::thread::Builder::new().name("trunkline-connect".to_owned()).spawn(move || {
+            let _ = tell.send(trunkline::Connection::from_stream(stream, config.0));
+        })?;
+        let made = wait::wait(py, None, |look| {
+            let told = told.lock();
+            match look {
+                Some(look) => {
+                    told.recv_timeout(look.saturating_duration_since(std::time::Instant::now())).ok()
+                }
+                None => told.recv().ok(),
+            }
+        })?;
+        match made {
+            Some(made) => made.map(Self::new).map_err(|error| error.raised(py)),
+            None => Err(PyConnectionError::new_err("the interpreter ends")),
+        }
     }
 
     /// Creates two connected ends in this process, for tests, and for a kernel in the process of its client.
@@ -266,6 +294,12 @@ impl Connection {
     #[getter]
     fn peer_addr(&self, py: Python<'_>) -> PyResult<Option<(String, u16)>> {
         Ok(self.0.get(py)?.peer_addr().map(host_and_port))
+    }
+
+    /// The process at the other end of a Unix socket, if the system tells (Linux from 6.5 on); None over TCP.
+    #[getter]
+    fn peer_pid(&self, py: Python<'_>) -> PyResult<Option<u32>> {
+        Ok(self.0.get(py)?.peer_process().map(|process| process.id()))
     }
 
     /// The round trip that was measured last, in seconds.

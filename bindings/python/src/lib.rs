@@ -8,6 +8,8 @@
 //! | `tasks` | how a task of asyncio waits |
 //! | `bell` | waking several that wait with one handle |
 //! | `link` | what all handles of a connection share; forks |
+//! | `take` | what a call of a receiver takes |
+//! | `socket` | sockets that a program has made by itself |
 //! | `errors` `arguments` `python` | what goes between the two languages |
 //! | `kernel` | the kernel and the console of `trunkline.kernel` and `trunkline.console` |
 
@@ -27,6 +29,8 @@ mod python;
 mod reader;
 mod receiver;
 mod sender;
+mod socket;
+mod take;
 mod tasks;
 mod wait;
 mod writer;

@@ -17,6 +17,7 @@ use crate::errors::{Raised, handle_not_pickled};
 use crate::events::ListenerEvents;
 use crate::key::{Access, Key};
 use crate::link::Born;
+use crate::socket;
 use crate::tasks::{Outcome, coroutine};
 use crate::wait;
 
@@ -135,6 +136,21 @@ impl Listener {
             Some(path) => path.into_bound_py_any(py),
             None => host_and_port(self.listener.local_addr()).into_bound_py_any(py),
         }
+    }
+
+    /// Takes a socket that is connected already as if it had come to this listener; its client still proves a key. The
+    /// socket is detached.
+    fn adopt(&self, py: Python<'_>, socket: &Bound<'_, PyAny>) -> PyResult<()> {
+        let listener = self.get(py)?;
+        let stream = socket::take(py, socket)?;
+        Ok(listener.adopt(stream)?)
+    }
+
+    /// Returns the clients that the listener has now, accepted or not, in no order.
+    fn sessions<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let listener = self.get(py)?;
+        let sessions = wait::detached(py, || listener.sessions());
+        sessions.iter().map(|session| socket::session(py, session)).collect()
     }
 
     /// Accepts one more key from now on, and sets what its holder may do. A key that was accepted already

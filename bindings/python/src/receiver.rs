@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyFrozenSet, PyList};
-use trunkline::{ChannelSet, Received, RecvError, RecvTimeoutError, TryRecvError};
+use trunkline::{ChannelSet, Received, RecvError};
 
 use crate::arguments::{Channel, at_least_one, frozen};
 use crate::bell::{Bell, Place};
@@ -19,6 +19,7 @@ use crate::link::Link;
 use crate::message::Message;
 use crate::python::{Module, record};
 use crate::reader::Reader;
+use crate::take::{Any, Latest, Looked, Many, One, Take};
 use crate::tasks::{Outcome, coroutine};
 use crate::wait;
 
@@ -66,8 +67,6 @@ impl Raised for Nothing {
         }
     }
 }
-
-type Looked<T> = Poll<Result<T, RecvError>>;
 
 impl Shared {
     /// Looks without waiting; with the GIL or without.
@@ -118,95 +117,6 @@ impl Shared {
         } else {
             why
         }
-    }
-}
-
-/// What a call takes.
-trait Take: Sync {
-    type Item: Send;
-    /// Never waits.
-    fn now(&self, receiver: &trunkline::Receiver) -> Looked<Self::Item>;
-    /// Waits as a thread.
-    fn wait(&self, receiver: &trunkline::Receiver, until: Instant) -> Looked<Self::Item>;
-    fn poll(&self, receiver: &trunkline::Receiver, context: &mut Context<'_>) -> Looked<Self::Item>;
-}
-
-/// The next message.
-struct One;
-
-impl Take for One {
-    type Item = trunkline::Message;
-
-    fn now(&self, receiver: &trunkline::Receiver) -> Looked<Self::Item> {
-        match receiver.try_recv() {
-            Ok(message) => Poll::Ready(Ok(message)),
-            Err(TryRecvError::Empty) => Poll::Pending,
-            Err(TryRecvError::Disconnected(why)) => Poll::Ready(Err(why)),
-        }
-    }
-
-    fn wait(&self, receiver: &trunkline::Receiver, until: Instant) -> Looked<Self::Item> {
-        match receiver.recv_deadline(until) {
-            Ok(message) => Poll::Ready(Ok(message)),
-            Err(RecvTimeoutError::Timeout) => Poll::Pending,
-            Err(RecvTimeoutError::Disconnected(why)) => Poll::Ready(Err(why)),
-        }
-    }
-
-    fn poll(&self, receiver: &trunkline::Receiver, context: &mut Context<'_>) -> Looked<Self::Item> {
-        receiver.poll_recv(context)
-    }
-}
-
-/// The next message, and what else is there up to the first end; so many at most.
-struct Many(usize);
-
-impl Many {
-    fn and_rest(
-        &self,
-        receiver: &trunkline::Receiver,
-        first: Looked<trunkline::Message>,
-    ) -> Looked<Vec<trunkline::Message>> {
-        first.map_ok(|first| std::iter::once(first).chain(receiver.try_iter().take(self.0 - 1)).collect())
-    }
-}
-
-impl Take for Many {
-    type Item = Vec<trunkline::Message>;
-
-    fn now(&self, receiver: &trunkline::Receiver) -> Looked<Self::Item> {
-        self.and_rest(receiver, One.now(receiver))
-    }
-
-    fn wait(&self, receiver: &trunkline::Receiver, until: Instant) -> Looked<Self::Item> {
-        self.and_rest(receiver, One.wait(receiver, until))
-    }
-
-    fn poll(&self, receiver: &trunkline::Receiver, context: &mut Context<'_>) -> Looked<Self::Item> {
-        self.and_rest(receiver, One.poll(receiver, context))
-    }
-}
-
-/// The next message, gap or end.
-struct Any;
-
-impl Take for Any {
-    type Item = Received;
-
-    fn now(&self, receiver: &trunkline::Receiver) -> Looked<Self::Item> {
-        match receiver.try_recv_any() {
-            Ok(received) => Poll::Ready(Ok(received)),
-            Err(TryRecvError::Empty) => Poll::Pending,
-            Err(TryRecvError::Disconnected(why)) => Poll::Ready(Err(why)),
-        }
-    }
-
-    fn wait(&self, receiver: &trunkline::Receiver, _until: Instant) -> Looked<Self::Item> {
-        self.now(receiver)
-    }
-
-    fn poll(&self, receiver: &trunkline::Receiver, context: &mut Context<'_>) -> Looked<Self::Item> {
-        receiver.poll_recv_any(context)
     }
 }
 
@@ -274,6 +184,20 @@ impl Receiver {
         result.transpose().map_err(|why| shared.say(why).raised(py))
     }
 
+    /// Does something that never waits, as soon as no other thread has the receiver.
+    fn act<T: Send>(&self, py: Python<'_>, act: impl Fn(&trunkline::Receiver) -> T + Sync) -> PyResult<T> {
+        self.link.check(py)?;
+        let shared = &*self.shared;
+        let place = shared.bell.place();
+        let done = wait::poll(py, None, |context| {
+            shared.poll(&place, context, |receiver, _| Poll::Ready(Ok(act(receiver))))
+        })?;
+        match done {
+            Some(done) => done.map_err(|why| why.raised(py)),
+            None => Err(PyValueError::new_err("the interpreter ends")),
+        }
+    }
+
     fn now<T: Take>(&self, py: Python<'_>, take: &T) -> PyResult<Option<T::Item>> {
         self.link.check(py)?;
         match self.shared.look(|receiver| take.now(receiver)) {
@@ -335,6 +259,16 @@ impl Receiver {
         Ok(self.now(py, &One)?.map(Message::new))
     }
 
+    /// Returns the newest message that is there and drops the older ones: for a caller that wants the state, and not
+    /// its history. Waits for one as `recv` does. It stops before whatever is no message; the next call raises that.
+    #[pyo3(signature = (timeout = None))]
+    fn recv_latest(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Message> {
+        match self.wait(py, timeout, &Latest)? {
+            Some(message) => Ok(Message::new(message)),
+            None => Err(recv_timed_out(py)),
+        }
+    }
+
     /// Returns all messages that are there, at least one and at most `limit`, and waits for the first as
     /// `recv` does. The list ends before whatever is no message; the next call raises that.
     #[pyo3(signature = (limit = None, timeout = None))]
@@ -370,6 +304,11 @@ impl Receiver {
     /// asyncio.wait_for(), has taken none.
     fn recv_async<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.coroutine(py, One, |py, result| message(py, result?))
+    }
+
+    /// As recv_latest(), for asyncio.
+    fn recv_latest_async<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.coroutine(py, Latest, |py, result| message(py, result?))
     }
 
     /// Returns what recv_many() returns, as a task of asyncio.
@@ -425,19 +364,22 @@ impl Receiver {
     /// peer's send fails with this code.
     #[pyo3(signature = (code = 0, *, channel = None))]
     fn stop(&self, py: Python<'_>, code: u32, channel: Option<Channel>) -> PyResult<()> {
-        self.link.check(py)?;
-        let stop = move |receiver: &trunkline::Receiver| {
-            match channel.as_ref() {
-                Some(channel) => receiver.stop_channel(channel.0, code),
-                None => receiver.stop(code),
-            }
-            Poll::Ready(Ok(()))
-        };
-        let shared = &*self.shared;
-        let place = shared.bell.place();
-        let stopped =
-            wait::poll(py, None, |context| shared.poll(&place, context, |receiver, _| stop(receiver)))?;
-        stopped.unwrap_or(Ok(())).map_err(|why| why.raised(py))
+        self.act(py, move |receiver| match &channel {
+            Some(channel) => receiver.stop_channel(channel.0, code),
+            None => receiver.stop(code),
+        })
+    }
+
+    /// Drops the rest of the run that is read now on a channel, and refuses what has not arrived of it; the next run
+    /// stays.
+    #[pyo3(signature = (channel, code = 0))]
+    fn skip_run(&self, py: Python<'_>, channel: Channel, code: u32) -> PyResult<()> {
+        self.act(py, move |receiver| receiver.skip_run(channel.0, code))
+    }
+
+    /// How many messages of a channel were dropped here unread, by `stop` and the like.
+    fn discarded(&self, py: Python<'_>, channel: Channel) -> PyResult<u64> {
+        self.act(py, move |receiver| receiver.discarded(channel.0))
     }
 
     /// Returns an object that ends a call of this receiver that waits in another thread.

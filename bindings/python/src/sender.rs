@@ -170,6 +170,24 @@ impl Sender {
         self.get(py)?.discard_queued().map_err(|error| error.raised(py))
     }
 
+    /// Takes back the newest messages of this run that are not on their way, `most` of them at most; returns how many.
+    /// The peer gets a gap in their place.
+    fn discard_newest(&self, py: Python<'_>, most: u64) -> PyResult<u64> {
+        self.get(py)?.discard_newest(most).map_err(|error| error.raised(py))
+    }
+
+    /// True if a message of up to 4 KiB would wait for the peer now.
+    #[getter]
+    fn waits_for_peer(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.get(py)?.waits_for_peer())
+    }
+
+    /// How many bytes wait for the peer's room: the rest of a message that is larger than that.
+    #[getter]
+    fn staged(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.get(py)?.staged())
+    }
+
     /// How many bytes the peer takes on this channel now. A message costs its length and 32 of them.
     #[getter]
     fn credit(&self, py: Python<'_>) -> PyResult<u32> {

@@ -1,4 +1,4 @@
-"""Interrupts that come at any moment of many kinds of statement, counted: for a test and for `benches/interrupts.py`."""
+"""Interrupts that come at any time of many kinds of statement, counted: for a test and for `benches/interrupts.py`."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ from ._errors import (
 )
 from ._exit import _exit
 from ._kernels import KernelResult, Kernels, KernelSaid
-from ._records import ChannelStats, CloseCode, Event, ListenerEvent, Received, Stats
+from ._records import ChannelStats, CloseCode, Event, ListenerEvent, Received, SessionInfo, Stats
 from ._streams import Reader, Writer
 from ._trunkline import (
     Access,
@@ -210,6 +210,7 @@ __all__ = [
     "SendTimedOut",
     "Sender",
     "SessionExpired",
+    "SessionInfo",
     "SessionUnknown",
     "SocketExposed",
     "SocketFileError",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from ._errors import ConnectionLost, HandshakeError
+
+if TYPE_CHECKING:
+    from ._trunkline import Access
 
 
 class Event:
@@ -147,6 +150,23 @@ class ChannelStats:
     """Messages received and not taken yet."""
     unread_bytes: int
     receive_credit: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """A client that a listener has, from `Listener.sessions()`."""
+
+    access: Access
+    """What the key that it has proved lets it do."""
+    age: float
+    """Seconds since it came first."""
+    suspended: bool
+    """Its socket is lost, and it may come back."""
+    sealed: bool
+    peer_addr: tuple[str, int] | None
+    """Of its socket now."""
+    peer_pid: int | None
+    """The process at the other end of a Unix socket, if the system tells."""
 
 
 @dataclass(frozen=True, slots=True)
