@@ -311,3 +311,16 @@ fn what_a_program_asks_for_in_secret_is_seen_nowhere() {
         assert!(!terminal.raw().contains(secret), "{secret}: {:?}", terminal.raw());
     }
 }
+
+#[test]
+fn the_kernel_is_told_how_large_the_terminal_is() {
+    let (_place, mut terminal, kernel) = start();
+    let first = kernel.any_command();
+    assert!(first.starts_with("resize "), "{first}");
+    terminal.resize(97, 31);
+    // What was told before may be told once more.
+    while kernel.any_command() != "resize 97 31" {}
+    terminal.press(CTRL_D);
+    kernel.finish();
+    assert_eq!(terminal.end(), 0);
+}

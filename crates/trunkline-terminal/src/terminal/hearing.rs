@@ -67,6 +67,7 @@ impl Terminal<'_> {
             Said::Picture(picture) => self.picture(picture),
             Said::Status(status) => self.status(&status)?,
             Said::Answer(answer) => self.answer(answer),
+            Said::Roster(_) => self.tell_size(),
             Said::Nonsense(what) => self.say(&format!("[{what}]")),
             Said::Deaf => self.say("[the kernel reads no more lines]"),
             Said::LinkLost(_) => {
@@ -118,7 +119,10 @@ impl Terminal<'_> {
     }
 
     pub(super) fn status(&mut self, status: &Status) -> Result<(), Ending> {
-        self.told_of_turn = None;
+        if self.told_of_turn.take().is_some() {
+            // The first that it says.
+            self.tell_size();
+        }
         let settled = self.session.console().is_settled();
         if settled {
             self.quiet = None;

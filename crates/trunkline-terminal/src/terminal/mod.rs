@@ -15,6 +15,7 @@ mod screen;
 
 use std::collections::VecDeque;
 use std::io;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
@@ -27,7 +28,7 @@ use protocols::Protocol;
 use screen::Screen;
 use signal_hook::consts::{SIGCONT, SIGINT, SIGTSTP, SIGWINCH};
 use trunkline_kernel::console::{Activity, Session, Unsent};
-use trunkline_kernel::layout::{Operation, Picture};
+use trunkline_kernel::layout::{Control, Operation, Picture};
 
 use crate::ending::{Ending, lost};
 use crate::meta::{self, Meta};
@@ -257,13 +258,29 @@ impl Terminal<'_> {
         for signal in in_order(signals) {
             match signal {
                 SIGINT => self.interrupt()?,
-                SIGWINCH => self.screen.resize(tty::size(rustix::stdio::stdout())),
+                SIGWINCH => {
+                    self.screen.resize(tty::size(rustix::stdio::stdout()));
+                    self.tell_size();
+                }
                 SIGTSTP => self.stop(false),
                 SIGCONT => self.go_on(),
                 signal => return Err(Ending::Signal(signal)),
             }
         }
         Ok(())
+    }
+
+    /// Tells the kernel how large the terminal is. Before a hub only the owner's counts, so it is told again when the owner
+    /// changes.
+    pub(super) fn tell_size(&mut self) {
+        let (columns, rows) = tty::size(rustix::stdio::stdout());
+        let fits = |size: usize| u16::try_from(size).ok().and_then(NonZeroU16::new);
+        if self.session.console().is_served()
+            && let (Some(columns), Some(rows)) = (fits(columns), fits(rows))
+        {
+            // A kernel that takes no commands now is told the next time.
+            let _ = self.session.command(&Control::Resize { columns, rows });
+        }
     }
 
     /// Stops the process, and all others that the shell has started with it if a key of the terminal asks for it.
@@ -308,6 +325,7 @@ impl Terminal<'_> {
         drop(self.tty.resume());
         self.paused = false;
         self.screen.come_back(tty::size(rustix::stdio::stdout()));
+        self.tell_size();
     }
 
     // -- Keys ----------------------------------------------------------------------------------------------

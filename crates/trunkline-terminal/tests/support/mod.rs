@@ -169,8 +169,19 @@ impl Kernel {
         }
     }
 
+    /// The next command that is not the size of the terminal.
     #[track_caller]
     pub fn command(&self) -> String {
+        loop {
+            let command = self.any_command();
+            if !command.starts_with("resize ") {
+                return command;
+            }
+        }
+    }
+
+    #[track_caller]
+    pub fn any_command(&self) -> String {
         let command = self.control.recv_timeout(LONG).expect("a command of the console");
         String::from_utf8(command.to_vec()).unwrap()
     }
