@@ -13,7 +13,7 @@ PRELUDE = """
 import asyncio, os, socket, subprocess, sys, threading, time
 lock = threading.Lock(); lock.acquire()
 a, b = socket.socketpair()
-log = []; entered = left = 0
+log = []; cut = 0
 def until(d, act):
     t = time.perf_counter() + d
     while time.perf_counter() < t: act()
@@ -26,12 +26,20 @@ class Slow:
 class Finalized:
     def __del__(self): busy(0.0005)
 def fin(d):
-    global entered, left
-    try: busy(d)
+    global cut
+    raised = False
+    try:
+        busy(d)
+    except KeyboardInterrupt:
+        raised = True
+        raise
     finally:
-        entered += 1
-        for _ in range(2000): pass
-        left += 1
+        try:
+            for _ in range(2000): pass
+        except KeyboardInterrupt:
+            # The first may come here, and a second one must not.
+            cut += raised
+            raise
 def recv(d):
     a.settimeout(d)
     try: a.recv(1)
@@ -144,7 +152,7 @@ def interrupt_many(
         if console.all != "log True\n":
             counts.note("wrong", (what, text, console.all))
     console.forget()
-    last = console.send("print('cut', entered - left)")
+    last = console.send("print('cut', cut)")
     console.until("the end", lambda: console.session.is_over(last))
     if console.all != "cut 0\n":
         # A second interrupt for the same statement.

@@ -6,6 +6,7 @@ import pty
 import re
 import select
 import signal
+import struct
 import subprocess
 import sys
 import termios
@@ -36,6 +37,9 @@ class Terminal:
         )
         os.close(slave)
         self.shown = ""
+
+    def resize(self, columns, rows):
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def type(self, text):
         os.write(self._master, text.encode())
@@ -210,3 +214,26 @@ def test_a_kernel_elsewhere_lives_on_and_its_end_is_told(terminal, tmp_path):
         console.type("exit(4)\r")
         console.until("the kernel has exited 4")
         assert console.wait() == 3
+
+
+def test_a_kernel_of_its_own_may_await_and_knows_the_size_of_the_terminal(terminal):
+    console = terminal("--spawn", "--asyncio")
+    console.resize(70, 20)
+    console.type("import asyncio, os, shutil; await asyncio.sleep(0, 'awa' 'ited')\r")
+    console.until("'awaited'")
+    console.until(">>> ")
+    console.type("'size', shutil.get_terminal_size()\r")
+    console.until(r"'size', os.terminal_size\(columns=70, lines=20\)")
+    console.until(">>> ")
+    console.resize(120, 40)
+    console.type("1\r")
+    console.until(">>> ")
+    console.type("'size', shutil.get_terminal_size()\r")
+    console.until(r"'size', os.terminal_size\(columns=120, lines=40\)")
+
+
+def test_what_is_for_a_kernel_of_its_own_is_refused_for_another(tmp_path):
+    command = [sys.executable, "-m", "trunkline.console", "--connect", "127.0.0.1:1", "--key-file", "k"]
+    for options in (["--asyncio"], ["--gui", "tk"]):
+        refused = subprocess.run([*command, *options], capture_output=True, text=True)
+        assert refused.returncode == 2 and f"{options[0]} is for a kernel that is started here" in refused.stderr

@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import eventually
+from conftest import eventually, run
 from kernels import is_running, kernel
 from trunkline import Kernels, Key, NotPermitted
 
@@ -202,3 +202,33 @@ def test_a_key_that_may_only_watch_is_refused(tmp_path, kernels):
         with pytest.raises(NotPermitted, match="may not send on channel 0"):
             kernels.connect("watched", other.address, watch)
         assert kernels.names == []
+
+
+def test_ctrl_c_interrupts_the_cells_and_gives_the_results():
+    ended = run("""
+        import os, signal, threading
+        from trunkline import Kernels
+        with Kernels() as kernels:
+            kernels.start("a", "b", "c")
+            kernels.run("import time")
+            def press():
+                time.sleep(0.5)
+                os.kill(os.getpid(), signal.SIGINT)
+            import time
+            threading.Thread(target=press).start()
+            results = kernels.run("print('begun')\\ntime.sleep(1000)")
+            for each in results.values():
+                print(each.name, each.state, each.stdout.strip(), "KeyboardInterrupt" in each.stderr)
+            print(kernels.run("40 + 2", "a")["a"].stdout, end="")
+            # A second one is the caller's, and the kernels can be used.
+            kernels.run("import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)")
+            def press_twice():
+                press()
+                press()
+            threading.Thread(target=press_twice).start()
+            try: kernels.run("time.sleep(3)")
+            except KeyboardInterrupt: print("interrupted")
+            print(kernels.run("6 * 7", "b")["b"].stdout, end="")
+    """)
+    expected = "".join(f"{name} failed begun True\n" for name in "abc")
+    assert (ended.status, ended.out) == (0, f"{expected}42\ninterrupted\n42\n"), ended.err

@@ -239,7 +239,9 @@ class Kernels:
         kernels = self._chosen(names)
         return self._stream(code, kernels, None if timeout is None else time.monotonic() + timeout)
 
-    def _stream(self, code: str, kernels: list[_Kernel], until: float | None) -> Iterator[KernelSaid]:
+    def _stream(
+        self, code: str, kernels: list[_Kernel], until: float | None, interrupts: bool = False
+    ) -> Iterator[KernelSaid]:
         stream: _Stream = deque()
         left = 0
         # A line that ends in an empty one is a block, which is whole.
@@ -255,7 +257,17 @@ class Kernels:
                     said = stream.popleft()
                     left -= said.kind in ("done", "failed", "refused", "dead")
                     yield said
-                if left and not self._hear(until):
+                try:
+                    heard = not left or self._hear(until)
+                except KeyboardInterrupt:
+                    if not interrupts:
+                        raise
+                    # The next is the caller's.
+                    interrupts, heard = False, True
+                    self.interrupt(
+                        *(kernel.name for kernel in kernels if any(cell.stream is stream for cell in kernel.cells))
+                    )
+                if not heard:
                     raise TimeoutError(f"{left} of {len(kernels)} kernels have not finished the cell in time")
         finally:
             for kernel in kernels:
@@ -306,7 +318,9 @@ class Kernels:
     ) -> dict[str, KernelResult]:
         """Runs a cell in all kernels, or in those that are named, and waits for all; after `timeout` seconds, what has
         not finished is `unfinished` and runs on. Of each kernel's output and pictures `keep` characters and bytes are
-        kept. With `progress` a line on standard error tells how many have finished; None: if that is a terminal.
+        kept. Ctrl-C interrupts the cells, and their results come as those of cells that have failed; a second one
+        raises KeyboardInterrupt. With `progress` a line on standard error tells how many have finished; None: if that
+        is a terminal.
         """
         kernels = self._chosen(names)
         results = {kernel.name: KernelResult(kernel.name) for kernel in kernels}
@@ -314,7 +328,8 @@ class Kernels:
         room = dict.fromkeys(results, keep)
         line = _Progress(len(kernels), progress)
         with contextlib.suppress(TimeoutError):
-            for said in self._stream(code, kernels, None if timeout is None else time.monotonic() + timeout):
+            until = None if timeout is None else time.monotonic() + timeout
+            for said in self._stream(code, kernels, until, interrupts=True):
                 result = results[said.name]
                 if said.kind in ("stdout", "stderr"):
                     kept = said.text[: room[said.name]]

@@ -257,6 +257,11 @@ impl Interpreter {
         self.stdio.stop_requested()
     }
 
+    /// Returns columns and rows of the console's terminal, if it has another size than when it was asked last.
+    fn new_size(&self) -> Option<(u16, u16)> {
+        self.kicks.size.lock().take()
+    }
+
     /// Returns True if the statement is to stop and stop_requested() has not told so yet.
     fn is_stopping(&self) -> bool {
         self.stdio.is_stopping()

@@ -1,5 +1,6 @@
 //! How a statement is interrupted from outside: signals to the main thread, until it has heard one.
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
@@ -45,12 +46,20 @@ pub(crate) struct Kicks {
     /// While the kernel lives, which has this as its hooks.
     stdio: Mutex<Option<Stdio>>,
     call: Sender<()>,
+    /// Columns and rows of the console's terminal.
+    pub(crate) size: Mutex<Option<(u16, u16)>>,
 }
 
 impl Kicks {
     pub(crate) fn new(main: MainThread) -> std::io::Result<Arc<Self>> {
         let (call, called) = bounded(1);
-        let kicks = Arc::new(Self { main, insisted: AtomicBool::new(false), stdio: Mutex::new(None), call });
+        let kicks = Arc::new(Self {
+            main,
+            insisted: AtomicBool::new(false),
+            stdio: Mutex::new(None),
+            call,
+            size: Mutex::new(None),
+        });
         let kicker = Arc::downgrade(&kicks);
         thread::Builder::new().name("trunkline-kicks".to_owned()).spawn(move || {
             while called.recv().is_ok() {
@@ -115,8 +124,9 @@ impl Hooks for Ladder {
         self.0.main.signal(libc::SIGINT);
     }
 
-    fn resize(&self, _: std::num::NonZeroU16, _: std::num::NonZeroU16) {
-        // A program on pipes has no terminal. What it prints is as wide as it likes.
+    fn resize(&self, columns: NonZeroU16, rows: NonZeroU16) {
+        // A program on pipes has no terminal; the loop puts it where programs look before they ask one.
+        *self.0.size.lock() = Some((columns.get(), rows.get()));
     }
 
     fn signal(&self, signal: &SignalName) -> Result<(), String> {

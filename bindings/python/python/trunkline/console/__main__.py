@@ -26,6 +26,10 @@ def _parser() -> argparse.ArgumentParser:
     place.add_argument("--unix", metavar="PATH", type=Path, help="the Unix socket of a kernel")
     place.add_argument("--spawn", action="store_true", help="start a kernel that ends with this console (the default)")
     parser.add_argument("--key-file", metavar="F", type=Path, help="the key of the kernel")
+    parser.add_argument("--asyncio", action="store_true", help="with --spawn: statements of the kernel may `await`")
+    parser.add_argument(
+        "--gui", choices=("qt", "tk"), help="with --spawn: whose event loop runs while the prompt waits"
+    )
     parser.add_argument("--fail", action="store_true", help="exit status 1 if a statement of a script has raised")
     return parser
 
@@ -36,10 +40,15 @@ def main(arguments: list[str] | None = None) -> int:
     address: str | Path | None = options.connect or options.unix
     if (address is None) != (options.key_file is None):
         parser.error("--key-file belongs to --connect or --unix")
+    own = [*(["--asyncio"] if options.asyncio else []), *([f"--gui={options.gui}"] if options.gui else [])]
+    if own and address is not None:
+        parser.error(f"{own[0].partition('=')[0]} is for a kernel that is started here; give it to that kernel")
+    if len(own) == 2:
+        parser.error("--asyncio and --gui each bring a loop for the time at the prompt: only one of them")
     try:
         if address is not None:
             return _face(address, Key.from_file(options.key_file), None, options.fail)
-        with Spawned() as kernel:
+        with Spawned(*own) as kernel:
             return _face(kernel.address, kernel.key, kernel, options.fail)
     except (Error, OSError, ValueError) as error:
         print(f"trunkline.console: {error}", file=sys.stderr)

@@ -55,6 +55,9 @@ class _Person:
         """The beginning of a line of output, which may be the question of a program."""
         self._decoders = {kind: codecs.getincrementaldecoder("utf-8")("replace") for kind in ("stdout", "stderr")}
         self._end: str | None = None
+        self._owners = 0
+        """How often it was told who has the input."""
+        self._told: tuple[int, int, int] | None = None
         self.tip = ""
         self._prompt: PromptSession[str] = PromptSession(
             history=_history(),
@@ -112,6 +115,7 @@ class _Person:
         with self._changed:
             above.enter_context(patch_stdout(raw=True))
         try:
+            self._tell_size()
             prompt = self._secret if secret else self._prompt
             return prompt.prompt(message, pre_run=lambda: self._watch(secret))
         finally:
@@ -119,6 +123,18 @@ class _Person:
                 above.close()
                 # Whatever watches the prompt sees that it is over.
                 self._changed.notify_all()
+
+    def _tell_size(self) -> None:
+        """Tells the kernel how large the terminal is: before a hub only the owner's size counts."""
+        try:
+            size = os.get_terminal_size(sys.stdout.fileno())
+            now = (size.columns, size.lines, self._owners)
+            if now != self._told and size.columns > 0 and size.lines > 0:
+                self._session.command(f"resize {size.columns} {size.lines}")
+                self._told = now
+        except (OSError, RuntimeError, ValueError):
+            # A kernel that takes no commands now is told at the next prompt.
+            return
 
     def _watch(self, secret: bool) -> None:
         """Ends the prompt when the kernel ends, or waits for a secret no longer."""
@@ -203,6 +219,8 @@ class _Person:
             number, answer = rest
             if number in self._answers:
                 self._answers[number] = json.loads(answer)
+        elif kind == "roster":
+            self._owners += 1
         elif kind == "deaf":
             print("trunkline.console: another console has the input; :take takes it")
         elif kind in ("nonsense", "link_lost"):

@@ -82,7 +82,9 @@ def run(
         restores.callback(_pictures.install(interpreter, interrupts))
         restores.enter_context(_stack_of_main(interpreter))
         _answers.start(interpreter, names.all if isinstance(names, Scope) else lambda: names)
-        loop = Loop(interpreter, streams.stdin, names, wait=lambda: _wait(interpreter, leave_after))
+        wait = lambda: _wait(interpreter, leave_after)  # noqa: E731
+        # The environment is the application's.
+        loop = Loop(interpreter, streams.stdin, names, wait=wait, resizes=False)
         restores.enter_context(interrupts.raised_in_loop())
         status = _status(loop.run())
     if interrupts.kept:

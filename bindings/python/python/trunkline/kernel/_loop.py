@@ -33,11 +33,13 @@ class Loop:
         *,
         tasks: EventLoop | None = None,
         wait: Wait | None = None,
+        resizes: bool = True,
     ) -> None:
         self.interpreter = interpreter
         self.stdin = stdin
         self.names = names
         self.tasks = tasks
+        self._resizes = resizes
         self._wait: Wait = (lambda: interpreter.next(None)) if wait is None else wait
         self.compiler = Compiler(awaits=tasks is not None)
         self._messages: list[str] = []
@@ -51,6 +53,9 @@ class Loop:
             self.stdin.drop_rest()
             event = self._wait()
             what, line = event or ("over", None)
+            if self._resizes and (size := self.interpreter.new_size()) is not None:
+                # Where `shutil.get_terminal_size()` looks first, between two statements.
+                os.environ["COLUMNS"], os.environ["LINES"] = map(str, size)
             if what == "line" and line is not None:
                 leaves = self._take(line)
                 if leaves is not None:
