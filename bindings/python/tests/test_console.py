@@ -22,11 +22,11 @@ pytest.importorskip("prompt_toolkit")
 class Terminal:
     """A program on a pseudo-terminal, and what it has shown as plain text."""
 
-    def __init__(self, folder, *options):
+    def __init__(self, folder, *options, program=("-m", "trunkline.console")):
         self._master, slave = pty.openpty()
         environment = {**os.environ, "TERM": "xterm-256color", "XDG_STATE_HOME": str(folder), "COLUMNS": "100"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "trunkline.console", *options],
+            [sys.executable, *program, *options],
             stdin=slave,
             stdout=slave,
             stderr=slave,
@@ -84,9 +84,9 @@ class Terminal:
 def terminal(tmp_path):
     made = []
 
-    def make(*options):
-        made.append(Terminal(tmp_path, *options))
-        made[-1].until(">>> ")
+    def make(*options, **others):
+        made.append(Terminal(tmp_path, *options, **others))
+        made[-1].until("> ")
         return made[-1]
 
     yield make
@@ -156,6 +156,22 @@ def test_what_getpass_asks_for_is_seen_nowhere(terminal, tmp_path):
         assert console.wait() == 0 and "swordfish" not in console.shown
         history = (tmp_path / "trunkline" / "history").read_text()
         assert "hunter" not in history and "getpass" in history
+
+
+def test_the_console_that_is_written_in_rust_hides_it_too(terminal, tmp_path):
+    """It is what a terminal has without prompt_toolkit."""
+    without = "import sys; sys.modules['prompt_toolkit'] = None; from trunkline.console.__main__ import main; main()"
+    with kernel(tmp_path) as running:
+        options = ["--connect", running.address, "--key-file", str(running.key_file)]
+        console = terminal(*options, program=("-c", without))
+        console.type("import getpass; len(getpass.getpass('sec' 'ret? '))\r")
+        console.until(r"secret\? ")
+        console.type(":hunter2\r")
+        found = console.until(r"(?s)(.*)\n8\n")
+        assert "hunter" not in found.group(1)
+        console.type("'se' 'en'\r")
+        console.until("'seen'")
+        assert "hunter" not in console.shown
 
 
 def test_names_are_completed_and_calls_have_a_tip(terminal):
