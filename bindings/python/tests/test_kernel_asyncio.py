@@ -1,5 +1,7 @@
 """`--asyncio`: statements that await, tasks that go on at the prompt, and interrupts of both."""
 
+import ast
+import asyncio
 import time
 
 import pytest
@@ -158,3 +160,52 @@ await asyncio.sleep(0)
         assert running.wait() == 5
         console.until("the end", lambda: console.over)
         assert "cancelled\n" in console.all
+
+
+def test_an_interrupt_between_two_statements_of_a_cell_is_not_left_to_an_await_that_never_comes():
+    """It hits the kernel's code in the statement's task, and what follows may be `input()`: one in 12,000 was lost."""
+    import sys
+
+    from trunkline.kernel._asyncio import EventLoop
+
+    class Kernel:
+        asked_again = 0
+        stopping = True
+
+        def wait_ready(self):
+            return False
+
+        def stop_again(self):
+            self.asked_again += 1
+
+        def is_stopping(self):
+            return self.stopping
+
+        def stop_requested(self):
+            return True
+
+    class Interrupts:
+        instead = None
+
+    kernel, interrupts = Kernel(), Interrupts()
+    loop = EventLoop(kernel, interrupts)
+    seen = []
+
+    def hit():
+        frame = sys._getframe(2)
+        assert frame.f_code.co_name == "_pieces"
+        handled = interrupts.instead(frame)
+        seen.append((handled, asyncio.current_task().cancelling(), kernel.asked_again))
+
+    names = {"hit": hit, "asyncio": asyncio}
+    try:
+        loop.run([compile("hit()", "<cell>", "exec")], names)
+        assert seen == [(True, 0, 1)]
+        # A signal from elsewhere does not come again, so it cancels.
+        kernel.stopping = False
+        with pytest.raises(KeyboardInterrupt):
+            flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+            loop.run([compile("hit()\nawait asyncio.sleep(1000)", "<cell>", "exec", flags)], names)
+        assert seen[1:] == [(True, 1, 2)]
+    finally:
+        loop.close()

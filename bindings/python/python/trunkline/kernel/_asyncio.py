@@ -130,6 +130,9 @@ class EventLoop:
     async def _pieces(self, codes: Sequence[CodeType], names: dict[str, Any]) -> None:
         try:
             for code in codes:
+                if self._stopped:
+                    # Since then nothing was awaited.
+                    raise asyncio.CancelledError
                 result = eval(code, names)
                 if code.co_flags & inspect.CO_COROUTINE:
                     await result
@@ -142,7 +145,14 @@ class EventLoop:
         if not self._running or frame is None:
             return False
         again, self._again = self._again, False
-        if frame.f_code.co_filename.startswith(_MACHINERY):
+        is_machinery = frame.f_code.co_filename.startswith(_MACHINERY)
+        if is_machinery and not again and asyncio.current_task(self._loop) is self._task is not None:
+            # The statement's task runs, in code that is not its own. A cancellation would wait for its next `await`,
+            # and what comes may be a read or a loop that has none. The kernel asks again, when this is over.
+            self._interpreter.stop_again()
+            if self._interpreter.is_stopping():
+                return True
+        if is_machinery:
             if not again:
                 self._cancel_task()
             return True
