@@ -272,6 +272,7 @@ def test_a_watcher_sees_and_types_nothing():
 def test_a_forked_child_is_none_of_the_kernels():
     with application("embed('127.0.0.1:0', key, listening=where)") as app:
         console = app.console()
+        console.run("import warnings; warnings.simplefilter('ignore')")
         block = """
 if not (pid := os.fork()):
     print("of the child", flush=True)
