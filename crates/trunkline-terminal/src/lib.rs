@@ -38,6 +38,9 @@
 //!   says how much.
 //! - Tab asks the kernel, and no key waits for the answer. Ctrl-R searches the history, which has no answers to
 //!   programs in it. The keys are those of Emacs.
+//! - What a program asks for in secret, as a password, is not shown while it is typed. It is no command of the
+//!   console's, stands in no history, and is dropped if the program waits for it no longer.
+//! - The kernel is told how large the terminal is.
 //! - Ctrl-D ends the input of a program that waits, or else the session: the kernel finishes what it was given.
 //! - Ctrl-Z stops the process, and `fg` goes on. SIGTERM, SIGHUP, SIGQUIT and a panic of the thread restore the
 //!   terminal.
