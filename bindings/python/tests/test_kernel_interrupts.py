@@ -265,6 +265,16 @@ def test_of_interrupts_over_every_kind_of_statement_none_is_lost_or_hits_another
     assert all(counts[f"stopped {kind}"] for kind in KINDS_OF_ALL if kind != "short"), counts
 
 
+def test_an_interrupt_in_the_flushes_of_input_is_not_forgotten(console):
+    """`input()` clears what a flush raises: one in 12,000 was lost there."""
+    assert console.run("sys.stdout.buffer.flush.__class__.__name__") == "'builtin_function_or_method'\n"
+    for _ in range(150):
+        number = console.send("input('? ')")
+        time.sleep(random.uniform(0, 0.002))
+        console.session.command(f"interrupt own {number}")
+        console.until("its end", lambda number=number: console.session.is_over(number), 20)
+
+
 def test_interrupts_reach_a_loop_that_fills_the_pipes(console):
     """Marks and text stay whole."""
     for _ in range(20):

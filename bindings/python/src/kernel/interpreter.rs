@@ -184,7 +184,8 @@ impl Interpreter {
 
     /// The raw sides of sys.stdout and sys.stderr.
     fn outputs(&self) -> (Output, Output) {
-        (Output::new(self.way.clone(), 0), Output::new(self.way.clone(), 1))
+        let output = |stream| Output::new(self.way.clone(), stream, self.stdio.clone());
+        (output(0), output(1))
     }
 
     /// Returns what the loop has to do next, and waits for it; None after `timeout` seconds. What it had is over. The

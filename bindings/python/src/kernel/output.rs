@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use parking_lot::{Mutex, ReentrantMutex};
 use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::PyOSError;
+use pyo3::exceptions::{PyInterruptedError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -165,6 +165,7 @@ pub(crate) struct Output {
     way: Way,
     stream: usize,
     line: Line,
+    stdio: Stdio,
 }
 
 /// Which way the output of an interpreter goes to its kernel.
@@ -199,12 +200,12 @@ impl Way {
 }
 
 impl Output {
-    pub(crate) fn new(way: Way, stream: usize) -> Self {
+    pub(crate) fn new(way: Way, stream: usize, stdio: Stdio) -> Self {
         let words = match &way {
             Way::Pipes(marks) => marks.words.clone(),
             Way::Kernel(..) => None,
         };
-        Self { way, stream, line: Line::new(words) }
+        Self { way, stream, line: Line::new(words), stdio }
     }
 
     fn write_all(&self, bytes: &[u8], look: &mut impl FnMut() -> PyResult<()>) -> PyResult<()> {
@@ -245,13 +246,18 @@ impl Output {
         Ok(bytes.len())
     }
 
-    /// Writes what there is of a line.
+    /// Writes what there is of a line. An interrupt is not raised here, but where the caller goes on: `input()` flushes,
+    /// and forgets what that raises.
     fn flush(&self, py: Python<'_>) -> PyResult<()> {
-        if let Some(text) = self.line.take(self.stream) {
-            let mut look = || Python::attach(|py| py.check_signals());
-            wait::detached(py, || self.write_all(&text, &mut look))?;
-        }
-        Ok(())
+        let Some(text) = self.line.take(self.stream) else { return Ok(()) };
+        let mut stops = false;
+        let mut look = || {
+            stops = self.stdio.is_stopping();
+            // The rest is cut, as output of a statement is that is stopped.
+            if stops { Err(PyInterruptedError::new_err(())) } else { Ok(()) }
+        };
+        let written = wait::detached(py, || self.write_all(&text, &mut look));
+        if stops { Ok(()) } else { written }
     }
 
     /// Called in the child after a fork: it writes as any process does.

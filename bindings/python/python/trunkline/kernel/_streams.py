@@ -124,6 +124,9 @@ class RawOutput(io.RawIOBase):
         self._output = output
         self._descriptor = descriptor
         self.other: io.TextIOWrapper | None = None
+        # What has no end yet of a line is kept below, where the end of the process does not lose it. No function of
+        # Python's, in which an interrupt could be raised: `input()` flushes, and forgets what that raises.
+        self.flush = output.flush  # type: ignore[method-assign]
 
     def writable(self) -> bool:
         return True
@@ -139,11 +142,6 @@ class RawOutput(io.RawIOBase):
             # The beginning of a line there was printed before.
             self.other.flush()
         return self._output.write(data)
-
-    def flush(self) -> None:
-        # What has no end yet of a line is kept below, where the end of the process does not lose it.
-        if not self.closed:
-            self._output.flush()
 
 
 _current: Streams | None = None
