@@ -184,8 +184,7 @@ impl Interpreter {
 
     /// The raw sides of sys.stdout and sys.stderr.
     fn outputs(&self) -> (Output, Output) {
-        let output = |stream| Output::new(self.way.clone(), stream, self.stdio.clone());
-        (output(0), output(1))
+        Output::both(&self.way, &self.stdio).into()
     }
 
     /// Returns what the loop has to do next, and waits for it; None after `timeout` seconds. What it had is over. The

@@ -164,7 +164,8 @@ fn write_all(
 pub(crate) struct Output {
     way: Way,
     stream: usize,
-    line: Line,
+    /// Of both streams.
+    lines: Arc<[Line; 2]>,
     stdio: Stdio,
 }
 
@@ -200,23 +201,31 @@ impl Way {
 }
 
 impl Output {
-    pub(crate) fn new(way: Way, stream: usize, stdio: Stdio) -> Self {
-        let words = match &way {
+    /// Standard output and standard error.
+    pub(crate) fn both(way: &Way, stdio: &Stdio) -> [Self; 2] {
+        let words = match way {
             Way::Pipes(marks) => marks.words.clone(),
             Way::Kernel(..) => None,
         };
-        Self { way, stream, line: Line::new(words), stdio }
+        let lines = Arc::new([Line::new(words.clone()), Line::new(words)]);
+        let one = |stream| Self { way: way.clone(), stream, lines: Arc::clone(&lines), stdio: stdio.clone() };
+        [one(0), one(1)]
     }
 
-    fn write_all(&self, bytes: &[u8], look: &mut impl FnMut() -> PyResult<()>) -> PyResult<()> {
+    fn write_all(
+        &self,
+        stream: usize,
+        bytes: &[u8],
+        look: &mut impl FnMut() -> PyResult<()>,
+    ) -> PyResult<()> {
         match &self.way {
-            Way::Pipes(marks) => marks.write(self.stream, bytes, look),
+            Way::Pipes(marks) => marks.write(stream, bytes, look),
             Way::Kernel(_, off) if off.load(Relaxed) => {
-                let own = if self.stream == 0 { rustix::stdio::stdout() } else { rustix::stdio::stderr() };
+                let own = if stream == 0 { rustix::stdio::stdout() } else { rustix::stdio::stderr() };
                 write_all(own, bytes, look)
             }
             Way::Kernel(stdio, _) => {
-                let write = if self.stream == 0 { Stdio::write_stdout } else { Stdio::write_stderr };
+                let write = if stream == 0 { Stdio::write_stdout } else { Stdio::write_stderr };
                 // If it was cut, the interrupt that has cut it is on its way, and if there is no kernel any more, nothing
                 // is to be told.
                 drop(write(stdio, bytes));
@@ -238,10 +247,15 @@ impl Output {
                 &copy
             }
         };
+        let mut look = || Python::attach(|py| py.check_signals());
+        let other = 1 - self.stream;
+        // The beginning of a line there was printed before.
+        if let Some(text) = self.lines[other].take(other) {
+            wait::detached(py, || self.write_all(other, &text, &mut look))?;
+        }
         // The pieces of one line come without anything of another thread's in between.
-        if let Some(text) = self.line.add(self.stream, bytes) {
-            let mut look = || Python::attach(|py| py.check_signals());
-            wait::detached(py, || self.write_all(&text, &mut look))?;
+        if let Some(text) = self.lines[self.stream].add(self.stream, bytes) {
+            wait::detached(py, || self.write_all(self.stream, &text, &mut look))?;
         }
         Ok(bytes.len())
     }
@@ -249,14 +263,14 @@ impl Output {
     /// Writes what there is of a line. An interrupt is not raised here, but where the caller goes on: `input()` flushes,
     /// and forgets what that raises.
     fn flush(&self, py: Python<'_>) -> PyResult<()> {
-        let Some(text) = self.line.take(self.stream) else { return Ok(()) };
+        let Some(text) = self.lines[self.stream].take(self.stream) else { return Ok(()) };
         let mut stops = false;
         let mut look = || {
             stops = self.stdio.is_stopping();
             // The rest is cut, as output of a statement is that is stopped.
             if stops { Err(PyInterruptedError::new_err(())) } else { Ok(()) }
         };
-        let written = wait::detached(py, || self.write_all(&text, &mut look));
+        let written = wait::detached(py, || self.write_all(self.stream, &text, &mut look));
         if stops { Ok(()) } else { written }
     }
 
@@ -272,6 +286,6 @@ impl Output {
             Way::Kernel(_, off) => off.store(true, Relaxed),
         }
         // The other process writes it.
-        drop(self.line.take(self.stream));
+        drop(self.lines[self.stream].take(self.stream));
     }
 }

@@ -15,7 +15,7 @@ from .._trunkline import _Interpreter, _Output
 from ._interrupts import Interrupts
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer, WriteableBuffer
+    from _typeshed import WriteableBuffer
 
 
 class RawInput(io.RawIOBase):
@@ -123,9 +123,9 @@ class RawOutput(io.RawIOBase):
     def __init__(self, output: _Output, descriptor: int) -> None:
         self._output = output
         self._descriptor = descriptor
-        self.other: io.TextIOWrapper | None = None
-        # What has no end yet of a line is kept below, where the end of the process does not lose it. No function of
-        # Python's, in which an interrupt could be raised: `input()` flushes, and forgets what that raises.
+        # The compiled ones themselves. Between the pieces of a line that print() writes no other thread runs then; and
+        # in a flush no interrupt is raised, which input() would forget.
+        self.write = output.write  # type: ignore[method-assign]
         self.flush = output.flush  # type: ignore[method-assign]
 
     def writable(self) -> bool:
@@ -136,12 +136,6 @@ class RawOutput(io.RawIOBase):
 
     def isatty(self) -> bool:
         return False
-
-    def write(self, data: ReadableBuffer, /) -> int:
-        if self.other is not None:
-            # The beginning of a line there was printed before.
-            self.other.flush()
-        return self._output.write(data)
 
 
 _current: Streams | None = None
@@ -167,7 +161,6 @@ class Streams:
             io.TextIOWrapper(cast(Any, raw), "utf-8", "backslashreplace", newline="\n", write_through=True)
             for raw in self._raws
         )
-        self._raws[0].other, self._raws[1].other = err, out
         self.outputs = (out, err)
         self.stdin = Input(RawInput(interpreter, interrupts))
         self._before = {name: getattr(sys, name) for name in (*_NAMES, *_ORIGINALS)}
