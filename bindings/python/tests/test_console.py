@@ -22,9 +22,10 @@ pytest.importorskip("prompt_toolkit")
 class Terminal:
     """A program on a pseudo-terminal, and what it has shown as plain text."""
 
-    def __init__(self, folder, *options, program=("-m", "trunkline.console")):
+    def __init__(self, folder, *options, program=("-m", "trunkline.console"), **environment):
         self._master, slave = pty.openpty()
-        environment = {**os.environ, "TERM": "xterm-256color", "XDG_STATE_HOME": str(folder), "COLUMNS": "100"}
+        environment = {**os.environ, **environment, "TERM": "xterm-256color", "COLUMNS": "100"}
+        environment["XDG_STATE_HOME"] = str(folder)
         self.process = subprocess.Popen(
             [sys.executable, *program, *options],
             stdin=slave,

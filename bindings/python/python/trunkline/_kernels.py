@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import os
 import subprocess
 import sys
@@ -191,9 +192,13 @@ class Kernels:
                     starting.append((name, process))
                 while starting:
                     self._started(starting, key)
-        except BaseException:
+        except BaseException as error:
+            started = len(self._kernels)
             _end([process for _, process in starting])
             self.end(*(name for name in names if name in self._kernels))
+            if isinstance(error, OSError) and error.errno == errno.EMFILE:
+                why = f"each kernel takes a descriptor of this process, and `ulimit -n` was enough for {started}"
+                raise OSError(error.errno, why) from error
             raise
 
     def _started(self, starting: deque[tuple[str, subprocess.Popen[bytes]]], key: Key) -> None:

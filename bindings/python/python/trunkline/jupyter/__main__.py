@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 import tempfile
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -107,28 +108,35 @@ def _end(_number: int, _frame: FrameType | None) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    try:
+        for number in numbers:
+            signal.signal(number, _end)
+        key = Key.from_file_or_new(options.key_file)
+        config = Config(key, resume_grace=options.grace, local_grace=options.grace)
+        with Listener(options.listen or options.unix, config) as listener:
+            _host(listener, numbers)
+    except _Asked:
+        pass
+    return 0
+
+
+def _host(listener: Listener, numbers: Iterable[int]) -> None:
     from ._serve import Host
 
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    for number in numbers:
-        signal.signal(number, _end)
-    address: str | Path = options.listen or options.unix
-    key = Key.from_file_or_new(options.key_file)
-    with Listener(address, Config(key, resume_grace=options.grace, local_grace=options.grace)) as listener:
-        local = listener.local_addr
-        if isinstance(local, tuple):
-            name, port = local
-            local = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
-        print(f"listening on {local}", flush=True)
-        host = Host(listener)
-        try:
-            host.serve()
-        except _Asked:
-            for number in numbers:
-                signal.signal(number, signal.SIG_IGN)
-        finally:
-            host.close()
-    return 0
+    local = listener.local_addr
+    if isinstance(local, tuple):
+        name, port = local
+        local = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+    print(f"listening on {local}", flush=True)
+    host = Host(listener)
+    try:
+        host.serve()
+    finally:
+        # It ends already.
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        host.close()
 
 
 def _install(options: argparse.Namespace) -> int:
