@@ -299,6 +299,26 @@ def test_forms_that_fail_are_told_and_the_others_are_shown(notebook):
     assert notebook.run("P")["status"] == "ok" and list(notebook.outputs[0]["data"]) == ["text/plain"]
 
 
+@pytest.mark.parametrize(
+    ("mime", "body", "name"),
+    [
+        ("application/vnd.trunkline.bundle+json", b"{", None),
+        ("application/vnd.trunkline.bundle+json", b"[1]", None),
+        ("application/vnd.trunkline.bundle+json", b'{"data": 5}', "jupyter-result"),
+        ("application/vnd.trunkline.values+json", b"5", None),
+        ("application/json", b"{" * 100_000, None),
+        ("text/plain", b"x", "jupyter-error:"),
+        ("text/plain", b"x", "jupyter-error:[1]"),
+        ("text/plain", b"x", "jupyter-error:[1, 2]"),
+        ("", b"", ""),
+    ],
+)
+def test_what_a_program_shows_may_make_no_sense(notebook, mime, body, name):
+    code = f"from trunkline import _display\n_display._show({mime!r}, {body!r}, 'text', {name!r}, True)"
+    assert notebook.run(code)["status"] in ("ok", "error")
+    assert notebook.text("6 * 7") == "42"
+
+
 def test_messages_that_make_no_sense_change_nothing(notebook):
     info = notebook.manager.get_connection_info()
     stranger = zmq.Context.instance().socket(zmq.DEALER)

@@ -376,6 +376,27 @@ def read_all(stream):
     return found
 
 
+def test_orders_that_make_no_sense_are_refused(tmp_path, other):
+    key = Key.from_file(tmp_path / "host.key")
+    with Connection.connect(other[1].address, key) as client:
+        orders, answers = client.sender(7), client.receiver(7)
+        wrong = [{}, {"launch": 5}, {"launch": {"argv": []}}, {"launch": {"argv": ["x"], "connection": 7}}]
+        wrong.append({"launch": {"argv": ["sleep", "1"], "connection": {}, "env": {"a": 5}}})
+        for number, order in enumerate(wrong):
+            orders.send(json.dumps({"id": number, **order}))
+            answer = json.loads(bytes(answers.recv(LONG)))
+            assert answer["id"] == number and ("error" in answer) == (order != {}), answer
+        for order in (b"", b"{", b"[]", b"5", b'{"signal": 1e400}', b"[" * 100_000):
+            orders.send(order)
+        launch = {"argv": ["{python}", "-c", "import os; os._exit(3)"], "connection": {}}
+        orders.send(json.dumps({"id": 100, "launch": launch}))
+        assert json.loads(bytes(answers.recv(LONG))) == {"id": 100}
+        assert json.loads(bytes(answers.recv(LONG)))["exited"] == 3
+        orders.send(b'{"signal": 99999999999999999999}')
+        orders.send(json.dumps({"id": 101}))
+        assert json.loads(bytes(answers.recv(LONG))) == {"id": 101}
+
+
 @pytest.mark.parametrize("request_", [b"64", b"127", b"x", b"break", b"\xff", b"", b"1" * 5000])
 def test_requests_that_make_no_sense_end_the_connection(request_):
     key = Key.generate()

@@ -67,6 +67,7 @@ class Bridge:
         self._output = Output(wire)
         self._info: dict[str, Any] = {}
         self._asked_info: int | None = None
+        self._is_served = False
         self._waits_for_info: list[Asked] = []
         self._failed = self._busy = self._ending = ""
         self._asks = False
@@ -102,6 +103,7 @@ class Bridge:
             self._output.settle()
             self._stop_if_wanted()
             self._advance()
+            self._ask_info()
             self._give_up_questions()
             if self._parent and os.getppid() != self._parent:
                 self._over = True
@@ -171,6 +173,7 @@ class Bridge:
             return
         if kind == "stderr" and rest[0] in _INTERRUPTED and cell is not None and (cell.interrupted or cell.lacks_input):
             # The error of the cell says so, if it has not caught the interrupt.
+            cell.was_stopped = rest[0] == _INTERRUPTED[0]
             return
         parent = self._parent_of_output()
         if kind in ("stdout", "stderr"):
@@ -203,13 +206,17 @@ class Bridge:
         # While nothing of ours runs, a statement of another console may.
         return {} if self._last is None or self._busy else self._last.asked.header
 
+    def _ask_info(self) -> None:
+        if self._is_served and self._asked_info is None:
+            # If the link is lost, another time.
+            with contextlib.suppress(ConnectionError, RuntimeError):
+                self._asked_info = self._session.ask("info")
+
     def _hear_status(self, status: str) -> None:
         what, _, which = status.partition(" ")
         cell = self._current
-        if self._asked_info is None:
-            # What was said before this bridge has come.
-            with contextlib.suppress(ConnectionError, RuntimeError):
-                self._asked_info = self._session.ask("info")
+        # What was said before this bridge has come.
+        self._is_served = True
         if what == "waiting":
             self._ask_person()
             return

@@ -50,6 +50,9 @@ class Cell:
         self.interrupted = False
         """A person wants it to stop."""
         self.has_run = False
+        self.was_stopped = False
+        """The kernel says so."""
+        self._python = False
         self.lacks_input = False
         self.sent: int | None = None
         """The number of the message that the kernel has, and that is not over."""
@@ -59,6 +62,7 @@ class Cell:
     def begin(self, count: int, python: bool) -> None:
         self.begun = True
         self.count = count
+        self._python = python
         if python:
             shows = not self.silent and not _is_quiet(self.code)
             self._messages.append(("prepares", f"{_MODULE}.arm({count}, {shows})\n"))
@@ -88,13 +92,14 @@ class Cell:
     def has_no_end(self) -> None:
         """The kernel waits for the rest of it, so it is not run."""
         self._endless = True
+        self.error = error("SyntaxError", "the cell has no end")
+        if not self._python:
+            return
         try:
             compile(self.code, "the cell", "exec", dont_inherit=True)
         except (SyntaxError, ValueError) as why:
             lines = traceback.format_exception_only(why)
             self.error = {"ename": type(why).__name__, "evalue": str(why), "traceback": "".join(lines).splitlines()}
-        else:
-            self.error = error("SyntaxError", "the cell has no end")
 
     @property
     def runs(self) -> bool:
@@ -109,8 +114,9 @@ class Cell:
         """The message that was sent is over."""
         self.sent = None
         what, _ = self._messages.popleft()
-        # One that is to be stopped before it has begun is over without a word.
-        if what == "runs" and (failed or (self.interrupted and not self.has_run)) and self.error is None:
+        # One that is to be stopped before it has begun is over without a word. A program in Python may have caught it.
+        stopped = self.interrupted and (not self.has_run or (self.was_stopped and not self._python))
+        if what == "runs" and (failed or stopped) and self.error is None:
             name, why = ("KeyboardInterrupt", "") if self.interrupted else ("Error", "what was raised is shown above")
             self.error = error(name, why)
         if what == "prepares" and self.interrupted:

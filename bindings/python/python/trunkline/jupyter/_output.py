@@ -70,10 +70,18 @@ class Output:
 
     def show(self, header: Message, body: bytes, cell: Cell | None, parent: Message) -> None:
         self.flush()
+        try:
+            self._show(header, body, cell, parent)
+        except (ValueError, TypeError, RecursionError) as error:
+            # A program may show what it likes.
+            text = f"[what was shown as {header['mime']} makes no sense: {error}]\n"
+            self._wire.publish("stream", {"name": "stderr", "text": text}, parent)
+
+    def _show(self, header: Message, body: bytes, cell: Cell | None, parent: Message) -> None:
         mime, name = header["mime"], header["id"]
         if mime == VALUES:
             if cell is not None:
-                cell.values = json.loads(body)
+                cell.values = _object(json.loads(body))
             return
         if name is not None and name.startswith(ERROR):
             text = body.decode("utf-8", "replace")
@@ -98,6 +106,8 @@ class Output:
 
 def _error(name: str, text: str) -> Message:
     kind, said = json.loads(name.removeprefix(ERROR))
+    if not isinstance(kind, str) or not isinstance(said, str):
+        raise ValueError("an error has a name and words")
     beginning = f"{kind}: {said[:-1]}"
     if said.endswith("…") and beginning in text:
         # It was cut, and stands at the end of the traceback.
@@ -105,10 +115,16 @@ def _error(name: str, text: str) -> Message:
     return {"ename": kind, "evalue": said, "traceback": text.splitlines()}
 
 
+def _object(value: object) -> Message:
+    if not isinstance(value, dict):
+        raise ValueError("it is no object of JSON")
+    return value
+
+
 def _content(mime: str, text: str, body: bytes) -> Message:
     if mime == BUNDLE:
-        bundle: Message = json.loads(body)
-        return bundle
+        bundle = _object(json.loads(body))
+        return {"data": _object(bundle.get("data")), "metadata": _object(bundle.get("metadata"))}
     data: Message = {"text/plain": text} if text else {}
     if mime == "text/plain":
         data[mime] = body.decode("utf-8", "replace").removesuffix("\n")

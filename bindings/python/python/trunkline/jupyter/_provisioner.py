@@ -196,20 +196,25 @@ class _Remote:
         answers = self._connection.receiver(ORDERS)
         while True:
             try:
-                said = json.loads(bytes(answers.recv()))
+                self._hear(bytes(answers.recv()))
             except RecvError:
                 continue
             except Error:
                 break
-            with self._changed:
-                if "exited" in said:
-                    self.status = said["exited"]
-                else:
-                    self._answers[said["id"]] = said.get("error")
-                self._changed.notify_all()
+            except Exception as error:
+                self._tell(f"the other machine says what makes no sense: {error}")
         with self._changed:
             self.is_over = True
             self.status = 1 if self.status is None else self.status
+            self._changed.notify_all()
+
+    def _hear(self, answer: bytes) -> None:
+        said = json.loads(answer)
+        with self._changed:
+            if "exited" in said:
+                self.status = int(said["exited"])
+            elif said["id"] == self._count:
+                self._answers[self._count] = said.get("error")
             self._changed.notify_all()
 
     def _watch(self) -> None:

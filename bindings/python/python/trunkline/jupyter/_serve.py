@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 from typing import IO, Any
 
-from .. import Connection, Error, Listener, RecvError, Sender
+from .. import Connection, ConnectionLost, Error, Listener, RecvError, Sender
 from . import _forward
 
 STDOUT, STDERR = 1, 2
@@ -98,6 +98,7 @@ class _Guest:
         finally:
             if self._kernel is not None:
                 self._kernel.end()
+            self._connection.abandon()
 
     def leave(self) -> None:
         with contextlib.suppress(Error):
@@ -115,8 +116,8 @@ class _Guest:
                 self._kernel = _Kernel(said["launch"], self._connection, answers)
             elif "signal" in said and self._kernel is not None:
                 self._kernel.signal(int(said["signal"]))
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            if isinstance(error, Error):
+        except Exception as error:
+            if isinstance(error, ConnectionLost):
                 raise
             if number is not None:
                 answers.send(json.dumps({"id": number, "error": f"{type(error).__name__}: {error}"}))
