@@ -83,7 +83,7 @@ class _Kernel:
         self.dead = ""
         self.has_input = False
         self.deaf = False
-        """It was told that another console has the input."""
+        """It was told that another console has the input, and has not taken it since."""
         self._me: int | None = None
         self._ending = ""
         self._busy = self._failed = self._why = ""
@@ -113,9 +113,9 @@ class _Kernel:
         elif kind == "roster":
             you, owner, is_known = rest
             self._me = self._me if you is None else you
-            if is_known:
+            # What was written before this console lost the input may be heard after that.
+            if is_known and not self.deaf:
                 self.has_input = owner is not None and owner == self._me
-                self.deaf = self.deaf and not self.has_input
         elif kind == "deaf":
             # Nothing that was sent and has not begun is taken.
             self.has_input, self.deaf = False, True
@@ -372,6 +372,7 @@ class Kernels:
             if not kernel.has_input:
                 with contextlib.suppress(ConnectionError):
                     kernel.session.take_input()
+                    kernel.deaf = False
         until = time.monotonic() + _END
         while left := [kernel.name for kernel in kernels if not kernel.has_input and not kernel.dead]:
             if not self._hear(until):

@@ -1,6 +1,19 @@
-"""Many kernels, and few descriptors."""
+"""Many kernels at one client: few descriptors, and news that come late."""
 
 from conftest import run
+from trunkline._kernels import _Cell, _Kernel
+
+
+def test_an_old_note_of_the_roster_does_not_give_back_an_input_that_is_lost():
+    kernel = _Kernel("one", None, None)
+    list(kernel.hear(("roster", 1, 1, True)))
+    assert kernel.has_input
+    stream = []
+    kernel.cells.append(_Cell(1, stream))
+    assert [said.kind for _, said in kernel.hear(("deaf",))] == ["refused"]
+    # It was written before, and the loss is told at once.
+    list(kernel.hear(("roster", 1, 1, True)))
+    assert kernel.deaf and not kernel.has_input
 
 
 def test_kernels_that_find_no_descriptor_are_told_and_none_of_them_is_left():
