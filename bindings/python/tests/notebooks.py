@@ -48,7 +48,11 @@ class Frontend:
         self.hidden: list[bool] = []
 
         def show(message: dict) -> None:
-            if message["msg_type"] in ("stream", "execute_result", "display_data", "error"):
+            content = message["content"]
+            # As notebooks do: text that follows other text of the same stream is one with it.
+            if message["msg_type"] == "stream" and self.outputs and self.outputs[-1].get("name") == content["name"]:
+                self.outputs[-1]["text"] += content["text"]
+            elif message["msg_type"] in ("stream", "execute_result", "display_data", "error"):
                 self.outputs.append(output_from_msg(message))
 
         def answer(message: dict) -> None:

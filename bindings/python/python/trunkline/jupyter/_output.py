@@ -11,7 +11,7 @@ from ._cell import Cell
 from ._inside import BUNDLE, ERROR, RESULT, VALUES
 from ._wire import Message, Wire
 
-_LINGER = 0.05
+_LINGER = 0.25
 """Seconds after which the beginning of a line is shown. Until then it may be the question of a program that reads."""
 _MOST = 64 * 1024
 """So much text goes in one message, as far as it is pieces."""
