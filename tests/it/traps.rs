@@ -57,8 +57,8 @@ fn trap_2_a_sender_that_never_reads_gets_its_credit() {
 fn trap_3_an_unread_channel_does_not_stop_its_neighbours() {
     let (here, there) = pair(|config| config.window(50_000));
     let unread = here.sender(A).unwrap();
-    while unread.try_send([0; 1000]).is_ok() {}
-    assert!(matches!(unread.try_send([0; 1000]), Err(TrySendError::Full { .. })));
+    // Until the queue here is full, too.
+    while unread.send_timeout([0; 1000], Duration::from_millis(200)).is_ok() {}
     let other = here.sender(B).unwrap();
     let receiver = there.receiver(B).unwrap();
     let reader =
@@ -76,7 +76,6 @@ fn trap_5_a_message_larger_than_the_window_goes_through() {
     let sender = here.sender(A).unwrap();
     let message: Vec<u8> = (0..1_000_000u32).map(|n| n as u8).collect();
     sender.try_send(&message).unwrap();
-    assert!(matches!(sender.try_send("next"), Err(TrySendError::Full { .. })));
     let receiver = there.receiver(A).unwrap();
     assert!(*receiver.recv_timeout(LONG).unwrap() == message[..]);
     sender.send_timeout("next", LONG).unwrap();
