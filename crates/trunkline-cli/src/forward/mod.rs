@@ -49,7 +49,7 @@ pub fn run(arguments: &arguments::Forward) -> Outcome {
         told += &format!("forwarding {addresses} to {}\n", route.target);
     }
     let client = Client::connect(&reach)?;
-    let requests = hello(&client)?;
+    let requests = hello(&client, &routes)?;
     let _ = io::stdout().write_all(told.as_bytes()).and_then(|()| io::stdout().flush());
     let events = client.connection.events();
     let (told, signals) = unbounded();
@@ -146,8 +146,8 @@ fn is_without_family(error: &io::Error) -> bool {
         .any(|missing| number == Some(missing.raw_os_error()))
 }
 
-/// Asks whether the host forwards at all. Returns what requests are sent on.
-fn hello(client: &Client) -> Result<trunkline::Sender, Failure> {
+/// Asks whether the host forwards at all, and to each of these. Returns what requests are sent on.
+fn hello(client: &Client, routes: &[Route]) -> Result<trunkline::Sender, Failure> {
     let channel = ChannelId::new(REQUESTS);
     let requests = client.sender(channel, Priority::Normal)?;
     let answers = client.receiver(channel)?;
@@ -155,17 +155,28 @@ fn hello(client: &Client) -> Result<trunkline::Sender, Failure> {
         let text = "this host forwards nothing; start it with --allow-forward HOST:PORT";
         client.place.failure(NO_PERMISSION, text)
     };
-    requests.send(HELLO).map_err(|_| nothing())?;
-    let until = Instant::now() + PATIENCE;
-    while Instant::now() < until {
-        match answers.recv_timeout(Duration::from_millis(20)) {
-            Ok(_) => return Ok(requests),
-            Err(RecvTimeoutError::Timeout) if requests.stopped().is_some() => break,
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected(cause)) => return Err(client.place.lost(cause)),
+    let ask = |question: String| {
+        requests.send(question).map_err(|_| nothing())?;
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            match answers.recv_timeout(Duration::from_millis(20)) {
+                Ok(answer) => return Ok(answer),
+                Err(RecvTimeoutError::Timeout) if requests.stopped().is_some() => break,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected(cause)) => return Err(client.place.lost(cause)),
+            }
+        }
+        Err(nothing())
+    };
+    ask(HELLO.to_owned())?;
+    for Route { target, .. } in routes {
+        let answer = ask(format!("may {target}"))?;
+        if answer != "yes" {
+            let why = crate::plain(&String::from_utf8_lossy(&answer));
+            return Err(client.place.failure(NO_PERMISSION, format!("{target}: {why}")));
         }
     }
-    Err(nothing())
+    Ok(requests)
 }
 
 /// Accepts connections while channels are free; more of them wait unaccepted.

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use trunkline::{Receiver, RecvError, Sender};
 
 /// Requests: `N` begins a stream on channel N, and `break N` says that the one there is broken, also to a host that waits for
-/// its target.
+/// its target. `may HOST:PORT` asks whether that may be reached, and is answered by `yes` or by why not.
 pub const REQUESTS: u8 = 64;
 /// The channels of the streams.
 pub const STREAMS: std::ops::RangeInclusive<u8> = 65..=126;

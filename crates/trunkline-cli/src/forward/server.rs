@@ -18,6 +18,8 @@ use super::target::{Allowed, split};
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long a stream waits for a descriptor, if the process has used all that it may have.
 const DESCRIPTORS: Duration = Duration::from_secs(5);
+/// What a client hears of a target that was not allowed.
+const NOT_ALLOWED: &str = "the host does not allow it; start it with --allow-forward for this target";
 /// What a client says at the beginning, and hears if this is a host that forwards.
 pub const HELLO: &str = "forward 1";
 
@@ -53,6 +55,9 @@ fn serve(client: &Connection, allowed: &Arc<[Allowed]>) {
         };
         let understood = match Request::read(&message) {
             Some(Request::Hello) => answers.send(HELLO).is_ok(),
+            Some(Request::May(target)) => {
+                answers.send(if allows(allowed, target) { "yes" } else { NOT_ALLOWED }).is_ok()
+            }
             Some(Request::Begin(channel)) => {
                 let worker = workers.entry(channel).or_insert_with(|| Worker::new(client, channel, allowed));
                 worker.jobs.try_send(()).is_ok()
@@ -74,15 +79,20 @@ fn serve(client: &Connection, allowed: &Arc<[Allowed]>) {
 }
 
 /// What a client says on the channel of requests.
-enum Request {
+enum Request<'a> {
     Hello,
+    /// Is this target allowed?
+    May(&'a str),
     Begin(ChannelId),
     Break(ChannelId),
 }
 
-impl Request {
-    fn read(message: &[u8]) -> Option<Self> {
+impl<'a> Request<'a> {
+    fn read(message: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(message).ok()?;
+        if let Some(target) = text.strip_prefix("may ") {
+            return Some(Self::May(target));
+        }
         if text == HELLO {
             return Some(Self::Hello);
         }
@@ -148,11 +158,15 @@ fn work(
     }
 }
 
+fn allows(allowed: &[Allowed], target: &str) -> bool {
+    allowed.iter().any(|allowed| allowed.covers(target))
+}
+
 fn open(target: &str, allowed: &[Allowed]) -> Result<TcpStream, String> {
     let (host, port) = split(target).ok_or("it is no HOST:PORT")?;
     let port: u16 = port.parse().map_err(|_| "it is no HOST:PORT")?;
-    if !allowed.iter().any(|allowed| allowed.covers(target)) {
-        return Err("the host does not allow it; start it with --allow-forward for this target".to_owned());
+    if !allows(allowed, target) {
+        return Err(NOT_ALLOWED.to_owned());
     }
     let until = Instant::now() + DESCRIPTORS;
     loop {

@@ -184,6 +184,9 @@ def _serve(connection: Connection, open_target: Open, workers: dict[int, _Worker
         number = request.removeprefix(b"break ")
         if request == HELLO:
             answers.send(HELLO)
+        elif request.startswith(b"may "):
+            # What there is, is told when it is opened.
+            answers.send(b"yes")
         elif not number.isdigit() or len(number) > 3 or int(number) not in STREAMS:
             _refuse(connection, "a request that makes no sense")
             return
