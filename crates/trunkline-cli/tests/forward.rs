@@ -201,6 +201,26 @@ fn a_target_that_is_refused_is_told_at_once_at_both_ends() {
     }
 }
 
+/// The host does not rely on being asked.
+#[test]
+fn a_client_that_asks_for_nothing_reaches_no_more_for_it() {
+    use trunkline::{ChannelId, Config, Connection, Key};
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let there = listener.local_addr().unwrap();
+    let host = Host::start(&["--pipes", "--allow-forward", "127.0.0.1:1"], "read x");
+    let config = Config::new(Key::from_file(host.key("key")).unwrap());
+    let client = Connection::connect(&*host.address, config).unwrap();
+    let (stream, requests) = (ChannelId::new(65), ChannelId::new(64));
+    let (target, requests) = (client.sender(stream).unwrap(), client.sender(requests).unwrap());
+    target.send(there.to_string()).unwrap();
+    requests.send("65").unwrap();
+    let answer = client.receiver(stream).unwrap().recv_timeout(PATIENCE).unwrap();
+    assert!(answer.starts_with(b"no the host does not allow it"), "{answer:?}");
+    listener.set_nonblocking(true).unwrap();
+    assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+}
+
 #[test]
 fn who_may_not_forward_is_told_before_a_port_is_used() {
     let host = host();
