@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -497,13 +497,23 @@ fn a_pipe_gets_what_the_screen_shows_as_text() {
     assert_eq!(host.run("key", &["wait", "--for", "hello"]).0, 0);
     let got = host.run("key", &["attach", "--detach-on-eof"]);
     assert_eq!(got, (0, "hello\n\n".to_owned(), String::new()));
-    let watch = host.call("watch", &["watch"]).stdout(Stdio::piped()).spawn().unwrap();
-    eventually("the watcher", || host.run("key", &["status"]).1.contains("only watches"));
+    let mut watch = host.call("watch", &["watch"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut attach = host.attach("key", &[]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut outputs = [watch.stdout.take().unwrap(), attach.stdout.take().unwrap()];
+    for output in &mut outputs {
+        let mut screen = [0; 7];
+        output.read_exact(&mut screen).unwrap();
+        assert_eq!(&screen, b"hello\n\n");
+    }
+    // What is typed before a client has the screen may be in it.
     attach.stdin.take().unwrap().write_all(b"one\rtwo\r").unwrap();
-    for output in [attach.wait_with_output().unwrap(), watch.wait_with_output().unwrap()] {
-        let text = String::from_utf8(output.stdout).unwrap();
-        assert!(text.starts_with("hello\n\none\r\n") && text.contains("got one\r\n"), "{text:?}");
+    for mut output in outputs {
+        let mut text = String::new();
+        output.read_to_string(&mut text).unwrap();
+        assert!(text.starts_with("one\r\n") && text.contains("got one\r\n"), "{text:?}");
         assert!(!text.contains('\x1b'), "{text:?}");
+    }
+    for mut process in [watch, attach] {
+        process.wait().unwrap();
     }
 }
