@@ -237,11 +237,11 @@ fn ctrl_c_counts_while_the_kernel_takes_no_lines_and_loses_none() {
         |terminal: &Terminal| terminal.modes().local_modes.contains(rustix::termios::LocalModes::ISIG);
     let mut lines = Vec::new();
     while !takes_signals(&terminal) {
-        // A terminal whose buffer is full hands on no Ctrl-C: the console takes each line before the next.
-        if rustix::io::ioctl_fionread(&terminal.slave).unwrap() == 0 {
-            lines.push(format!("{} {}", lines.len(), "x".repeat(2000)));
-            terminal.press(format!("{}\r", lines[lines.len() - 1]));
-        } else {
+        let shown = terminal.count();
+        lines.push(format!("{} {}", lines.len(), "x".repeat(2000)));
+        terminal.press(format!("{}\r", lines[lines.len() - 1]));
+        // A terminal whose buffer is full hands on no Ctrl-C: the console shows each line before the next is typed.
+        while terminal.count() < shown + 2000 && !takes_signals(&terminal) {
             std::thread::yield_now();
         }
     }
