@@ -65,8 +65,8 @@ fn is_installed(program: &str) -> bool {
     found
 }
 
-/// The same program twice, with and without the command between.
-fn is_the_same(program: &str, colours: bool, steps: &[&[&str]]) {
+/// The same program twice, with and without the command between, from when it shows what it begins with.
+fn is_the_same(program: &str, begins: &str, colours: bool, steps: &[&[&str]]) {
     if !is_installed("tmux") || !program.split_whitespace().next().is_some_and(is_installed) {
         return;
     }
@@ -83,23 +83,30 @@ fn is_the_same(program: &str, colours: bool, steps: &[&[&str]]) {
         runtime.path().display(),
         env!("CARGO_BIN_EXE_trunkline")
     ));
+    let of_host = || {
+        let mut screen = Command::new(env!("CARGO_BIN_EXE_trunkline"));
+        let shown = screen.args(["screen", "full"]).env("XDG_RUNTIME_DIR", runtime.path()).output().unwrap();
+        String::from_utf8_lossy(&shown.stdout).into_owned()
+    };
     for step in std::iter::once(&&[][..]).chain(steps) {
         if !step.is_empty() {
             direct.keys(step);
             through.keys(step);
         }
-        // Both come to rest, and show the same.
+        // Both begin; and after each step both come to rest, and show the same.
         let deadline = Instant::now() + PATIENCE;
         let mut before = String::new();
         loop {
             std::thread::sleep(Duration::from_millis(150));
             let (one, other) = (direct.screen(colours), through.screen(colours));
-            if one == other && one == before {
+            let has_begun = one.contains(begins) && other.contains(begins);
+            if if step.is_empty() { has_begun } else { one == other && one == before } {
                 break;
             }
             assert!(
                 Instant::now() < deadline,
-                "{program} after {step:?}:\n{one}\n--- through attach:\n{other}"
+                "{program} after {step:?}:\n{one}\n--- through attach:\n{other}\n--- the host's screen:\n{}",
+                of_host()
             );
             before = one;
         }
@@ -112,8 +119,11 @@ fn vim_is_the_same() {
     let insert = ["i", "typed ä", "Escape"];
     is_the_same(
         "vim -u NONE -i NONE -n --cmd 'set nocp ruler' FILE",
+        "199L",
         false,
         &[
+            // It may leave its ruler out until then, if its terminal answers its questions late.
+            &["C-l"],
             &["G"],
             &["C-u"],
             &["/line 50", "Enter"],
@@ -132,6 +142,7 @@ fn vim_is_the_same() {
 fn less_is_the_same() {
     is_the_same(
         "less FILE",
+        "line 1 ",
         true,
         &[&["Space"], &["G"], &["?line 42", "Enter"], &["b"], &["-S", "Enter"], &["Right"]],
     );
@@ -141,6 +152,7 @@ fn less_is_the_same() {
 fn a_shell_with_editing_is_the_same() {
     is_the_same(
         "bash --norc --noprofile",
+        "bash-",
         true,
         &[
             &["echo one two", "C-a", "Right", "C-e", "Enter"],
@@ -154,7 +166,12 @@ fn a_shell_with_editing_is_the_same() {
 
 #[test]
 fn python_is_the_same() {
-    is_the_same("python3 -q", true, &[&["6 * 7", "Enter"], &["import sys", "Enter"], &["1/0", "Enter"]]);
+    is_the_same(
+        "python3 -q",
+        ">>>",
+        true,
+        &[&["6 * 7", "Enter"], &["import sys", "Enter"], &["1/0", "Enter"]],
+    );
 }
 
 /// A viewer that stood still is not thrown out, and then sees what one sees that comes new.
