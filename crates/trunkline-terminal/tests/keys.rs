@@ -313,6 +313,53 @@ fn what_a_program_asks_for_in_secret_is_seen_nowhere() {
 }
 
 #[test]
+fn a_search_of_the_history_does_not_show_what_is_asked_for_in_secret() {
+    let (_place, mut terminal, kernel) = start();
+    terminal.press("ask()\r");
+    assert_eq!(kernel.line(), "ask()");
+    kernel.status("busy 1");
+    terminal.expect("> ask()\n* ");
+    // It was begun before, and ends then.
+    terminal.press("\x12");
+    terminal.expect("(search): ");
+    kernel.print("password? ");
+    kernel.status("waiting 1 secret");
+    terminal.expect("> ask()\npassword? ");
+    terminal.press("hun\x12ter2\x1b[A\x1b<\r");
+    assert_eq!(kernel.line(), "hunter2");
+    kernel.status("busy 2");
+    kernel.status("idle 2");
+    terminal.expect("> ask()\npassword?\n> ");
+    terminal.press("\x12as");
+    terminal.expect("> ask()\npassword?\n(search)as: ");
+    terminal.press("\x05");
+    terminal.expect("> ask()\npassword?\n> ask()");
+    terminal.press(CTRL_C);
+    terminal.press(CTRL_D);
+    kernel.finish();
+    assert_eq!(terminal.end(), 0);
+    for secret in ["hun", "ter2"] {
+        assert!(!terminal.raw().contains(secret), "{secret}: {:?}", terminal.raw());
+    }
+}
+
+#[test]
+fn a_late_completion_changes_nothing_that_is_not_seen() {
+    let (_place, mut terminal, kernel) = start();
+    terminal.press("pri\t");
+    kernel.request();
+    kernel.print("password? ");
+    kernel.status("waiting 0 secret");
+    terminal.expect("password? ");
+    // It is urgent, so it comes before what is printed.
+    kernel.answer(r#"{"id":1,"matches":["print"],"start":0,"end":3}"#);
+    kernel.print("it is ");
+    terminal.expect("password? it is ");
+    terminal.press("\r");
+    assert_eq!(kernel.line(), "pri");
+}
+
+#[test]
 fn the_kernel_is_told_how_large_the_terminal_is() {
     let (_place, mut terminal, kernel) = start();
     let first = kernel.any_command();

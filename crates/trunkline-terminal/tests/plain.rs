@@ -151,3 +151,30 @@ fn the_terminal_shows_nothing_of_what_is_asked_for_in_secret() {
     assert_eq!(terminal.end(), 0);
     assert!(!terminal.raw().contains("hunter2"), "{:?}", terminal.raw());
 }
+
+#[test]
+fn a_console_that_was_stopped_hides_again_what_is_not_to_be_seen() {
+    let (_place, mut terminal, kernel) = start(|command| {
+        command.env("TERM", "dumb");
+    });
+    let shows = |terminal: &Terminal| terminal.modes().local_modes.contains(LocalModes::ECHO);
+    terminal.press("ask()\n");
+    assert_eq!(kernel.line(), "ask()");
+    kernel.status("busy 1");
+    kernel.status("waiting 1 secret");
+    while shows(&terminal) {
+        std::thread::yield_now();
+    }
+    terminal.signal(rustix::process::Signal::TSTP);
+    while !terminal.is_stopped() {
+        std::thread::yield_now();
+    }
+    assert!(shows(&terminal));
+    terminal.signal(rustix::process::Signal::CONT);
+    while shows(&terminal) {
+        std::thread::yield_now();
+    }
+    terminal.signal(rustix::process::Signal::TERM);
+    assert_eq!(terminal.end(), 143);
+    assert!(shows(&terminal));
+}

@@ -46,6 +46,8 @@ pub(super) struct Editor {
     browsing: Option<(usize, String)>,
     search: Option<Search>,
     pasting: bool,
+    /// The line is not to be seen.
+    secret: bool,
 }
 
 /// Ctrl-R.
@@ -66,6 +68,7 @@ impl Editor {
             browsing: None,
             search: None,
             pasting: false,
+            secret: false,
         }
     }
 
@@ -81,7 +84,20 @@ impl Editor {
     /// Forgets what was typed, and what was killed of it.
     pub(super) fn forget(&mut self) {
         let history = std::mem::take(&mut self.history);
-        *self = Self { history, pasting: self.pasting, ..Self::new() };
+        *self = Self { history, pasting: self.pasting, secret: self.secret, ..Self::new() };
+    }
+
+    pub(super) fn is_secret(&self) -> bool {
+        self.secret
+    }
+
+    /// The line is not to be seen, or is again. Meanwhile nothing comes from the history, and a search of it, which
+    /// shows what is typed, ends.
+    pub(super) fn set_secret(&mut self, secret: bool) {
+        self.secret = secret;
+        if secret && let Some(search) = self.search.take() {
+            self.set(&search.before, search.before.len());
+        }
     }
 
     /// What stands in the place of the prompt while the history is searched.
@@ -147,6 +163,7 @@ impl Editor {
                 return self.insert_text(&killed);
             }
             Key::Ctrl('_') => self.undo(),
+            Key::Up | Key::Down | Key::Ctrl('P' | 'N' | 'R') | Key::Alt('<' | '>') if self.secret => false,
             Key::Up | Key::Ctrl('P') => self.browse(true),
             Key::Down | Key::Ctrl('N') => self.browse(false),
             Key::Alt('<') => self.browse_to(Some(0)),

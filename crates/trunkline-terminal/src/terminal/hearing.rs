@@ -158,8 +158,8 @@ impl Terminal<'_> {
     pub(super) fn answer(&mut self, answer: Answer) {
         match (self.questions.answered(answer.id), answer.reply) {
             (Some(Purpose::Tab { text, cursor }), reply) => {
-                // For another line than the one that stands there now.
-                if text == self.editor.text() && cursor == self.editor.cursor() {
+                // For another line than the one that stands there now, or for one that is not to be seen by now.
+                if !self.editor.is_secret() && text == self.editor.text() && cursor == self.editor.cursor() {
                     self.completed(&text, reply);
                 }
             }

@@ -107,8 +107,6 @@ struct Terminal<'a> {
     hurries: bool,
     /// No key is read.
     paused: bool,
-    /// What is typed is not to be seen.
-    secret: bool,
 }
 
 struct Pictures {
@@ -163,7 +161,6 @@ pub(crate) fn run(session: &mut Session, options: &Options) -> io::Result<Ending
         has_finished: false,
         hurries: false,
         paused: false,
-        secret: false,
         session,
         options,
     };
@@ -377,7 +374,8 @@ impl Terminal<'_> {
             (None, false) => prompt(activity).to_owned(),
         };
         // Of a very long line only what is around the cursor: no screen has more.
-        let (text, cursor) = if self.secret { ("", 0) } else { (self.editor.text(), self.editor.cursor()) };
+        let (text, cursor) =
+            if self.editor.is_secret() { ("", 0) } else { (self.editor.text(), self.editor.cursor()) };
         let begin = text.floor_char_boundary(cursor.saturating_sub(IN_VIEW));
         let end = text.ceil_char_boundary((cursor + IN_VIEW).min(text.len()));
         View {
@@ -418,7 +416,7 @@ impl Terminal<'_> {
 
     /// Writes what is left, and leaves the cursor at the beginning of a row.
     fn last_words(&mut self, ending: &Ending) {
-        if !self.editor.text().is_empty() && !self.secret {
+        if !self.editor.text().is_empty() && !self.editor.is_secret() {
             // What was typed and not sent can still be read.
             self.screen.commit(&View { text: self.editor.text().to_owned(), ..self.view() });
         }

@@ -40,7 +40,7 @@ impl Terminal<'_> {
                 Action::None => {}
                 Action::Accept(line) => self.accept(&line)?,
                 Action::Interrupt(dropped) => {
-                    let dropped = if self.secret { "" } else { &dropped };
+                    let dropped = if self.editor.is_secret() { "" } else { &dropped };
                     self.screen.commit(&View { text: format!("{dropped}^C"), ..self.view() });
                     self.interrupt()?;
                 }
@@ -57,15 +57,16 @@ impl Terminal<'_> {
 
     /// The kernel begins to wait for what is not to be seen, or waits for that no longer.
     pub(super) fn look_for_secret(&mut self) {
-        let was = std::mem::replace(&mut self.secret, self.session.console().is_secret());
-        if was && !self.secret {
+        let was = self.editor.is_secret();
+        self.editor.set_secret(self.session.console().is_secret());
+        if was && !self.editor.is_secret() {
             // It would be seen now, or be sent to something else.
             self.editor.forget();
         }
     }
 
     fn accept(&mut self, line: &str) -> Result<(), Ending> {
-        if self.secret {
+        if self.editor.is_secret() {
             return self.accept_secret(line);
         }
         self.screen.commit(&View { text: line.to_owned(), ..self.view() });
@@ -101,7 +102,7 @@ impl Terminal<'_> {
         self.queue.push_back((Bytes::from(format!("{line}\n")), String::new()));
         self.quiet = Some(Instant::now() + QUICK);
         self.send()?;
-        self.secret = self.session.console().is_secret();
+        self.editor.set_secret(self.session.console().is_secret());
         Ok(())
     }
 
@@ -138,7 +139,7 @@ impl Terminal<'_> {
 
     fn complete(&mut self) {
         let (text, cursor) = (self.editor.text().to_owned(), self.editor.cursor());
-        if self.secret {
+        if self.editor.is_secret() {
             // Another would see it.
             return self.screen.beep();
         }
