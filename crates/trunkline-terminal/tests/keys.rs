@@ -5,6 +5,7 @@ mod support;
 
 use support::terminal::Terminal;
 use support::{Kernel, Place};
+use trunkline_kernel::layout::ROSTER;
 
 const CTRL_C: &str = "\x03";
 const CTRL_D: &str = "\x04";
@@ -370,4 +371,35 @@ fn the_kernel_is_told_how_large_the_terminal_is() {
     terminal.press(CTRL_D);
     kernel.finish();
     assert_eq!(terminal.end(), 0);
+}
+
+#[test]
+fn a_kernel_that_served_another_first_is_told_how_large_the_terminal_is() {
+    let place = Place::new();
+    let terminal = Terminal::start(&place, &[]);
+    let kernel = place.kernel();
+    terminal.expect_anywhere("waiting for the kernel");
+    kernel.status("idle 0");
+    assert_eq!(kernel.any_command(), "resize 80 24");
+}
+
+#[test]
+fn a_size_is_told_once_to_each_owner_whatever_the_roster_says() {
+    let (_place, mut terminal, kernel) = start();
+    assert_eq!(kernel.any_command(), "resize 80 24");
+    let roster = kernel.connection.sender(ROSTER).unwrap();
+    for owner in [1; 100].into_iter().chain([2]) {
+        let client = format!(r#"{{"id":{owner},"name":"desk","owner":true}}"#);
+        roster.send(format!(r#"{{"clients":[{client}],"count":1}}"#)).unwrap();
+        roster.send(r#"{"input":0}"#).unwrap();
+    }
+    for _ in [1, 2] {
+        assert_eq!(kernel.any_command(), "resize 80 24");
+    }
+    kernel.status("busy 0");
+    terminal.press("line\r");
+    assert_eq!(kernel.line(), "line");
+    kernel.status("busy 1");
+    terminal.signal(rustix::process::Signal::INT);
+    assert!(kernel.any_command().starts_with("interrupt"));
 }

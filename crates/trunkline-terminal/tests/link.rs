@@ -45,6 +45,21 @@ fn a_lost_link_is_shown_and_what_is_typed_is_kept() {
 }
 
 #[test]
+fn a_size_that_changed_while_the_link_was_lost_is_told_when_it_is_back() {
+    let (_place, proxy, mut terminal, kernel) = start();
+    assert_eq!(kernel.any_command(), "resize 80 24");
+    proxy.lose();
+    terminal.expect_in_rows(TRYING);
+    terminal.resize(90, 30);
+    terminal.signal(rustix::process::Signal::WINCH);
+    // It is known to the console now.
+    terminal.press("typed");
+    terminal.expect_in_rows(&format!("> typed{TRYING}"));
+    proxy.heal();
+    assert_eq!(kernel.any_command(), "resize 90 30");
+}
+
+#[test]
 fn ctrl_d_while_the_link_is_lost_leaves() {
     let (_place, proxy, mut terminal, kernel) = start();
     proxy.lose();

@@ -1,15 +1,17 @@
 //! What a terminal does with what the kernel says.
 
+use std::num::NonZeroU16;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use trunkline_kernel::console::Said;
-use trunkline_kernel::layout::{Answer, Picture, Reply, STDERR, Status};
+use trunkline_kernel::layout::{Answer, Control, Picture, Reply, Roster, STDERR, Status};
 
 use super::protocols::{Protocol, encode};
 use super::{LISTED, PIECE, STDERR_ROOM, Terminal};
 use crate::ending::{Ending, lost};
 use crate::questions::{self, Purpose};
+use crate::sys::tty;
 
 impl Terminal<'_> {
     /// Takes what the kernel says, as long as there is room for it.
@@ -67,7 +69,7 @@ impl Terminal<'_> {
             Said::Picture(picture) => self.picture(picture),
             Said::Status(status) => self.status(&status)?,
             Said::Answer(answer) => self.answer(answer),
-            Said::Roster(_) => self.tell_size(),
+            Said::Roster(roster) => self.hear_roster(&roster),
             Said::Nonsense(what) => self.say(&format!("[{what}]")),
             Said::Deaf => self.say("[the kernel reads no more lines]"),
             Said::LinkLost(_) => {
@@ -81,6 +83,7 @@ impl Terminal<'_> {
                 if self.leaving {
                     self.say("[the link is back]");
                 }
+                self.tell_size();
             }
             Said::Finished => return Err(self.finished()),
             Said::Over(cause) => return Err(lost(&cause)),
@@ -119,8 +122,8 @@ impl Terminal<'_> {
     }
 
     pub(super) fn status(&mut self, status: &Status) -> Result<(), Ending> {
-        if self.told_of_turn.take().is_some() {
-            // The first that it says.
+        self.told_of_turn = None;
+        if self.told_size.is_none() {
             self.tell_size();
         }
         let settled = self.session.console().is_settled();
@@ -153,6 +156,33 @@ impl Terminal<'_> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Tells the kernel how large the terminal is, if it does not know. While the link is lost it waits: no number of sizes
+    /// is to take the room of an interrupt.
+    pub(super) fn tell_size(&mut self) {
+        let size = tty::size(rustix::stdio::stdout());
+        let fits = |size: usize| u16::try_from(size).ok().and_then(NonZeroU16::new);
+        if self.session.console().may_ask()
+            && self.told_size != Some(size)
+            && let (Some(columns), Some(rows)) = (fits(size.0), fits(size.1))
+            // A kernel that takes no commands now is told the next time.
+            && self.session.command(&Control::Resize { columns, rows }).is_ok()
+        {
+            self.told_size = Some(size);
+        }
+    }
+
+    /// Before a hub only the owner's size counts, so the kernel is told again when the owner changes.
+    fn hear_roster(&mut self, roster: &Roster) {
+        let Some(clients) = &roster.clients else { return };
+        let owner = clients.iter().find(|client| client.owner).map(|client| client.id);
+        // The list is cut when there are many, and the owner may be one of the others.
+        let unknown = owner.is_none() && roster.count.is_some_and(|count| count > clients.len() as u64);
+        if self.owner.replace(owner) != Some(owner) || unknown {
+            self.told_size = None;
+            self.tell_size();
+        }
     }
 
     pub(super) fn answer(&mut self, answer: Answer) {

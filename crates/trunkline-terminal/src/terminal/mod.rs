@@ -16,7 +16,6 @@ mod typing;
 
 use std::collections::VecDeque;
 use std::io;
-use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
@@ -29,7 +28,7 @@ use protocols::Protocol;
 use screen::Screen;
 use signal_hook::consts::{SIGCONT, SIGINT, SIGTSTP, SIGWINCH};
 use trunkline_kernel::console::{Activity, Session, Unsent};
-use trunkline_kernel::layout::{Control, Picture};
+use trunkline_kernel::layout::Picture;
 
 use crate::ending::Ending;
 use crate::options::Options;
@@ -107,6 +106,10 @@ struct Terminal<'a> {
     hurries: bool,
     /// No key is read.
     paused: bool,
+    /// How large the kernel knows the terminal to be.
+    told_size: Option<(usize, usize)>,
+    /// The client that owns the input, as the roster of a hub said last, if it did.
+    owner: Option<Option<u64>>,
 }
 
 struct Pictures {
@@ -161,6 +164,8 @@ pub(crate) fn run(session: &mut Session, options: &Options) -> io::Result<Ending
         has_finished: false,
         hurries: false,
         paused: false,
+        told_size: None,
+        owner: None,
         session,
         options,
     };
@@ -265,19 +270,6 @@ impl Terminal<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Tells the kernel how large the terminal is. Before a hub only the owner's counts, so it is told again when the owner
-    /// changes.
-    pub(super) fn tell_size(&mut self) {
-        let (columns, rows) = tty::size(rustix::stdio::stdout());
-        let fits = |size: usize| u16::try_from(size).ok().and_then(NonZeroU16::new);
-        if self.session.console().is_served()
-            && let (Some(columns), Some(rows)) = (fits(columns), fits(rows))
-        {
-            // A kernel that takes no commands now is told the next time.
-            let _ = self.session.command(&Control::Resize { columns, rows });
-        }
     }
 
     /// Stops the process, and all others that the shell has started with it if a key of the terminal asks for it.
