@@ -4,10 +4,11 @@ mod support;
 
 use std::io::{Read, Write};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::*;
 use trunkline_host::{Ending, Size};
+use trunkline_kernel::layout::{STATUS, STDIN, STDOUT};
 
 #[test]
 fn a_shell_is_used_left_and_found_as_it_was() {
@@ -459,6 +460,50 @@ fn a_program_on_pipes_is_used_from_a_terminal() {
         assert_eq!(terminal.end().code(), 5);
     }
     assert_eq!(host.end(), Some(5));
+}
+
+/// Any console works with any kernel, and one of these asks for passwords.
+#[test]
+fn what_a_kernel_asks_for_in_secret_is_not_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, file) = (trunkline::Key::generate(), folder.path().join("key"));
+    key.write_new_file(&file).unwrap();
+    let listener = trunkline::Listener::bind("127.0.0.1:0", trunkline::Config::new(key)).unwrap();
+    let mut command = trunkline();
+    command.arg("attach").arg(listener.local_addr().to_string()).arg("--key-file").arg(file);
+    let mut desk = Terminal::of(command, Size::default());
+    let kernel = listener.accept_timeout(Duration::from_secs(60)).unwrap();
+    let (stdin, status) = (kernel.receiver(STDIN).unwrap(), kernel.sender(STATUS).unwrap());
+    let stdout = kernel.sender(STDOUT).unwrap();
+    let say = |state: &str, text: &str| {
+        status.send(state).unwrap();
+        stdout.send(text).unwrap();
+    };
+    let line = |desk: &mut Terminal, keys: &str| {
+        desk.keys(keys);
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            // The terminal passes keys on meanwhile.
+            desk.pass(Duration::from_millis(10));
+            match stdin.try_recv() {
+                Ok(line) => return line,
+                Err(error) => assert!(Instant::now() < until, "{error}"),
+            }
+        }
+    };
+    say("idle 0", "> ");
+    desk.shows("> ");
+    assert_eq!(line(&mut desk, "ask()\r"), "ask()\n");
+    say("waiting 1 secret", "password? ");
+    desk.shows("password? ");
+    assert_eq!(line(&mut desk, "hunter2\r"), "hunter2\n");
+    say("idle 2", "done ");
+    desk.shows("done ");
+    assert_eq!(line(&mut desk, "seen\r"), "seen\n");
+    desk.shows("done seen");
+    assert!(!desk.text().contains("hunter2"), "{}", desk.text());
+    status.send("exited 4").unwrap();
+    assert_eq!(desk.end().code(), 4);
 }
 
 #[test]

@@ -122,6 +122,8 @@ struct Attached<'a> {
     input: Input<'a>,
     shown: Shown,
     raw: Option<Raw>,
+    /// A kernel waits for what is not to be seen.
+    secret: bool,
     owner: Owner,
 }
 
@@ -166,6 +168,7 @@ impl<'a> Attached<'a> {
             input: Input::new(connection, watches),
             shown: Shown::new(raw.is_some()),
             raw,
+            secret: false,
             owner: Owner::default(),
         })
     }
@@ -246,6 +249,8 @@ impl<'a> Attached<'a> {
             Mode::Raw
         } else if self.options.watches() || self.keys.due().is_some() {
             Mode::Quiet
+        } else if self.secret {
+            Mode::Hidden
         } else {
             Mode::Lines
         };
@@ -309,6 +314,7 @@ impl<'a> Attached<'a> {
                     if let Some(code) = status.as_ref().and_then(exit_code) {
                         return Err(End::Exited(code));
                     }
+                    self.secret = matches!(status, Some(Status::Secret(_)));
                 }
                 Ok(Received::Message(message)) => {
                     if message.channel() == STDOUT && self.shown.finds_terminal(&message) {

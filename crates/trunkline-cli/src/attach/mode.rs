@@ -23,6 +23,8 @@ pub enum Mode {
     Quiet,
     /// What is typed is edited and comes as lines. The prefix ends one too. Ctrl-C is a signal.
     Lines,
+    /// The same, and what is typed is not shown.
+    Hidden,
 }
 
 /// As long as it lives, the terminal has a mode for this command.
@@ -59,7 +61,7 @@ impl Raw {
     }
 
     pub fn is_for_lines(&self) -> bool {
-        self.mode == Mode::Lines
+        matches!(self.mode, Mode::Lines | Mode::Hidden)
     }
 
     /// Returns `false` if the terminal has hung up.
@@ -78,12 +80,16 @@ impl Raw {
                     termios.input_modes |= InputModes::ICRNL;
                     termios.output_modes |= OutputModes::OPOST | OutputModes::ONLCR;
                 }
-                Mode::Lines => {
+                Mode::Lines | Mode::Hidden => {
                     termios.input_modes |= InputModes::ICRNL;
                     termios.output_modes |= OutputModes::OPOST | OutputModes::ONLCR;
                     termios.local_modes |=
                         LocalModes::ICANON | LocalModes::ECHO | LocalModes::ECHOE | LocalModes::ISIG;
                     termios.special_codes[SpecialCodeIndex::VEOL] = self.prefix;
+                    if self.mode == Mode::Hidden {
+                        termios.local_modes -= LocalModes::ECHO;
+                        termios.local_modes |= LocalModes::ECHONL;
+                    }
                     // It would end this process before the terminal is restored.
                     termios.special_codes[SpecialCodeIndex::VQUIT] = 0;
                 }
