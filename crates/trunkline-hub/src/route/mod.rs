@@ -54,7 +54,8 @@ enum Upstream {
     Suspended,
     /// Clients get what is left, until then.
     Over {
-        deadline: Instant,
+        /// `None`: no clock reaches it.
+        deadline: Option<Instant>,
         code: CloseCode,
         reason: String,
     },
@@ -178,7 +179,8 @@ impl Router {
     /// Upstream is over, or the hub is to end: clients get what is left, within the linger, and then CLOSE.
     pub(crate) fn handle_over(&mut self, code: CloseCode, reason: &str, linger: Duration, now: Instant) {
         if !matches!(self.upstream, Upstream::Over { .. }) {
-            self.upstream = Upstream::Over { deadline: now + linger, code, reason: reason.to_owned() };
+            self.upstream =
+                Upstream::Over { deadline: now.checked_add(linger), code, reason: reason.to_owned() };
             self.board.changed();
             self.wake_all();
         }
@@ -194,11 +196,11 @@ impl Router {
     /// When [`Router::handle_timeout`] is to be called.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let over = match &self.upstream {
-            Upstream::Over { deadline, .. } if !self.clients.is_empty() => Some(*deadline),
+            Upstream::Over { deadline, .. } if !self.clients.is_empty() => *deadline,
             _ => None,
         };
         let board = if self.clients.is_empty() { None } else { self.board.due(self.number()) };
-        let away = self.away.front().map(|(since, _)| *since + self.plan.settings.owner_grace);
+        let away = self.away.front().and_then(|(since, _)| since.checked_add(self.plan.settings.owner_grace));
         [over, board, away, self.input.patience_ends(&self.plan.settings)].into_iter().flatten().min()
     }
 
@@ -206,7 +208,7 @@ impl Router {
         self.publish(now);
         self.tell_lost(now);
         if let Upstream::Over { deadline, code, reason } = &self.upstream
-            && now >= *deadline
+            && deadline.is_some_and(|deadline| now >= deadline)
         {
             for (key, client) in &mut self.clients {
                 if !std::mem::replace(&mut client.closing, true) {

@@ -1,5 +1,7 @@
 //! Clients whose link is cut.
 
+use std::time::Duration;
+
 use trunkline::{Config, Event};
 
 use crate::hub::*;
@@ -78,4 +80,32 @@ fn the_same_access_takes_from_its_own_client_that_is_away() {
     chaos.refuse(false);
     assert_eq!(stopped(&line), trunkline_hub::code::TAKEN);
     nothing(&stdin);
+}
+
+/// A time that never ends is one that no clock reaches.
+#[test]
+fn an_input_can_be_kept_for_ever_and_the_hub_linger() {
+    let mut world = World::with(|hub| hub.owner_grace(Duration::MAX).linger(Duration::MAX));
+    let chaos = Chaos::new(world.addr);
+    let away = Client::connect(chaos.addr, Config::new(world.desk.clone()));
+    let events = away.connection.events();
+    let mut home = world.client(&world.home);
+    let output = home.receiver(STDOUT);
+    let program = world.program.sender(STDOUT).unwrap();
+    program.send("here").unwrap();
+    for output in [&output, &away.receiver(STDOUT)] {
+        assert_eq!(text(output), "here");
+    }
+    chaos.refuse(true);
+    chaos.cut(Cut::Reset);
+    home.hears_that("clients", |list| {
+        list.as_array().unwrap().iter().any(|client| client["suspended"] == true)
+    });
+    program.send("still here").unwrap();
+    assert_eq!(text(&output), "still here");
+    chaos.refuse(false);
+    while !matches!(events.recv_timeout(LONG).unwrap(), Event::Resumed { .. }) {}
+    world.program.clone().detach();
+    let end = world.hub.take().unwrap().wait();
+    assert!(end.is_some(), "its thread has panicked");
 }
