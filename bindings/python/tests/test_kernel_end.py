@@ -117,3 +117,16 @@ def test_the_system_says_that_it_had_no_memory(tmp_path, small_group):
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_a_signal_at_the_start_ends_the_command_without_a_word(tmp_path, name):
+    code = (
+        "import os, signal, sys\n"
+        "from trunkline.kernel import __main__ as command\n"
+        f"command._flags = lambda: os.kill(os.getpid(), signal.{name}) or []\n"
+        "sys.exit(command.main(sys.argv[1:]))\n"
+    )
+    options = ["--unix", str(tmp_path / "socket"), "--key-file", str(tmp_path / "key")]
+    ran = subprocess.run([sys.executable, "-c", code, *options], capture_output=True, text=True, timeout=LONG)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (128 + signal.SIGTERM, "", "")

@@ -17,6 +17,8 @@ DESCRIPTION = """Serves a Python interpreter to consoles: any number may watch, 
 EPILOG = """The key file is made if there is none; consoles need a copy. The line `listening on ADDRESS` on standard
 output says where. The exit status is that of the interpreter, or 128 and the number of the signal that has ended it."""
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
 
 class _Asked(Exception):
     """A signal asks for the end."""
@@ -61,11 +63,18 @@ def _listening(address: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    try:
+        return _main(arguments)
+    except _Asked:
+        return 128 + signal.SIGTERM
+
+
+def _main(arguments: list[str] | None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.asyncio and options.gui != "none":
         parser.error("--asyncio and --gui each bring a loop for the time at the prompt: only one of them")
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in _SIGNALS:
         signal.signal(number, _end)
     if options.with_parent:
         threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -77,14 +86,12 @@ def main(arguments: list[str] | None = None) -> int:
     address = options.listen if options.unix is None else options.unix
     try:
         return _serve(address, options.key_file, options.watch_key_file, options.allow_plaintext, command, _listening)
-    except _Asked:
-        return 128 + signal.SIGTERM
     except (Error, OSError) as error:
         print(f"trunkline.kernel: {error}", file=sys.stderr)
         return 2
     finally:
         # It ends already.
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
 
