@@ -307,3 +307,27 @@ def test_a_console_that_does_not_read_the_end_does_not_keep_the_application():
         console.send("exit()")
         assert app.line() == "went on"
         eventually("the end", lambda: app.process.poll() is not None)
+
+
+def test_a_question_for_the_stack_at_the_end_does_not_end_the_application():
+    code = """
+        import ctypes
+        class Slow:
+            def write(self, text): return len(text)
+            def flush(self):
+                # With the lock of the interpreter, when the handler that tells the stack is gone.
+                if sys._getframe(2).f_code.co_name == "restore":
+                    os.write(1, b"slow\\n")
+                    ctypes.PyDLL(None).sleep(2)
+        embed("127.0.0.1:0", key, listening=where)
+        where("still there")
+    """
+    with application(code) as app:
+        console = app.console()
+        console.run("import sys; sys.stdout = Slow()")
+        console.send("exit()")
+        assert app.line() == "slow"
+        console.session.ask("stack")
+        console.until("the end", lambda: console.over)
+        assert app.line() == "still there"
+        assert app.process.wait(LONG) == 0

@@ -357,6 +357,11 @@ impl Interpreter {
         Ok(())
     }
 
+    /// The signal of report_stack_with() is not sent any more, from the return on.
+    fn report_no_stack(&self, py: Python<'_>) {
+        wait::detached(py, || self.questions.report_no_more());
+    }
+
     /// Ends the kernel: the host hears nothing more of it than what is written. If it is embedded, consoles are told
     /// that it has exited with `code`.
     #[pyo3(signature = (code = 0))]

@@ -47,11 +47,16 @@ impl Questions {
     /// There are no more questions: the thread that answers them ends.
     pub(crate) fn end(&self) {
         *self.queue.lock() = None;
-        *self.report.lock() = None;
+        self.report_no_more();
     }
 
     pub(crate) fn report_with(&self, report: Report) {
         *self.report.lock() = Some(report);
+    }
+
+    /// The stack is read in this way no longer. Returns when no signal for it is on its way.
+    pub(crate) fn report_no_more(&self) {
+        *self.report.lock() = None;
     }
 
     /// The answer to a question, which may have been given up.

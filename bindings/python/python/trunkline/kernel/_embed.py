@@ -125,6 +125,8 @@ def _stack_of_main(interpreter: _Interpreter) -> Iterator[None]:
         interpreter.report_stack_with(_STACK, reads)
         yield
     finally:
+        # First, for without a handler the signal would end the application.
+        interpreter.report_no_stack()
         faulthandler.unregister(_STACK)
         os.close(writes)
 
