@@ -331,3 +331,20 @@ def test_a_question_for_the_stack_at_the_end_does_not_end_the_application():
         console.until("the end", lambda: console.over)
         assert app.line() == "still there"
         assert app.process.wait(LONG) == 0
+
+
+def test_what_a_notebook_has_set_is_as_it_was_before():
+    code = """
+        import builtins, trunkline._display
+        def all(): return sys.displayhook, sys.excepthook, hasattr(builtins, "display"), trunkline._display.in_cells
+        before = all()
+        embed("127.0.0.1:0", key, listening=where)
+        print(all() == before, flush=True)
+    """
+    with application(code) as app:
+        console = app.console()
+        console.run("import trunkline.jupyter._inside as inside; import sys")
+        console.run("inside.arm(1, True)")
+        assert console.run("display(all() == before)") == "False\n"
+        leave(console)
+        assert app.line() == "True"

@@ -105,8 +105,11 @@ def install(show: Show) -> Callable[[], None]:
     sys.displayhook = sys.__displayhook__ = _hook
 
     def restore() -> None:
-        global _show
+        global _show, in_cells
         _show = None
+        in_cells = False
+        while _ends:
+            _ends.pop()()
         sys.displayhook, sys.__displayhook__, last = before
         # A program may have a function there, as gettext installs one.
         if last is not _MISSING:
@@ -115,6 +118,14 @@ def install(show: Show) -> Callable[[], None]:
             builtins.__dict__.pop("_", None)
 
     return restore
+
+
+_ends: list[Callable[[], None]] = []
+
+
+def at_end(act: Callable[[], None]) -> None:
+    """It is called when this process is a kernel no more, if it goes on then."""
+    _ends.append(act)
 
 
 _print_value = sys.__displayhook__

@@ -66,9 +66,16 @@ def arm(cell: int, shows: bool) -> None:
         sys.displayhook = _show_value
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = _show_error
+        _display.at_end(_forget_hook)
     if not hasattr(builtins, "display"):
         builtins.display = _display.display  # type: ignore[attr-defined]
+        _display.at_end(lambda: builtins.__dict__.pop("display", None))
     _display.begin_cell()
+
+
+def _forget_hook() -> None:
+    if sys.excepthook is _show_error:
+        sys.excepthook = sys.__excepthook__
 
 
 def _show_value(value: object, /) -> None:
