@@ -331,11 +331,39 @@ def test_messages_that_make_no_sense_change_nothing(notebook):
     ours = Session(key=notebook.manager.session.key)
     for content in ({"code": 5}, {}, {"code": "1", "silent": "x", "user_expressions": 7}):
         ours.send(stranger, "execute_request", content)
+
+    def sign_and_send(header, content):
+        parts = [part.encode() for part in (header, "{}", "{}", content)]
+        stranger.send_multipart([b"<IDS|MSG>", ours.sign(parts), *parts])
+
+    for kind in ("execute_request", "history_request", "complete_request", "comm_open", "input_reply"):
+        for content in ("[]", '"x"', "null", "7"):
+            sign_and_send(json.dumps({**ours.msg_header(kind), "date": None}), content)
+    for odd in ('"\\ud83d"', "1e400", "[" * 500 + "]" * 500):
+        for kind in ('"kernel_info_request"', odd):
+            header = json.dumps({**ours.msg_header("kind"), "date": None, "session": "odd", "more": "odd"})
+            sign_and_send(header.replace('"odd"', odd).replace('"kind"', kind), "{}")
     ours.send(stranger, "no_such_request", {})
     ours.send(stranger, "complete_request", {"code": None, "cursor_pos": "x"})
     ours.send(stranger, "history_request", {"hist_access_type": "range", "start": "a", "n": -1})
     assert notebook.text("'still'") == "'still'"
     stranger.close()
+
+
+def test_half_a_character_is_told_and_changes_nothing(notebook, monkeypatch):
+    # As JavaScript has it where an emoji was cut.
+    half = "\ud83d"
+    monkeypatch.setattr(notebook.client.session, "pack", lambda what: json.dumps(what, default=str).encode())
+    assert notebook.run(f"'{half}'")["ename"] == "NotSent"
+    assert notebook.client.complete(half, reply=True, timeout=LONG)["content"]["status"] == "ok"
+    told = notebook.client.history(reply=True, hist_access_type="tail", n=1, timeout=LONG)
+    assert told["content"]["history"][0][2] == f"'{half}'"
+    notebook.run("class P:\n  def _repr_html_(self): return '\\ud83d'")
+    reply = notebook.run("P()", user_expressions={"it": "P()"})
+    assert reply["user_expressions"]["it"]["data"]["text/html"] == half
+    # The program still waits for its line, and gets one.
+    assert notebook.text("input('name? ')", half, "Ada").endswith("'Ada'")
+    assert notebook.asked == ["name? ", ""]
 
 
 def test_a_restart_makes_a_fresh_kernel_and_a_signal_interrupts(found):

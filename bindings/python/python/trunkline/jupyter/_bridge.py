@@ -342,8 +342,15 @@ class Bridge:
     def _hear_person(self, line: str) -> None:
         # What nobody waits for any more would run as a statement.
         if self._asks and self._session.activity() == "waiting":
-            with contextlib.suppress(ConnectionError, RuntimeError, ValueError):
+            try:
                 self._session.send(line.replace("\n", " ") + "\n", 0)
+            except ValueError as why:
+                # The program waits on.
+                self._output.add("stderr", f"[not sent: {why}]\n".encode(), self._parent_of_output())
+                self._ask_person()
+                return
+            except (ConnectionError, RuntimeError):
+                pass
         self._asks = False
 
     def _stop_if_wanted(self) -> None:

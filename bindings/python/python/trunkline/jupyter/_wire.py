@@ -10,7 +10,8 @@ from time import monotonic
 from typing import Any
 
 import zmq
-from jupyter_client.session import Session
+from jupyter_client.jsonutil import json_clean, json_default
+from jupyter_client.session import Session, json_packer
 
 PROTOCOL = "5.3"
 
@@ -32,6 +33,8 @@ class Asked:
         self.header: Message = message["header"]
         self.kind: str = message["header"]["msg_type"]
         self.content: Message = message["content"]
+        if not isinstance(self.content, dict):
+            raise ValueError(f"the content of a {self.kind!r} is no object of JSON")
 
     def reply(self, content: Message) -> None:
         """Answers, and says that the kernel has done what was asked."""
@@ -49,6 +52,14 @@ class Asked:
         return value if isinstance(value, kind) else default
 
 
+def _pack(said: Any) -> bytes:
+    try:
+        return json_packer(said)
+    except UnicodeEncodeError:
+        # Half of a character, as of an emoji that was cut, has no bytes. JSON has an escape for it.
+        return json.dumps(json_clean(said), default=json_default, allow_nan=False).encode()
+
+
 class Wire:
     def __init__(self, file: Path) -> None:
         info = json.loads(file.read_text())
@@ -57,6 +68,7 @@ class Wire:
         self.session = Session(
             key=info.get("key", "").encode(), signature_scheme=info.get("signature_scheme") or "hmac-sha256"
         )
+        self.session.pack = _pack
         self._context = zmq.Context()
         self.shell, self.control, self.stdin = (self._bind(info, name) for name in ("shell", "control", "stdin"))
         self.heartbeat = self._bind(info, "hb", zmq.REP)
