@@ -23,6 +23,8 @@ from kernels import is_running
 from notebooks import Frontend, frontend, specs
 from trunkline import Connection, Key, Listener
 from trunkline.jupyter import _forward
+from trunkline.jupyter._provisioner import _Remote
+from trunkline.jupyter._serve import ORDERS
 
 
 class Proxy:
@@ -398,6 +400,34 @@ def test_orders_that_make_no_sense_are_refused(tmp_path, other):
         orders.send(b'{"signal": 99999999999999999999}')
         orders.send(json.dumps({"id": 101}))
         assert json.loads(bytes(answers.recv(LONG))) == {"id": 101}
+
+
+def test_the_end_of_a_kernel_is_told_between_its_launch_and_the_next(tmp_path, other):
+    key = Key.from_file(tmp_path / "host.key")
+    with Connection.connect(other[1].address, key) as client:
+        orders, answers = client.sender(7), client.receiver(7)
+        count = 30
+        for number in range(count):
+            orders.send(json.dumps({"id": number, "launch": {"argv": ["true"], "connection": {}}}))
+        told = [json.loads(bytes(answers.recv(LONG))) for _ in range(2 * count)]
+        assert [each.get("id") for each in told] == [each for number in range(count) for each in (number, None)]
+
+
+def test_a_kernel_that_ends_at_once_is_known_to_have_ended():
+    key = Key.generate()
+    with Listener("127.0.0.1:0", key) as listener:
+        with Connection.connect(listener.local_addr, key) as client:
+            host = listener.accept(LONG)
+            orders, answers = host.receiver(ORDERS), host.sender(ORDERS)
+            remote = _Remote(client, {}, print)
+            for number in range(1, 51):
+                launches = threading.Thread(target=remote.launch, args=({},))
+                launches.start()
+                assert json.loads(bytes(orders.recv(LONG)))["id"] == number
+                answers.send(json.dumps({"id": number}))
+                answers.send(json.dumps({"exited": number}))
+                launches.join(LONG)
+                eventually("the news", lambda status=number: remote.status == status)
 
 
 @pytest.mark.parametrize("request_", [b"64", b"127", b"x", b"break", b"\xff", b"", b"1" * 5000])

@@ -183,7 +183,7 @@ class _Remote:
                 error = self._answers.pop(number, "the connection is over")
                 if error is not None:
                     raise RuntimeError(f"the other machine did not start the kernel: {error}")
-                self.status, self.has_kernel = None, True
+                self.has_kernel = True
         except Error as lost:
             raise RuntimeError(f"the other machine is gone: {lost}") from lost
 
@@ -214,7 +214,10 @@ class _Remote:
             if "exited" in said:
                 self.status = int(said["exited"])
             elif said["id"] == self._count:
-                self._answers[self._count] = said.get("error")
+                error = self._answers[self._count] = said.get("error")
+                if error is None:
+                    # The end of the kernel before came before this, and that of this one comes behind.
+                    self.status = None
             self._changed.notify_all()
 
     def _watch(self) -> None:

@@ -22,7 +22,8 @@ STDOUT, STDERR = 1, 2
 """What the kernel's process writes itself, which is not what its cells show."""
 ORDERS = 7
 """Both ways, JSON: `{"id":1,"launch":{…}}` is answered by `{"id":1}` or `{"id":1,"error":"…"}`; `{"signal":2}` is not
-answered; `{"exited":3}` says that the kernel's process has ended, by a signal if it is negative."""
+answered; `{"exited":3}` says that the kernel's process has ended, by a signal if it is negative. It comes behind the
+answer to the launch of this kernel, and before the answer to the next."""
 SOCKETS = ("shell", "iopub", "stdin", "control", "hb")
 PYTHON = "{python}"
 """The interpreter that runs here, in a command."""
@@ -105,7 +106,7 @@ class _Guest:
             self._connection.close(reason="this host of kernels ends", timeout=1)
 
     def _obey(self, order: bytes, answers: Sender) -> None:
-        number = None
+        number, launched = None, None
         try:
             said = json.loads(order)
             number = said.get("id")
@@ -113,7 +114,7 @@ class _Guest:
                 if self._kernel is not None:
                     self._kernel.end()
                     self._kernel = None
-                self._kernel = _Kernel(said["launch"], self._connection, answers)
+                self._kernel = launched = _Kernel(said["launch"], self._connection, answers)
             elif "signal" in said and self._kernel is not None:
                 self._kernel.signal(int(said["signal"]))
         except Exception as error:
@@ -124,6 +125,8 @@ class _Guest:
         else:
             if number is not None:
                 answers.send(json.dumps({"id": number}))
+            if launched is not None:
+                launched.tell_its_end()
 
     def _open(self, name: str) -> socket.socket:
         kernel = self._kernel
@@ -150,7 +153,10 @@ class _Kernel:
         ]
         for pump in pumps:
             pump.start()
-        threading.Thread(target=self._wait, name="trunkline-wait", daemon=True).start()
+        self._tells = threading.Thread(target=self._wait, name="trunkline-wait", daemon=True)
+
+    def tell_its_end(self) -> None:
+        self._tells.start()
 
     def _start(self, launch: dict[str, Any]) -> subprocess.Popen[bytes]:
         place = os.path.join(self._folder, "kernel")
@@ -210,6 +216,8 @@ class _Kernel:
         except subprocess.TimeoutExpired:
             self.signal(signal.SIGKILL)
             self._process.wait()
+        if self._tells.ident is not None:
+            self._tells.join()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
