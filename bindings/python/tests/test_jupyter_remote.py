@@ -413,6 +413,17 @@ def test_the_end_of_a_kernel_is_told_between_its_launch_and_the_next(tmp_path, o
         assert [each.get("id") for each in told] == [each for number in range(count) for each in (number, None)]
 
 
+def test_a_kernel_prints_though_nothing_reads_it(tmp_path, other):
+    key = Key.from_file(tmp_path / "host.key")
+    with Connection.connect(other[1].address, key) as client:
+        orders, answers, words = client.sender(7), client.receiver(7), client.receiver(1)
+        code = "for _ in range(3): print('x' * 1_000_000, flush=True)"
+        orders.send(json.dumps({"id": 1, "launch": {"argv": ["{python}", "-c", code], "connection": {}}}))
+        words.recv(LONG)
+        words.close()
+        assert [json.loads(bytes(answers.recv(LONG))).get("exited") for _ in range(2)] == [None, 0]
+
+
 def test_a_kernel_that_ends_at_once_is_known_to_have_ended():
     key = Key.generate()
     with Listener("127.0.0.1:0", key) as listener:

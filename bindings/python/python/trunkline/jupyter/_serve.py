@@ -222,9 +222,10 @@ class _Kernel:
 
 
 def _pump(pipe: IO[bytes], connection: Connection, channel: int) -> None:
-    with pipe, contextlib.suppress(Error):
-        with connection.sender(channel) as sender:
+    with pipe:
+        with contextlib.suppress(Error), connection.sender(channel) as sender:
             while piece := os.read(pipe.fileno(), 1 << 16):
                 sender.send(piece)
-        return
-    # The pipe is drained all the same.
+        # If nothing reads there, the kernel still prints.
+        while os.read(pipe.fileno(), 1 << 16):
+            pass
