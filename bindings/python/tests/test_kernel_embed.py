@@ -348,3 +348,24 @@ def test_what_a_notebook_has_set_is_as_it_was_before():
         assert console.run("display(all() == before)") == "False\n"
         leave(console)
         assert app.line() == "True"
+
+
+def test_an_interrupt_while_it_begins_is_the_applications():
+    code = """
+        def interrupted(number, handler, real=signal.signal):
+            if number == signal.SIGINT:
+                signal.signal = real
+                signal.raise_signal(signal.SIGINT)
+            return real(number, handler)
+        before = state()
+        signal.signal = interrupted
+        try: embed("127.0.0.1:0", key, listening=where)
+        except KeyboardInterrupt: print(state() == before, flush=True)
+        embed("127.0.0.1:0", key, listening=where)
+    """
+    with application(code) as app:
+        assert app.line().startswith("127.0.0.1:")
+        assert app.line() == "True"
+        console = app.console()
+        leave(console)
+        assert app.process.wait(LONG) == 0

@@ -65,11 +65,11 @@ class Interrupts:
             sys.unraisablehook,
         )
         self._before = before
+        _current.append(self)
         signal.default_int_handler = handler  # type: ignore[assignment]
         signal.signal(signal.SIGINT, handler)
         signal.signal(KICK, self._on_kick)
         sys.unraisablehook = self._on_unraisable
-        _current.append(self)
 
     def restore(self) -> None:
         """The process has the handlers that it had. One that is not Python's cannot be put back: the default is."""
