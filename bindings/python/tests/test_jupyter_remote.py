@@ -413,6 +413,21 @@ def test_the_end_of_a_kernel_is_told_between_its_launch_and_the_next(tmp_path, o
         assert [each.get("id") for each in told] == [each for number in range(count) for each in (number, None)]
 
 
+def test_several_signals_at_once_end_the_host_as_one_does(tmp_path):
+    with serving(tmp_path) as (process, port):
+        with Connection.connect(f"127.0.0.1:{port}", Key.from_file(tmp_path / "host.key")) as client:
+            code = "import os, signal, sys; print(os.path.dirname(sys.argv[1]), flush=True); signal.pause()"
+            launch = {"argv": ["{python}", "-c", code, "{connection_file}"], "connection": {}}
+            orders = client.sender(7)
+            orders.send(json.dumps({"id": 1, "launch": launch}))
+            folder = bytes(client.receiver(1).recv(LONG)).decode().strip()
+            assert os.path.exists(folder)
+            for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGCONT):
+                process.send_signal(number)
+            assert process.wait(LONG) == 0
+            assert not os.path.exists(folder)
+
+
 def test_a_kernel_prints_though_nothing_reads_it(tmp_path, other):
     key = Key.from_file(tmp_path / "host.key")
     with Connection.connect(other[1].address, key) as client:

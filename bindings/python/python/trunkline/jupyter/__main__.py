@@ -7,7 +7,6 @@ import json
 import signal
 import sys
 import tempfile
-from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -99,29 +98,34 @@ def _kernel(options: argparse.Namespace) -> int:
         return Bridge(wire, address, Config(key, resume_grace=_GRACE)).serve()
 
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
 class _Asked(Exception):
     """A signal asks for the end."""
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:
+    # A second one, which may have come with it, does not cut the end short.
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     raise _Asked
 
 
 def _serve(options: argparse.Namespace) -> int:
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     try:
-        for number in numbers:
+        for number in _SIGNALS:
             signal.signal(number, _end)
         key = Key.from_file_or_new(options.key_file)
         config = Config(key, resume_grace=options.grace, local_grace=options.grace)
         with Listener(options.listen or options.unix, config) as listener:
-            _host(listener, numbers)
+            _host(listener)
     except _Asked:
         pass
     return 0
 
 
-def _host(listener: Listener, numbers: Iterable[int]) -> None:
+def _host(listener: Listener) -> None:
     from ._serve import Host
 
     local = listener.local_addr
@@ -133,9 +137,6 @@ def _host(listener: Listener, numbers: Iterable[int]) -> None:
     try:
         host.serve()
     finally:
-        # It ends already.
-        for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
         host.close()
 
 
