@@ -16,6 +16,7 @@ pytest.importorskip("ipykernel")
 import nbformat
 import zmq
 from conftest import LONG, eventually
+from jupyter_client.connect import write_connection_file
 from jupyter_client.session import Session
 from kernels import is_running, kernel, pid_of
 from notebooks import NOTEBOOK, frontend, install, plain, without_pytest
@@ -465,3 +466,31 @@ def test_errors_of_the_command_say_what_to_do(tmp_path):
         "kernel", "-f", str(tmp_path / "file"), "--connect", "127.0.0.1:1", "--key-file", str(tmp_path / "key")
     )
     assert status == 2 and "transport_encryption" in text
+
+
+def test_a_bridge_that_is_ended_while_its_kernel_starts_leaves_nothing(tmp_path):
+    write_connection_file(str(tmp_path / "connection.json"))
+    code = (
+        "import os, signal, subprocess, sys\n"
+        "from trunkline.jupyter.__main__ import main\n"
+        "def start(*arguments, start=subprocess.Popen, **options):\n"
+        "    process = start(*arguments, **options)\n"
+        "    print(process.pid, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    return process\n"
+        "subprocess.Popen = start\n"
+        "sys.exit(main(['kernel', '-f', sys.argv[1]]))\n"
+    )
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "connection.json")],
+        env={**os.environ, "TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=LONG,
+    )
+    # The kernel may say that its key is gone.
+    assert (ran.returncode, "Traceback" in ran.stderr) == (128 + signal.SIGTERM, False)
+    eventually("the end of the kernel", lambda: not is_running(int(ran.stdout)))
+    assert os.listdir(folder) == []

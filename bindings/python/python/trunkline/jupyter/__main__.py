@@ -71,7 +71,13 @@ def main(arguments: list[str] | None = None) -> int:
             return _serve(options)
         if (options.connect is None and options.unix is None) != (options.key_file is None):
             parser.error("--key-file belongs to --connect or --unix")
-        return _install(options) if options.command == "install" else _kernel(options)
+        if options.command == "install":
+            return _install(options)
+        # The key of the kernel that it starts is in a file meanwhile. Once it serves, it ends as frontends expect.
+        signal.signal(signal.SIGTERM, _end)
+        return _kernel(options)
+    except _Asked:
+        return 128 + signal.SIGTERM
     except ModuleNotFoundError as error:
         print(f"trunkline.jupyter: {error}; pip install trunkline[jupyter] brings it", file=sys.stderr)
         return 2
