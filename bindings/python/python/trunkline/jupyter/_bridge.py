@@ -220,7 +220,9 @@ class Bridge:
         if what == "waiting":
             self._ask_person()
             return
-        self._output.flush()
+        if what != "busy":
+            # That a read is over may be said behind the question of the next.
+            self._output.flush()
         if what == "busy":
             self._busy = which
             if cell is not None:
