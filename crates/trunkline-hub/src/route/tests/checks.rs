@@ -70,7 +70,13 @@ fn channel_of(said: &Said, client: &Client, slot: usize) {
             }
             Got::End(end) => {
                 after_end = true;
-                if let Some(place) = owed.iter().position(|owed| owed == end) {
+                // One of several ends in the gap that is not the last, or that of the run behind them, which was trimmed, too.
+                let ends = log[at..].iter().map_while(|(_, entry)| match entry {
+                    Got::End(end) => Some(end),
+                    _ => None,
+                });
+                let is_behind = owed.last() != Some(end) && ends.into_iter().any(|behind| behind == end);
+                if let Some(place) = owed.iter().position(|owed| owed == end).filter(|_| !is_behind) {
                     is_paid |= owed.last() == Some(end);
                     owed.remove(place);
                     continue;

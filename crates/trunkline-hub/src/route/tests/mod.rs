@@ -126,6 +126,15 @@ proptest! {
     }
 }
 
+/// The end that a client gets behind a gap is that of the run behind it, which was trimmed as well.
+#[test]
+fn what_was_trimmed_has_one_end_the_last() {
+    let end = |reset| Op::End { slot: 1, reset };
+    let append = |slot, len| Op::Append { slot, len };
+    let joins = Op::Join { access: 0, room: 0 };
+    check(&[end(false), end(true), append(1, 8), end(false), append(0, 337), joins, append(1, 8)]);
+}
+
 /// A client that comes, is away for less or more than the grace of an owner, comes back, and goes, with the input and without.
 #[test]
 fn every_order_of_coming_and_going_is_heard_as_it_is() {
