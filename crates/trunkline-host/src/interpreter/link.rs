@@ -112,6 +112,7 @@ impl Passage {
             }
         }
         let Some(sender) = self.senders.get(&channel) else { return Ok(None) };
+        let ends = matches!(piece, Piece::Finish | Piece::Reset(_));
         let sent = match piece {
             Piece::Message(bytes) => match sender.try_send_bytes(bytes) {
                 Err(TrySendError::Full { message }) => {
@@ -132,12 +133,42 @@ impl Passage {
         };
         match sent {
             Err(Disconnect::ConnectionLost(cause)) => Err(Over::To(cause)),
-            // The other side wants no more of this run; it may want the next.
-            Err(_) => {
-                self.senders.remove(&channel);
+            // The other side wants no more of this run; it may want the next. And each run is told of, also one
+            // without a message: with a sender of its own.
+            Ok(()) | Err(_) => {
+                if ends || sent.is_err() {
+                    self.senders.remove(&channel);
+                }
                 Ok(None)
             }
-            Ok(()) => Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trunkline::{Config, Key, RecvTimeoutError};
+
+    use super::*;
+
+    #[test]
+    fn each_end_of_a_run_is_passed_on_also_one_without_a_message() {
+        const INPUT: ChannelId = ChannelId::new(0);
+        let pair = || Connection::pair(Config::new(Key::generate())).unwrap();
+        let ((console, from), (to, program)) = (pair(), pair());
+        let mut passage = Passage::new(&from, &to, INPUT, Priority::Normal).unwrap();
+        let input = program.receiver(INPUT).unwrap();
+        for _ in 0..3 {
+            console.sender(INPUT).unwrap().finish().unwrap();
+            console.flush().unwrap();
+            let end = loop {
+                assert!(passage.pass(Waker::noop(), |_, _| true).is_ok());
+                match input.recv_timeout(std::time::Duration::from_millis(20)) {
+                    Err(RecvTimeoutError::Timeout) => {}
+                    end => break end,
+                }
+            };
+            assert_eq!(end, Err(RecvTimeoutError::Disconnected(RecvError::Finished)));
         }
     }
 }

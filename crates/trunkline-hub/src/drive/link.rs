@@ -212,11 +212,11 @@ impl Link {
                     End::Finish => sender.finish(),
                     End::Reset(code) => sender.reset(code),
                 });
-                if way == Way::Private && matches!(sent, Sent::Done) {
-                    // Each of its runs is told of, also one without a message: with a sender of its own.
+                if matches!(sent, Sent::Done) {
+                    // Each run is told of, also one without a message: with a sender of its own.
                     let channel = sender.channel();
-                    self.private = None;
-                    self.private = self::sender(&self.connection, channel, urgent);
+                    *self.handle(way) = None;
+                    *self.handle(way) = self::sender(&self.connection, channel, urgent);
                 }
                 sent
             }

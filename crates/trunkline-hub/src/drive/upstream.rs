@@ -25,7 +25,8 @@ pub(super) enum Out {
 /// A channel that this side sends on.
 struct Way {
     channel: ChannelId,
-    sender: Sender,
+    /// `None` if the connection is over.
+    sender: Option<Sender>,
     /// What has no room yet. Clients' messages are taken only when this is empty.
     out: VecDeque<Out>,
     bell: Waker,
@@ -126,7 +127,7 @@ impl Upstream {
         let at = match self.ways.iter().position(|way| way.channel == channel) {
             Some(at) => at,
             None => {
-                let sender = sender(&self.connection, channel, self.urgent)?;
+                let sender = Some(sender(&self.connection, channel, self.urgent)?);
                 let bell = self.queue.bell(Token::Upstream(Part::Room(channel.get())));
                 self.ways.push(Way { channel, sender, out: VecDeque::new(), bell });
                 self.ways.len() - 1
@@ -160,7 +161,7 @@ impl Upstream {
         let connection = self.connection.clone();
         let urgent = self.urgent;
         let way = self.ways.iter_mut().find(|way| way.channel == channel)?;
-        let code = way.sender.stopped()?;
+        let code = way.sender.as_ref()?.stopped()?;
         way.renew(&connection, urgent);
         Some(code)
     }
@@ -169,28 +170,35 @@ impl Upstream {
 impl Way {
     fn has_room(&mut self) -> bool {
         let mut context = Context::from_waker(&self.bell);
-        self.sender.poll_ready(&mut context).is_ready() && self.out.is_empty()
+        let ready = |sender: &Sender| sender.poll_ready(&mut context).is_ready();
+        self.sender.as_ref().is_none_or(ready) && self.out.is_empty()
+    }
+
+    /// Begins with a sender of its own, so that each run is told of, also one without a message.
+    fn begin(&mut self, connection: &Connection, urgent: ChannelSet) {
+        self.sender = None;
+        self.sender = sender(connection, self.channel, urgent);
     }
 
     fn renew(&mut self, connection: &Connection, urgent: ChannelSet) {
         self.out.clear();
-        if let Some(next) = sender(connection, self.channel, urgent) {
-            self.sender = next;
-        }
+        self.begin(connection, urgent);
     }
 
     fn flush(&mut self, connection: &Connection, urgent: ChannelSet) -> Went {
         while let Some(out) = self.out.pop_front() {
+            let Some(sender) = &self.sender else {
+                self.out.clear();
+                return Went::Refused(crate::code::NOT_SENT_HERE);
+            };
+            let ends = matches!(out, Out::End(_));
             let result = match out {
-                Out::Message(bytes) => match self.sender.try_send_bytes(bytes) {
+                Out::Message(bytes) => match sender.try_send_bytes(bytes) {
                     Ok(()) => Ok(()),
                     Err(TrySendError::Full { message }) => {
                         self.out.push_front(Out::Message(message));
-                        if self.has_room() {
-                            continue;
-                        }
                         let mut context = Context::from_waker(&self.bell);
-                        if self.sender.poll_ready(&mut context).is_ready() {
+                        if sender.poll_ready(&mut context).is_ready() {
                             continue;
                         }
                         return Went::Waits;
@@ -198,11 +206,12 @@ impl Way {
                     Err(TrySendError::TooLarge { .. }) => return Went::Refused(crate::code::NOT_SENT_HERE),
                     Err(TrySendError::Disconnected { cause, .. }) => Err(cause),
                 },
-                Out::End(End::Finish) => self.sender.finish(),
-                Out::End(End::Reset(code)) => self.sender.reset(code),
-                Out::Gap(messages, bytes) => self.sender.gap(messages, bytes),
+                Out::End(End::Finish) => sender.finish(),
+                Out::End(End::Reset(code)) => sender.reset(code),
+                Out::Gap(messages, bytes) => sender.gap(messages, bytes),
             };
             match result {
+                Ok(()) if ends => self.begin(connection, urgent),
                 Ok(()) => {}
                 Err(Disconnect::Stopped(code)) => {
                     self.renew(connection, urgent);

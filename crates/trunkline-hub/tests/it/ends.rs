@@ -65,3 +65,23 @@ fn a_hub_that_is_dropped_ends_at_once_with_a_client_that_reads_nothing() {
     let cause = cause(&client.receiver(STDOUT));
     assert_eq!(cause.close_code(), Some(CloseCode::SHUTTING_DOWN), "{cause}");
 }
+
+/// Also of runs without a message: in a program's output, and in the input if its end is passed on.
+#[test]
+fn each_end_of_a_run_is_passed_on() {
+    let world = World::with(|hub| hub.pass_end_of_input(true));
+    let mut client = world.client(&world.desk);
+    let output = client.receiver(STDOUT);
+    let input = world.program.receiver(STDIN).unwrap();
+    let finished = |receiver: &trunkline::Receiver| {
+        let end = receiver.recv_timeout(LONG).unwrap_err();
+        assert_eq!(end, RecvTimeoutError::Disconnected(RecvError::Finished));
+    };
+    for _ in 0..3 {
+        world.program.sender(STDOUT).unwrap().finish().unwrap();
+        finished(&output);
+        client.takes(r#"{"take":true}"#);
+        client.sender(STDIN).finish().unwrap();
+        finished(&input);
+    }
+}
