@@ -19,6 +19,10 @@ from kernels import is_running, kernel
 pytest.importorskip("prompt_toolkit")
 
 
+# It is what a terminal has without prompt_toolkit.
+WITHOUT = "import sys; sys.modules['prompt_toolkit'] = None; from trunkline.console.__main__ import main; main()"
+
+
 class Terminal:
     """A program on a pseudo-terminal, and what it has shown as plain text."""
 
@@ -161,10 +165,9 @@ def test_what_getpass_asks_for_is_seen_nowhere(terminal, tmp_path):
 
 def test_the_console_that_is_written_in_rust_hides_it_too(terminal, tmp_path):
     """It is what a terminal has without prompt_toolkit."""
-    without = "import sys; sys.modules['prompt_toolkit'] = None; from trunkline.console.__main__ import main; main()"
     with kernel(tmp_path) as running:
         options = ["--connect", running.address, "--key-file", str(running.key_file)]
-        console = terminal(*options, program=("-c", without))
+        console = terminal(*options, program=("-c", WITHOUT))
         console.type("import getpass; len(getpass.getpass('sec' 'ret? '))\r")
         console.until(r"secret\? ")
         console.type(":hunter2\r")
@@ -173,6 +176,27 @@ def test_the_console_that_is_written_in_rust_hides_it_too(terminal, tmp_path):
         console.type("'se' 'en'\r")
         console.until("'seen'")
         assert "hunter" not in console.shown
+
+
+@pytest.mark.parametrize("program", [("-m", "trunkline.console"), ("-c", WITHOUT)])
+def test_ctrl_d_ends_the_input_of_a_program_and_not_the_session(terminal, tmp_path, program):
+    with kernel(tmp_path) as running:
+        options = ["--connect", running.address, "--key-file", str(running.key_file)]
+        console = terminal(*options, program=program)
+        console.type("import getpass, sys, threading\r")
+        console.until("> ")
+        for reads in ("input()", "input()", "getpass.getpass()", "len(sys.stdin.read())"):
+            # It is printed while the program waits, and the console hears of both in their order.
+            console.type(f"threading.Timer(1, print, ['it ' 'waits']).start(); {reads}\r")
+            console.until("it waits")
+            console.type("\x04")
+            console.until("0\n" if "len" in reads else "EOFError")
+            console.until("> ")
+        console.type("6 * 7\r")
+        console.until(r"\n42\n")
+        console.until("> ")
+        console.type("\x04")
+        assert console.wait() == 0
 
 
 def test_names_are_completed_and_calls_have_a_tip(terminal):

@@ -79,7 +79,9 @@ interrupted
 
 
 def without_marks(text):
-    """The lines that show where in a line an error was are not in all versions, and so is the number of a statement."""
+    """The lines that show where in a line an error was are not in all versions, and so is the number of a statement.
+    A statement that is interrupted before its first instruction is in no traceback."""
+    text = re.sub(r"Traceback \(most recent call last\):\n(  .*\n)+(?=KeyboardInterrupt)", "", text)
     lines = [line for line in text.splitlines() if not re.fullmatch(r"\s+[~^]+", line)]
     return [re.sub(r"<trunkline-\d+>", "<typed>", line) for line in lines]
 
@@ -125,6 +127,30 @@ def test_the_scripted_session_over_a_unix_socket(tmp_path):
 def test_a_script_that_fails_says_so_if_it_is_asked(script, status):
     assert run_console("--fail", script=script).returncode == status
     assert run_console(script=script).returncode == 0
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_end_of_a_script_is_the_end_of_input_for_each_read(tmp_path, own):
+    """As it is for `python < script`."""
+    script = """
+import sys
+def reads():
+    yield "begins"
+    for _ in range(3):
+        try: yield input()
+        except EOFError: yield "nothing"
+    yield repr(sys.stdin.read() + sys.stdin.readline())
+
+print(*reads())
+an answer
+"""
+    with kernel(tmp_path) as running:
+        ran = run_console(*([] if own else options_of(running)), script=script)
+        assert ran.stdout.splitlines()[-1:] == ["begins an answer nothing nothing ''"]
+        assert ran.returncode == 0
+        if not own:
+            # It is no end of the kernel's, nor of another console's input.
+            assert run_console(*options_of(running), script="6 * 7\n").stdout.splitlines()[-1] == "42"
 
 
 def test_a_kernel_that_ends_is_told(tmp_path):

@@ -11,6 +11,7 @@
 //! | `count N` | prints the numbers below N, each in a call of its own |
 //! | `picture BYTES` | shows a picture of so many bytes |
 //! | `ask PROMPT` | reads a line, and says it |
+//! | `asks N` | reads so many lines, and says each, or that there is none |
 //! | `loop TEXT` | prints the text, and runs until it is interrupted |
 //! | `deaf MS` | runs for so long, and reacts to nothing |
 //! | `grow` | takes more and more memory, and reacts to nothing |
@@ -127,6 +128,14 @@ fn run(statement: &str, stdio: &Stdio) -> Result<(), StdioError> {
             stdio.write_stdout(rest)?;
             let answer = stdio.read_line()?;
             stdio.write_stdout(format!("you said {}\n", answer.trim_end()))?;
+        }
+        "asks" => {
+            for _ in 0..number() {
+                match stdio.read_line() {
+                    Err(StdioError::Finished) => stdio.write_stdout("none\n")?,
+                    answer => stdio.write_stdout(answer?)?,
+                }
+            }
         }
         "secret" => {
             stdio.write_stdout(rest)?;

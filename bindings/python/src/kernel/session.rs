@@ -183,6 +183,11 @@ impl Session {
         self.with(py, Console::take_input)?.map_err(unsent)
     }
 
+    /// A program that reads standard input is told that there is no more; others may read on.
+    fn end_of_input(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, Console::end_of_input)?.map_err(unsent)
+    }
+
     /// There are no more lines; ("finished",) comes when everything is over.
     fn finish(&self, py: Python<'_>) -> PyResult<()> {
         self.with(py, |session| session.finish())?.map_err(unsent)

@@ -89,7 +89,8 @@ pub enum Unsent {
 pub struct Session {
     console: Console,
     connection: Connection,
-    stdin: Sender,
+    /// `None` between two runs, if the connection is over.
+    stdin: Option<Sender>,
     control: Sender,
     requests: Sender,
     output: Receiver,
@@ -98,6 +99,8 @@ pub struct Session {
     events: Events,
     /// There are no more lines.
     finishing: bool,
+    /// This was said again since the last status.
+    insisted: bool,
     /// And everything is over.
     finished: bool,
     over: bool,
@@ -132,7 +135,7 @@ impl Session {
     pub fn new(connection: Connection) -> Result<Self, ChannelError> {
         Ok(Self {
             console: Console::new(Instant::now()),
-            stdin: connection.sender(STDIN)?,
+            stdin: Some(connection.sender(STDIN)?),
             control: connection.sender_with(CONTROL, Priority::Urgent)?,
             requests: connection.sender_with(INTROSPECTION, Priority::Urgent)?,
             output: connection.receiver(STDOUT | STDERR | STATUS | DISPLAY)?,
@@ -145,6 +148,7 @@ impl Session {
             events: connection.events(),
             connection,
             finishing: false,
+            insisted: false,
             finished: false,
             over: false,
             requested: 0,
@@ -171,7 +175,7 @@ impl Session {
     /// [`Unsent::Full`] if there is no room now; [`Unsent::TooLarge`], [`Unsent::Stopped`] or
     /// [`Unsent::Over`] if there will not be. Nothing was sent then.
     pub fn try_send(&mut self, message: impl Into<Bytes>) -> Result<u64, Unsent> {
-        self.stdin.try_send_bytes(message.into())?;
+        self.stdin()?.try_send_bytes(message.into())?;
         Ok(self.console.handle_sent(Instant::now()))
     }
 
@@ -182,8 +186,8 @@ impl Session {
     ///
     /// [`Unsent::Stopped`] or [`Unsent::Over`].
     pub fn take_input(&mut self) -> Result<(), Unsent> {
-        if self.stdin.stopped().is_some() {
-            self.stdin = self.connection.sender(STDIN).map_err(no_channel)?;
+        if self.stdin()?.stopped().is_some() {
+            self.begin_input()?;
         }
         if self.connection.may_send().contains(ROSTER) && self.roster.is_some() {
             let roster = self.connection.sender(ROSTER).map_err(no_channel)?;
@@ -199,19 +203,43 @@ impl Session {
     ///
     /// [`Unsent::Stopped`] or [`Unsent::Over`].
     pub fn finish(&mut self) -> Result<(), Unsent> {
-        self.stdin.finish()?;
-        self.finishing = true;
+        if !std::mem::replace(&mut self.finishing, true) {
+            self.end_input()?;
+        }
         Ok(())
     }
 
     /// Tells a program that waits for input that there is none: what Ctrl-D does on a terminal. More lines may
-    /// follow. If no program waits, the kernel takes it as the end of the session.
+    /// follow.
+    ///
+    /// It ends a run of [`STDIN`]. If no program waits, the kernel takes it as the end of the session. For a hub
+    /// the end of a run is that of this console's turn, so behind one it is an empty message, which is nothing where no
+    /// program waits.
     ///
     /// # Errors
     ///
-    /// [`Unsent::Stopped`] or [`Unsent::Over`].
+    /// As [`try_send`](Session::try_send); [`Unsent::Full`] only behind a hub.
     pub fn end_of_input(&mut self) -> Result<(), Unsent> {
-        Ok(self.stdin.finish()?)
+        if self.console.is_behind_hub() { self.try_send(Bytes::new()).map(drop) } else { self.end_input() }
+    }
+
+    /// Ends the run of the input, also one without a line: with a sender of its own.
+    fn end_input(&mut self) -> Result<(), Unsent> {
+        self.stdin()?.finish()?;
+        self.begin_input()
+    }
+
+    fn begin_input(&mut self) -> Result<(), Unsent> {
+        self.stdin = None;
+        self.stdin().map(drop)
+    }
+
+    fn stdin(&mut self) -> Result<&Sender, Unsent> {
+        let stdin = match self.stdin.take() {
+            Some(stdin) => stdin,
+            None => self.connection.sender(STDIN).map_err(no_channel)?,
+        };
+        Ok(self.stdin.insert(stdin))
     }
 
     /// Stops what the person sees running, as [`Console::interrupt`] says. Returns `false` if there is
@@ -277,7 +305,7 @@ impl Session {
 
     /// Returns `Ready` if [`try_send`](Session::try_send) may find room, or has the waker woken when it may.
     pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.stdin.poll_ready(cx)
+        self.stdin.as_ref().map_or(Poll::Ready(()), |stdin| stdin.poll_ready(cx))
     }
 
     fn look(&mut self, look: &mut Look<'_, '_>) -> Option<Said> {
@@ -337,7 +365,7 @@ impl Session {
             answers: self.answers.ready(),
             roster: self.roster.as_ref().map_or_else(never, Receiver::ready),
             events: self.events.ready(),
-            stdin: self.stdin.ready(),
+            stdin: self.stdin.as_ref().map_or_else(never, Sender::ready),
         }
     }
 
@@ -423,21 +451,39 @@ impl Session {
         }
     }
 
-    /// A program may have read the end of the input: then the kernel does not see it, and waits for more.
+    /// A program may have read the end of the input: then the kernel does not see it, and waits for more, or the
+    /// program reads on. As a file does, the input ends for each read that follows. The kernel's own end of the
+    /// output comes behind all that it prints.
+    ///
+    /// A hub keeps its kernel. What that prints behind the last line has no end, and is not waited for; and
+    /// another's program is not told that this console's input has ended.
     fn try_end(&mut self) -> Option<Said> {
-        let idle = self.console.activity() == Activity::Idle && self.console.is_over(self.console.sent());
-        if self.over || self.finished || !self.finishing || !idle {
+        if self.over || self.finished || !self.finishing {
             return None;
         }
-        self.finished = true;
-        Some(Said::Finished)
+        let hub = self.console.is_behind_hub();
+        let ran = self.console.is_over(self.console.sent());
+        if hub && ran && self.console.activity() == Activity::Idle {
+            self.finished = true;
+            return Some(Said::Finished);
+        }
+        let reads = self.console.activity() == Activity::Waiting;
+        let wants = if hub { reads && !ran } else { self.console.is_settled() };
+        // If there is no room, the kernel has not read what was sent. If it reads no more, it has seen an end.
+        if wants && !self.insisted {
+            self.insisted = self.end_of_input() != Err(Unsent::Full);
+        }
+        None
     }
 
     fn understand(&mut self, message: Message) -> Said {
         let understood = match message.channel() {
             STATUS => match Status::try_from(&*message) {
                 Ok(status) => match self.console.handle_status(status.clone(), Instant::now()) {
-                    Ok(()) => Ok(Said::Status(status)),
+                    Ok(()) => {
+                        self.insisted = false;
+                        Ok(Said::Status(status))
+                    }
                     Err(nonsense) => Err(nonsense.to_string()),
                 },
                 Err(why) => Err(why.to_string()),

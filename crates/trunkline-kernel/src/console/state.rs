@@ -281,6 +281,11 @@ impl Console {
 
     // -- What is known -----------------------------------------------------------------------------------
 
+    /// Returns `true` if a hub stands before the kernel, as far as is known.
+    pub(super) fn is_behind_hub(&self) -> bool {
+        matches!(self.numbers, Numbers::Hub(_))
+    }
+
     /// Returns what the kernel does.
     #[must_use]
     pub fn activity(&self) -> Activity {

@@ -76,6 +76,9 @@ pub(super) enum Next {
     Line(Span, Vec<u8>),
     /// A line of more than [`LONGEST_LINE`] bytes, which was dropped.
     TooLong(Span),
+    /// A message of no bytes that is no part of a line: a program that reads is told that there is no more, as one on
+    /// a terminal is.
+    EndOfInput(Span),
     Break(Break),
     /// Nothing, or a part of a line.
     Nothing,
@@ -146,6 +149,10 @@ impl Input {
                     self.read = number;
                     if self.part.is_empty() && self.skip == Skip::No {
                         self.part_first = number;
+                        if bytes.is_empty() {
+                            self.queue.pop_front();
+                            return Next::EndOfInput(Span { first: number, last: number });
+                        }
                     }
                     let end = bytes.iter().position(|byte| *byte == b'\n');
                     let taken = end.map_or(bytes.len(), |end| end + 1);
@@ -241,6 +248,15 @@ mod tests {
         assert_eq!(input.next(), line(2, 4, "cd\n"));
         assert_eq!(input.next(), line(4, 5, "e\n"));
         assert_eq!((input.next(), input.read(), input.part()), (Next::Nothing, 5, None));
+    }
+
+    #[test]
+    fn a_message_of_no_bytes_between_lines_is_an_end() {
+        let mut input = input(&["", "a\n", "", "", "b", "", "\n"]);
+        let end = |number| Next::EndOfInput(Span { first: number, last: number });
+        assert_eq!((input.next(), input.next()), (end(1), line(2, 2, "a\n")));
+        assert_eq!((input.next(), input.next()), (end(3), end(4)));
+        assert_eq!((input.next(), input.read(), input.is_used_up()), (line(5, 7, "b\n"), 7, true));
     }
 
     #[test]

@@ -89,6 +89,9 @@ class _Person:
                 self._interrupt()
                 continue
             except EOFError:
+                # For a program that reads it is the end of its input, as on any terminal.
+                if kind == "waiting" and self._end_input():
+                    continue
                 line = ":quit"
             if line is None:
                 continue
@@ -168,6 +171,16 @@ class _Person:
             self._session.send(text)
         except (ConnectionError, ValueError) as error:
             print(f"trunkline.console: {error}", file=sys.stderr)
+
+    def _end_input(self) -> bool:
+        try:
+            self._session.end_of_input()
+        except ConnectionError as error:
+            print(f"trunkline.console: {error}", file=sys.stderr)
+            return False
+        except RuntimeError as error:
+            print(f"trunkline.console: {error}", file=sys.stderr)
+        return True
 
     def _interrupt(self) -> None:
         try:

@@ -66,21 +66,22 @@ impl Machine {
                 self.input.drop_part();
                 Some(Err(self.interrupt_read(main, span, named, now)))
             }
-            Next::Line(span, line) => {
-                let named = self.recall(span);
-                if let Stage::Running(running) = &mut self.stage {
-                    running.span.last = span.last;
-                }
-                Some(match named {
-                    Some(named) => Err(self.interrupt_read(main, span, named, now)),
-                    None => Ok(line),
-                })
-            }
+            Next::Line(span, line) => Some(self.read_message(main, span, now).map(|()| line)),
+            Next::EndOfInput(span) => Some(self.read_message(main, span, now).and(Err(NoLine::Finished))),
             Next::TooLong(_) => Some(Err(NoLine::TooLong)),
             Next::Break(Break::Finished) => Some(Err(NoLine::Finished)),
             Next::Break(Break::Reset) => Some(Err(NoLine::Broken("the console has abandoned its input"))),
             Next::Break(Break::Gap { .. }) => Some(Err(NoLine::Broken("some of the input was left out"))),
         }
+    }
+
+    /// What a reader has taken belongs to the statement, and may be what an interrupt was for.
+    fn read_message(&mut self, main: bool, span: Span, now: Instant) -> Result<(), NoLine> {
+        let named = self.recall(span);
+        if let Stage::Running(running) = &mut self.stage {
+            running.span.last = span.last;
+        }
+        named.map_or(Ok(()), |named| Err(self.interrupt_read(main, span, named, now)))
     }
 
     /// A message that was to be stopped was for this reader: `named`, of those of its line.

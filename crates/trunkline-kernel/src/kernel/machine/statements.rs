@@ -80,6 +80,10 @@ impl Machine {
                     self.stage = Stage::Running(Running { span, begun: false, stop: None });
                     return Some(Taken::Line(line));
                 }
+                // It was for a program that reads no longer.
+                Next::EndOfInput(span) => {
+                    let _ = self.recall(span);
+                }
                 Next::TooLong(span) => {
                     let _ = self.recall(span);
                     self.say(format!(
