@@ -23,6 +23,10 @@ pytest.importorskip("prompt_toolkit")
 WITHOUT = "import sys; sys.modules['prompt_toolkit'] = None; from trunkline.console.__main__ import main; main()"
 
 
+# Printed while a program reads, if that takes no second to begin.
+WAITS = "import threading; threading.Timer(1, print, ['it ' 'waits']).start(); "
+
+
 class Terminal:
     """A program on a pseudo-terminal, and what it has shown as plain text."""
 
@@ -41,7 +45,9 @@ class Terminal:
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
         os.close(slave)
-        self.shown = ""
+        self.shown = self._begun = ""
+        # It takes keys: what was typed before is the system's to read, which makes another thing of Ctrl-D.
+        self.takes_keys = False
 
     def resize(self, columns, rows):
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -58,6 +64,14 @@ class Terminal:
         self.shown = self.shown[found.end() :]
         return found
 
+    def until_it_waits(self):
+        """The program has begun to read before it has printed this, and the console hears of both in their order."""
+        self.until("it waits")
+        until = time.monotonic() + LONG
+        while not self.takes_keys:
+            assert time.monotonic() < until
+            self.read(0.1)
+
     def read(self, seconds):
         if not select.select([self._master], [], [], seconds)[0]:
             return
@@ -65,6 +79,12 @@ class Terminal:
             data = os.read(self._master, 1 << 16).decode(errors="replace")
         except OSError:
             return
+        # The beginning of an escape sequence waits for its end.
+        data = self._begun + data
+        data, self._begun = re.fullmatch(r"(?s)(.*?)(\x1b(?:\[[0-9;?]*)?)?", data).group(1, 2)
+        self._begun = self._begun or ""
+        for switch in re.findall(r"\x1b\[\?2004([hl])", data):
+            self.takes_keys = switch == "h"
         # It asks where the cursor stands.
         if "\x1b[6n" in data:
             os.write(self._master, b"\x1b[1;1R")
@@ -136,8 +156,8 @@ def test_ctrl_c_stops_what_runs(terminal):
 def test_what_getpass_asks_for_is_seen_nowhere(terminal, tmp_path):
     with kernel(tmp_path) as running:
         console = terminal("--connect", running.address, "--key-file", str(running.key_file))
-        console.type("import getpass; len(getpass.getpass('sec' 'ret? '))\r")
-        console.until(r"secret\? ")
+        console.type(f"import getpass; {WAITS}len(getpass.getpass('sec' 'ret? '))\r")
+        console.until_it_waits()
         # A line that begins with a colon is an answer here, too.
         console.type(":hunter2\r")
         typed = console.shown
@@ -148,8 +168,8 @@ def test_what_getpass_asks_for_is_seen_nowhere(terminal, tmp_path):
         console.until(r"\n'seen'\n")
         # What has been begun when the program asks no longer is dropped.
         console.until(">>> ")
-        console.type("getpass.getpass('aga' 'in? ')\r")
-        console.until(r"again\? ")
+        console.type(f"{WAITS}getpass.getpass('aga' 'in? ')\r")
+        console.until_it_waits()
         console.type("swordfish")
         other = running.console()
         other.take_input()
@@ -168,8 +188,8 @@ def test_the_console_that_is_written_in_rust_hides_it_too(terminal, tmp_path):
     with kernel(tmp_path) as running:
         options = ["--connect", running.address, "--key-file", str(running.key_file)]
         console = terminal(*options, program=("-c", WITHOUT))
-        console.type("import getpass; len(getpass.getpass('sec' 'ret? '))\r")
-        console.until(r"secret\? ")
+        console.type(f"import getpass; {WAITS}len(getpass.getpass('sec' 'ret? '))\r")
+        console.until_it_waits()
         console.type(":hunter2\r")
         found = console.until(r"(?s)(.*)\n8\n")
         assert "hunter" not in found.group(1)
@@ -183,12 +203,11 @@ def test_ctrl_d_ends_the_input_of_a_program_and_not_the_session(terminal, tmp_pa
     with kernel(tmp_path) as running:
         options = ["--connect", running.address, "--key-file", str(running.key_file)]
         console = terminal(*options, program=program)
-        console.type("import getpass, sys, threading\r")
+        console.type("import getpass, sys\r")
         console.until("> ")
         for reads in ("input()", "input()", "getpass.getpass()", "len(sys.stdin.read())"):
-            # It is printed while the program waits, and the console hears of both in their order.
-            console.type(f"threading.Timer(1, print, ['it ' 'waits']).start(); {reads}\r")
-            console.until("it waits")
+            console.type(f"{WAITS}{reads}\r")
+            console.until_it_waits()
             console.type("\x04")
             console.until("0\n" if "len" in reads else "EOFError")
             console.until("> ")

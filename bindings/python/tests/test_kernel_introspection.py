@@ -141,7 +141,9 @@ for _ in range(20): threading.Thread(target=busy, daemon=True).start()
         elif operation == "variables":
             assert {"count", "stop"} <= {each["name"] for each in answer["variables"]}
         else:
-            assert len(answer["threads"]) == 21
+            # Where Python was silent for a second, the main thread alone is told.
+            names = [each["name"] for each in answer["threads"]]
+            assert len(names) == 21 or names == ["MainThread"]
     # Less than 200 ms on a machine that does nothing else; `benches/introspection.py` says how much less.
     assert statistics.median(times) < 1 and max(times) < 6 and answered > 20
     console.run("stop = True")
