@@ -136,7 +136,8 @@ fn a_peer_with_a_smaller_window_gets_everything_as_it_makes_room() {
             });
         }
     });
-    assert_eq!(&*server.receiver(C).unwrap().recv_timeout(LONG).unwrap(), b"fits");
+    let receiver = server.receiver(C).unwrap();
+    assert_eq!(&*receiver.recv_timeout(LONG).unwrap(), b"fits");
     // What is sent now goes by what the peer grants.
     small.send([7; 600]).unwrap();
     assert!(matches!(small.try_send([7; 1000]), Err(TrySendError::Full { .. }) | Ok(())));
