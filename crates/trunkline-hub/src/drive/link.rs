@@ -1,14 +1,16 @@
 //! The handles of one client.
 
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use trunkline::{
-    ChannelId, ChannelSet, Connection, Disconnect, Events, Priority, Receiver, Sender, TrySendError,
+    ChannelId, ChannelSet, Connection, Disconnect, Events, Priority, Received, Receiver, RecvError, Sender,
+    TrySendError,
 };
 
+use super::TURN_MESSAGES;
 use super::queue::{Part, Queue, Token};
-use crate::route::{End, Gives, Plan, Up, Way};
+use crate::route::{End, Gives, LONGEST_REQUEST, Plan, Up, Way};
 use std::sync::Arc;
 
 /// A message up to this size is copied into the send queue; sending it by reference would cost more.
@@ -25,6 +27,8 @@ pub(super) struct Link {
     roster: Option<Sender>,
     pub(super) input: Option<Receiver>,
     pub(super) requests: Option<Receiver>,
+    /// The request that comes next, if it was looked at.
+    pub(super) asked: Option<Bytes>,
     pub(super) talk: Option<Receiver>,
     /// Shared channels, each by itself, because each waits for room upstream by itself.
     pub(super) shared: Vec<(ChannelId, Receiver)>,
@@ -155,6 +159,7 @@ impl Link {
             roster: plan.roster.and_then(sender),
             input: plan.input.and_then(|channel| receiver(channel.into())),
             requests: plan.roster.and_then(|channel| receiver(channel.into())),
+            asked: None,
             talk: plan.private.and_then(|channel| receiver(channel.into())),
             shared,
             refused: receiver(refused),
@@ -255,6 +260,30 @@ impl Link {
         let next = self::sender(&self.connection, channel, urgent);
         *self.handle(way) = next;
         true
+    }
+
+    /// Looks at the request that comes next.
+    pub(super) fn look_at_request(&mut self) -> Option<&Bytes> {
+        if self.asked.is_none()
+            && let Some(requests) = &self.requests
+        {
+            let mut context = Context::from_waker(&self.bells.roster);
+            for _ in 0..TURN_MESSAGES {
+                match requests.poll_recv_any(&mut context) {
+                    Poll::Ready(Ok(Received::Message(message))) => {
+                        // A longer one is none.
+                        let words = if message.len() <= LONGEST_REQUEST { &message[..] } else { &[] };
+                        self.asked = Some(Bytes::copy_from_slice(words));
+                        return self.asked.as_ref();
+                    }
+                    Poll::Pending | Poll::Ready(Err(RecvError::ConnectionLost(_))) => return None,
+                    Poll::Ready(_) => {}
+                }
+            }
+            // Others have their turn.
+            self.bells.roster.wake_by_ref();
+        }
+        self.asked.as_ref()
     }
 
     /// Lets go of all but what is needed to take the rest of the client's input.

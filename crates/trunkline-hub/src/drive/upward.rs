@@ -67,6 +67,7 @@ impl Driver {
             if !self.upstream.has_room(channel) {
                 self.router.handle_input_full();
             }
+            self.take_due_request(key);
             let Some(link) = self.links.get(key) else { return };
             let Some(input) = &link.input else { return };
             self.router.handle_dropped(key, input.discarded(channel));
@@ -119,16 +120,29 @@ impl Driver {
         if !self.router.roster_wish(key) {
             return;
         }
-        let Some(link) = self.links.get(key) else { return };
-        let Some(requests) = &link.requests else { return };
-        match requests.poll_recv_any(&mut Context::from_waker(&link.bells.roster)) {
-            Poll::Pending | Poll::Ready(Err(RecvError::ConnectionLost(_))) => return,
-            Poll::Ready(Ok(Received::Message(message))) => {
-                self.router.handle_roster(key, &message, self.now);
-            }
-            Poll::Ready(_) => {}
+        let Some(link) = self.links.get_mut(key) else { return };
+        if link.look_at_request().is_none() {
+            return;
+        }
+        if let Some(request) = link.asked.take() {
+            self.router.handle_roster(key, &request, self.now);
         }
         self.again(key, Part::Roster);
+    }
+
+    /// Takes the request that was made before the message that is judged next, where it says so: they come on two
+    /// channels. The owner has no use for that.
+    fn take_due_request(&mut self, key: usize) {
+        if self.router.owns_input(key) || !self.router.roster_wish(key) {
+            return;
+        }
+        let Some(link) = self.links.get_mut(key) else { return };
+        let due = link.look_at_request().is_some_and(|request| self.router.request_is_due(key, request));
+        if due && let Some(request) = link.asked.take() {
+            self.router.handle_roster(key, &request, self.now);
+            self.act();
+            self.again(key, Part::Roster);
+        }
     }
 
     pub(super) fn take_private(&mut self, key: usize) {

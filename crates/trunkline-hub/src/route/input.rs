@@ -91,7 +91,7 @@ impl Inlet {
     }
 
     /// How many whole messages have come from the client, as far as the hub knows.
-    fn received(&self) -> u64 {
+    pub(super) fn received(&self) -> u64 {
         self.taken + self.dropped
     }
 }
@@ -140,6 +140,10 @@ impl Router {
     /// What was passed on last is under way to a hub upstream, which has not said what came before it.
     pub(super) fn is_uncertain(&self) -> bool {
         self.relayed.is_uncertain(self.input.passed)
+    }
+
+    pub(crate) fn owns_input(&self, key: Key) -> bool {
+        self.input.owner == Some(key)
     }
 
     pub(super) fn owner(&self) -> Option<Key> {

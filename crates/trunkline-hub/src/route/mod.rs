@@ -41,6 +41,7 @@ pub(crate) use plan::{Plan, Settings, Up, channels};
 use private::Pool;
 use relayed::Relayed;
 use roster::Board;
+pub(crate) use roster::LONGEST_REQUEST;
 pub(crate) use screen::Screen;
 pub(crate) use shared::Bench;
 

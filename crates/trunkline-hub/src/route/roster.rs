@@ -20,7 +20,7 @@ const WAVE_PAUSE: Duration = Duration::from_millis(5);
 /// The list names so many clients.
 const LISTED: usize = 64;
 /// A client's message has at most so many bytes.
-const LONGEST: usize = 1024;
+pub(crate) const LONGEST_REQUEST: usize = 1024;
 /// So many notes of a kind wait for a client that does not read them.
 const MOST: usize = 32;
 
@@ -90,6 +90,12 @@ struct Request {
     take: bool,
     input: Option<u64>,
     release: bool,
+    /// How many messages of input the client has sent before.
+    own: Option<u64>,
+}
+
+fn request(message: &[u8]) -> Option<Request> {
+    if message.len() <= LONGEST_REQUEST { serde_json::from_slice(message).ok() } else { None }
 }
 
 #[derive(Serialize)]
@@ -325,14 +331,19 @@ impl Router {
         })
     }
 
+    /// Whether a message on the roster says that it was sent before the client's next message of input.
+    pub(crate) fn request_is_due(&self, key: Key, message: &[u8]) -> bool {
+        let own = request(message).and_then(|request| request.own);
+        own.zip(self.clients.get(key)).is_some_and(|(own, client)| own <= client.inlet.received())
+    }
+
     /// A message from a client on the roster.
     pub(crate) fn handle_roster(&mut self, key: Key, message: &[u8], now: Instant) {
         if !self.clients.contains(key) {
             return;
         }
-        let request = if message.len() <= LONGEST { serde_json::from_slice(message).ok() } else { None };
-        match request {
-            Some(Request { take: true, input, release: false }) => {
+        match request(message) {
+            Some(Request { take: true, input, release: false, .. }) => {
                 let taken = self.take(key, input, now);
                 if taken.is_ok() && self.relayed.is_behind_hub() {
                     let asked = self.plan.roster.is_some_and(|roster| self.take_upstream(key, input, roster));

@@ -45,6 +45,33 @@ fn whoever_sends_first_has_the_input_and_others_are_told() {
 }
 
 #[test]
+fn a_line_may_follow_a_take_at_once() {
+    let world = World::new();
+    let stdin = world.program.receiver(STDIN).unwrap();
+    let mut clients = [&world.desk, &world.home].map(|key| (world.client(key), 0));
+    for round in 0..100 {
+        let (client, own) = &mut clients[round % 2];
+        if round >= 2 {
+            // The other has passed on a line since.
+            let early = client.sender(STDIN);
+            early.send("early").unwrap();
+            client.connection.flush().unwrap();
+            *own += 1;
+            assert_eq!(stopped(&early), code::NOT_OWNER);
+        }
+        client.sender(ROSTER).send(format!(r#"{{"take":true,"own":{own}}}"#)).unwrap();
+        let line = client.sender(STDIN);
+        line.send(format!("{round}")).unwrap();
+        *own += 1;
+        assert_eq!(text(&stdin), format!("{round}"));
+        assert_eq!(client.hears("answer")["done"], true);
+        line.finish().unwrap();
+        drop(line);
+    }
+    nothing(&stdin);
+}
+
+#[test]
 fn an_owner_that_is_taken_over_is_told_how_far_it_came() {
     let world = World::serve_small_window();
     let (mut desk, mut home, mut guest) =

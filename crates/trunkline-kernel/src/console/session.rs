@@ -191,7 +191,9 @@ impl Session {
         }
         if self.connection.may_send().contains(ROSTER) && self.roster.is_some() {
             let roster = self.connection.sender(ROSTER).map_err(no_channel)?;
-            urgent(&roster, br#"{"take":true}"#)?;
+            // The hub passes on what follows, and not what was sent before.
+            let request = format!(r#"{{"take":true,"own":{}}}"#, self.console.sent());
+            urgent(&roster, request.as_bytes())?;
         }
         Ok(())
     }
