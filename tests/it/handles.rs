@@ -106,8 +106,8 @@ fn a_receiver_dropped_before_anything_came_refuses_what_comes() {
         assert!(Instant::now() < deadline, "nobody refuses it");
         thread::yield_now();
     }
-    // What was refused was credited back: nothing is held.
-    assert_eq!(there.stats().channels[0].unread, 0);
+    // What was refused, if anything came before the sender heard of it, was credited back: nothing is held.
+    assert!(there.stats().channels.iter().all(|channel| channel.unread == 0));
 }
 
 #[test]

@@ -16,6 +16,9 @@ import pytest
 import trunkline
 from trunkline import Config, Connection, Key, Listener
 
+# Of those that test in the background it is ignored, and so it were in the programs that are started here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 LONG = 30.0
 """Longer than anything takes on a machine that is busy."""
 

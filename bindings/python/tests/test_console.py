@@ -23,6 +23,12 @@ pytest.importorskip("prompt_toolkit")
 WITHOUT = "import sys; sys.modules['prompt_toolkit'] = None; from trunkline.console.__main__ import main; main()"
 
 
+def _as_at_a_terminal():
+    # Ctrl-C is a signal of the terminal that controls the process, and those who test in the background ignore it.
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 # Printed while a program reads, if that takes no second to begin.
 WAITS = "import threading; threading.Timer(1, print, ['it ' 'waits']).start(); "
 
@@ -41,8 +47,7 @@ class Terminal:
             stderr=slave,
             env=environment,
             start_new_session=True,
-            # Ctrl-C is a signal of the terminal that controls the process.
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=_as_at_a_terminal,
         )
         os.close(slave)
         self.shown = self._begun = ""
@@ -149,6 +154,26 @@ def test_ctrl_c_stops_what_runs(terminal):
     console.type("\x03")
     console.until("KeyboardInterrupt")
     console.until(">>> ")
+    console.type("6 * 7\r")
+    console.until(r"\n42\n")
+
+
+@pytest.mark.parametrize("pause", [0, 0.01, 0.03, 0.1])
+def test_ctrl_c_right_behind_a_line_stops_it(terminal, pause):
+    """In one read with it, while the prompt is taken away, before the kernel has the line, and after."""
+    console = terminal()
+    for _ in range(3):
+        # The block ends the prompt of its second line.
+        console.type("while True: pass\r")
+        console.until(r"\.\.\. ")
+        if pause:
+            console.type("\r")
+            time.sleep(pause)
+            console.type("\x03")
+        else:
+            console.type("\r\x03")
+        console.until("KeyboardInterrupt|interrupted")
+        console.until(">>> ")
     console.type("6 * 7\r")
     console.until(r"\n42\n")
 
@@ -286,10 +311,14 @@ def test_a_kernel_of_its_own_may_await_and_knows_the_size_of_the_terminal(termin
     console.until(r"'size', os.terminal_size\(columns=70, lines=20\)")
     console.until(">>> ")
     console.resize(120, 40)
-    console.type("1\r")
-    console.until(">>> ")
-    console.type("'size', shutil.get_terminal_size()\r")
-    console.until(r"'size', os.terminal_size\(columns=120, lines=40\)")
+    # It is told at the next prompt, and no statement waits for it.
+    size = None
+    until = time.monotonic() + LONG
+    while size != ("120", "40"):
+        assert time.monotonic() < until, size
+        console.type("'size', shutil.get_terminal_size()\r")
+        size = console.until(r"'size', os.terminal_size\(columns=(\d+), lines=(\d+)\)").groups()
+        console.until(">>> ")
 
 
 def test_what_is_for_a_kernel_of_its_own_is_refused_for_another(tmp_path):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import signal
 import sys
+import termios
 import threading
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -13,11 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from prompt_toolkit import PromptSession
-from prompt_toolkit.application import get_app
+from prompt_toolkit.application import Application, get_app, get_app_or_none
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import DummyHistory, FileHistory, History, InMemoryHistory
+from prompt_toolkit.input import Input
+from prompt_toolkit.input.typeahead import get_typeahead, store_typeahead
+from prompt_toolkit.input.vt100 import Vt100Input
+from prompt_toolkit.key_binding import KeyPress
+from prompt_toolkit.keys import Keys
 from prompt_toolkit.lexers import Lexer, PygmentsLexer
 from prompt_toolkit.patch_stdout import patch_stdout
 
@@ -58,6 +65,11 @@ class _Person:
         self._owners = 0
         """How often it was told who has the input."""
         self._told: tuple[int, int, int] | None = None
+        self._statuses = 0
+        """How often the kernel has said what it does."""
+        self._may_raise = False
+        self._interrupted = False
+        """Ctrl-C came while something was done that is not to be left half done."""
         self.tip = ""
         self._prompt: PromptSession[str] = PromptSession(
             history=_history(),
@@ -77,6 +89,8 @@ class _Person:
     def attend(self) -> int | None:
         """Returns None if the kernel is to be started again."""
         threading.Thread(target=self._listen, name="trunkline-listen", daemon=True).start()
+        if signal.getsignal(signal.SIGINT) not in (None, signal.SIG_IGN):
+            signal.signal(signal.SIGINT, self._take_signal)
         while True:
             try:
                 kind = self._wait_until_settled()
@@ -107,6 +121,22 @@ class _Person:
             else:
                 self._send(line.removeprefix(":") + "\n")
 
+    def _take_signal(self, _number: int, _frame: object) -> None:
+        if self._may_raise:
+            self._may_raise = False
+            raise KeyboardInterrupt
+        app = get_app_or_none()
+        if app is not None and app.is_running and app.loop is not None:
+            app.loop.call_soon_threadsafe(self._leave_prompt, app)
+        else:
+            self._interrupted = True
+
+    def _leave_prompt(self, app: Application[Any]) -> None:
+        if app.is_running and not app.is_done:
+            app.exit(exception=KeyboardInterrupt())
+        else:
+            self._interrupted = True
+
     def _ask(self, kind: str, secret: bool) -> str | None:
         self.tip = ""
         with self._changed:
@@ -120,7 +150,15 @@ class _Person:
         try:
             self._tell_size()
             prompt = self._secret if secret else self._prompt
-            return prompt.prompt(message, pre_run=lambda: self._watch(secret))
+            line = prompt.prompt(message, pre_run=lambda: self._watch(secret), handle_sigint=False)
+            # What came with the end of the line, or while the prompt was taken away, is kept for the next, save for
+            # Ctrl-C.
+            keys = get_typeahead(prompt.input) + _unread_keys(prompt.input)
+            interrupts = [at for at, press in enumerate(keys) if press.key == Keys.ControlC]
+            if interrupts:
+                self._interrupted, keys = True, keys[interrupts[-1] + 1 :]
+            store_typeahead(prompt.input, keys)
+            return line
         finally:
             with self._changed:
                 above.close()
@@ -157,10 +195,18 @@ class _Person:
     def _wait_until_settled(self) -> str:
         with self._changed:
             while True:
+                if self._interrupted:
+                    self._interrupted = False
+                    raise KeyboardInterrupt
                 activity = self._activity()
                 if activity in ("idle", "incomplete", "waiting", "over"):
                     return activity
-                if not self._changed.wait(_LINGER) and self._tail:
+                self._may_raise = True
+                try:
+                    changed = self._changed.wait(_LINGER)
+                finally:
+                    self._may_raise = False
+                if not changed and self._tail:
                     self._show_tail()
 
     def _activity(self) -> str:
@@ -168,7 +214,10 @@ class _Person:
 
     def _send(self, text: str) -> None:
         try:
-            self._session.send(text)
+            while self._session.send(text, 0.1) is None:
+                if self._interrupted:
+                    self._interrupted = False
+                    self._interrupt()
         except (ConnectionError, ValueError) as error:
             print(f"trunkline.console: {error}", file=sys.stderr)
 
@@ -183,8 +232,13 @@ class _Person:
         return True
 
     def _interrupt(self) -> None:
+        with self._changed:
+            before = self._statuses
         try:
-            self._session.interrupt()
+            if self._session.interrupt():
+                # What the kernel did before is no longer so.
+                with self._changed:
+                    self._changed.wait_for(lambda: self._statuses != before or self._end is not None, _PATIENCE)
         except (ConnectionError, RuntimeError) as error:
             print(f"trunkline.console: {error}", file=sys.stderr)
 
@@ -238,8 +292,10 @@ class _Person:
             print("trunkline.console: another console has the input; :take takes it")
         elif kind in ("nonsense", "link_lost"):
             print(f"trunkline.console: {'the link is lost, trying' if kind == 'link_lost' else rest[0]}")
-        elif kind == "status" and rest[0].startswith(("exited", "killed")):
-            self._end = f"the kernel has {'ended' if rest[0] == 'exited 0' else rest[0]}"
+        elif kind == "status":
+            self._statuses += 1
+            if rest[0].startswith(("exited", "killed")):
+                self._end = f"the kernel has {'ended' if rest[0] == 'exited 0' else rest[0]}"
         elif kind == "over":
             self._end = self._end or f"the kernel is gone: {rest[0]}"
 
@@ -278,6 +334,26 @@ class _Person:
             app.invalidate()
 
         threading.Thread(target=ask, daemon=True).start()
+
+
+def _unread_keys(source: Input) -> list[KeyPress]:
+    """What was typed while the terminal made no signals of keys, and the prompt did not read it any more."""
+    if not isinstance(source, Vt100Input):
+        return []
+    descriptor = source.fileno()
+    usual: list[Any] = termios.tcgetattr(descriptor)
+    at_once: list[Any] = [each.copy() if isinstance(each, list) else each for each in usual]
+    at_once[3] &= ~(termios.ICANON | termios.ECHO)
+    at_once[6][termios.VMIN], at_once[6][termios.VTIME] = 0, 0
+    termios.tcsetattr(descriptor, termios.TCSANOW, at_once)
+    try:
+        typed = os.read(descriptor, 4096)
+    except OSError:
+        return []
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSANOW, usual)
+    source.vt100_parser.feed(typed.decode(errors="replace"))
+    return source.flush_keys()
 
 
 class _Completer(Completer):
