@@ -504,6 +504,20 @@ fn a_message_of_no_bytes_is_an_end_for_a_program_and_nothing_for_the_kernel() {
     works(&mut console);
 }
 
+/// A piece of a line is read while the statement waits for its rest: what the console names then is the statement.
+#[test]
+fn a_statement_that_waits_for_its_rest_is_interrupted_by_what_was_read_last() {
+    let (mut console, _kernel) = pair();
+    console.send("begin");
+    let number = console.session.try_send("half").unwrap();
+    console.until_status(Status::Incomplete(number));
+    console.interrupt();
+    console.until_status(Status::Idle(number));
+    console.send(" a line");
+    works(&mut console);
+    assert_eq!(console.stderr, "interrupted\n");
+}
+
 /// The end of a run would be that of the console's turn.
 #[test]
 fn behind_a_hub_the_end_of_input_is_a_message() {

@@ -18,6 +18,8 @@ enum Op {
     Send(Vec<Kind>),
     /// The console sends a piece of a line, without a newline.
     Piece,
+    /// The console sends a message of no bytes: the end of input, if it stands between lines.
+    End,
     /// The console interrupts what it sees running.
     Interrupt,
     /// The console interrupts its newest message.
@@ -167,6 +169,7 @@ impl World {
         match op {
             Op::Send(kinds) => self.send(kinds, true),
             Op::Piece => self.send(&[Kind::Quick], false),
+            Op::End => self.send_end(),
             Op::Interrupt => {
                 let control = self.console.interrupt();
                 self.interrupt(control);
@@ -221,6 +224,14 @@ impl World {
         }
         self.open = !whole;
         self.stdin.push_back(message.into());
+    }
+
+    fn send_end(&mut self) {
+        let number = self.console.handle_sent(self.now);
+        if self.open {
+            self.lines.last_mut().unwrap().insert(number);
+        }
+        self.stdin.push_back(Bytes::new());
     }
 
     fn interrupt(&mut self, control: Option<Control>) {
@@ -291,7 +302,7 @@ impl World {
                     // The line belongs to what reads it, and so does what is left of its last message.
                     self.read.extend(read + 1..=self.machine.read());
                 }
-                Some(Err(NoLine::Gone)) => {}
+                Some(Err(NoLine::Gone | NoLine::Finished)) => {}
                 Some(Err(why)) => panic!("{why:?}"),
                 None => self.threads.push(id),
             }
@@ -305,7 +316,9 @@ impl World {
             Some(Taken::Arrived | Taken::Gone) => self.block.clear(),
             Some(Taken::Drop) => {
                 let messages = std::mem::take(&mut self.block);
-                self.end(messages, true);
+                self.act();
+                let unfinished = self.said.last().is_some_and(|text| text.contains("has ended within"));
+                self.end(messages, !unfinished);
             }
             Some(Taken::Line(line)) => {
                 let (kind, messages) = parse(&line);
@@ -342,6 +355,10 @@ impl World {
                         let line = String::from_utf8_lossy(&line).into_owned();
                         let numbers = line.trim_end().split(':').skip(1);
                         messages.extend(numbers.map(|word| word.parse::<u64>().unwrap()));
+                        Some(false)
+                    }
+                    Some(Err(NoLine::Finished)) => {
+                        messages.insert(self.machine.read());
                         Some(false)
                     }
                     Some(Err(NoLine::Interrupted | NoLine::Gone)) => Some(true),
@@ -499,6 +516,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Send(vec![Kind::NotUtf8])),
         1 => Just(Op::Piece),
         4 => Just(Op::Interrupt),
+        1 => Just(Op::End),
         2 => Just(Op::InterruptNewest),
         5 => (1..4_u8).prop_map(Op::Stdin),
         4 => Just(Op::Control),
@@ -531,7 +549,7 @@ proptest! {
         world.check_settled();
         // A person who keeps pressing Ctrl-C gets the kernel back, with one for each statement.
         for _ in 0..=2 * world.lines.len() {
-            if matches!(world.doing, Doing::Nothing) && world.threads.is_empty() {
+            if world.console.activity() == Activity::Idle {
                 break;
             }
             let control = world.console.interrupt();
@@ -541,6 +559,7 @@ proptest! {
             world.check_settled();
         }
         prop_assert!(matches!(world.doing, Doing::Nothing) && world.threads.is_empty(), "{:?} goes on", world.doing);
+        prop_assert_eq!(world.console.activity(), Activity::Idle);
     }
 
     /// What one console leaves behind does not touch the next.

@@ -55,45 +55,74 @@ impl Machine {
         if at > 0 || self.console != Console::Served {
             return None;
         }
-        match self.input.next() {
+        let next = self.input.next();
+        self.claim_read();
+        match next {
             Next::Nothing => {
                 let span = self.input.part()?;
-                // What has come of the answer belongs to the statement.
-                if let Stage::Running(running) = &mut self.stage {
-                    running.span.last = span.last;
-                }
                 let named = self.recall(span)?;
                 self.input.drop_part();
-                Some(Err(self.interrupt_read(main, span, named, now)))
+                Some(Err(self.interrupt_read(main, named, now)))
             }
             Next::Line(span, line) => Some(self.read_message(main, span, now).map(|()| line)),
             Next::EndOfInput(span) => Some(self.read_message(main, span, now).and(Err(NoLine::Finished))),
-            Next::TooLong(_) => Some(Err(NoLine::TooLong)),
+            Next::TooLong(span) => Some(self.read_message(main, span, now).and(Err(NoLine::TooLong))),
             Next::Break(Break::Finished) => Some(Err(NoLine::Finished)),
             Next::Break(Break::Reset) => Some(Err(NoLine::Broken("the console has abandoned its input"))),
             Next::Break(Break::Gap { .. }) => Some(Err(NoLine::Broken("some of the input was left out"))),
         }
     }
 
-    /// What a reader has taken belongs to the statement, and may be what an interrupt was for.
+    /// What a reader has taken may be what an interrupt was for.
     fn read_message(&mut self, main: bool, span: Span, now: Instant) -> Result<(), NoLine> {
-        let named = self.recall(span);
-        if let Stage::Running(running) = &mut self.stage {
-            running.span.last = span.last;
-        }
-        named.map_or(Ok(()), |named| Err(self.interrupt_read(main, span, named, now)))
+        self.recall(span).map_or(Ok(()), |named| Err(self.interrupt_read(main, named, now)))
     }
 
     /// A message that was to be stopped was for this reader: `named`, of those of its line.
-    fn interrupt_read(&mut self, main: bool, span: Span, named: u64, now: Instant) -> NoLine {
+    fn interrupt_read(&mut self, main: bool, named: u64, now: Instant) -> NoLine {
         self.input.drop_rest_of(named);
-        if let Stage::Running(running) = &mut self.stage {
-            running.span.last = running.span.last.max(span.last);
+        if matches!(self.stage, Stage::Running(_)) {
             self.stop(now);
             if main {
                 self.deliver();
             }
         }
         NoLine::Interrupted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::kernel::input::LONGEST_LINE;
+    use crate::kernel::machine::Taken;
+    use crate::layout::Target;
+
+    /// What a statement has read belongs to it, also if it was no line.
+    #[test]
+    fn an_interrupt_of_a_line_that_is_too_long_is_for_the_statement_that_has_read_it() {
+        for before in [true, false] {
+            let now = Instant::now();
+            let mut machine = Machine::new(None, false);
+            machine.handle_arrival();
+            assert_eq!(machine.poll_next(), Some(Taken::Arrived));
+            machine.handle_message(Bytes::from_static(b"x\n"));
+            assert!(matches!(machine.poll_next(), Some(Taken::Line(_))) && machine.begin());
+            let reader = machine.begin_read(true, false);
+            if before {
+                machine.handle_interrupt(Target::Message(2), now);
+            }
+            let mut line = vec![b'x'; LONGEST_LINE + 2];
+            line.push(b'\n');
+            machine.handle_message(line.into());
+            let why = if before { NoLine::Interrupted } else { NoLine::TooLong };
+            assert_eq!(machine.poll_read(reader, now), Some(Err(why)));
+            if !before {
+                machine.handle_interrupt(Target::Message(2), now);
+                assert!(machine.deliver());
+            }
+        }
     }
 }

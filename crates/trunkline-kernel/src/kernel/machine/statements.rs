@@ -52,6 +52,7 @@ impl Machine {
                     if self.forget_part() {
                         continue;
                     }
+                    self.claim_read();
                     self.report();
                     return None;
                 }
@@ -137,6 +138,15 @@ impl Machine {
         }
         if matches!(self.stage, Stage::Incomplete(_)) {
             self.drop = Some(why);
+        }
+    }
+
+    /// Everything that was read since its first message belongs to a statement: so it is interrupted by what the console
+    /// sees as read.
+    pub(super) fn claim_read(&mut self) {
+        let read = self.input.read();
+        if let Stage::Running(Running { span, .. }) | Stage::Incomplete(span) = &mut self.stage {
+            span.last = span.last.max(read);
         }
     }
 
