@@ -478,7 +478,7 @@ fn what_is_printed_behind_the_last_status_comes_before_the_end() {
 }
 
 #[test]
-fn a_message_of_no_bytes_is_an_end_for_a_program_and_nothing_for_the_kernel() {
+fn a_message_of_no_bytes_is_an_end_for_a_program_and_for_a_statement_that_has_begun() {
     let (mut console, _kernel) = pair();
     let number = console.send("asks 2");
     console.session.try_send("").unwrap();
@@ -487,13 +487,14 @@ fn a_message_of_no_bytes_is_an_end_for_a_program_and_nothing_for_the_kernel() {
     assert_eq!(console.shown(), "none\nnone\n");
     console.session.try_send("").unwrap();
     console.until_status(Status::Idle(4));
+    // But a statement that has begun has no more lines.
     console.send("begin");
     console.send("one");
-    console.session.try_send("").unwrap();
-    console.stdout.clear();
-    let number = console.send("end");
-    console.until_over(number);
-    assert_eq!(console.shown(), "one\n");
+    let number = console.session.try_send("").unwrap();
+    console.until_status(Status::Idle(number));
+    assert!(console.statuses.contains(&format!("failed {number}")), "{:?}", console.statuses);
+    assert_eq!(console.stderr, "the input has ended within a statement, which was not run\n");
+    console.stderr.clear();
     // An interrupt of such a message is one of the program that it was for.
     let number = console.send("ask ");
     console.until_status(Status::Waiting(number));

@@ -77,7 +77,7 @@ pub(super) enum Next {
     /// A line of more than [`LONGEST_LINE`] bytes, which was dropped.
     TooLong(Span),
     /// A message of no bytes that is no part of a line: a program that reads is told that there is no more, as one on
-    /// a terminal is.
+    /// a terminal is, and a statement whose rest is missing is dropped.
     EndOfInput(Span),
     Break(Break),
     /// Nothing, or a part of a line.

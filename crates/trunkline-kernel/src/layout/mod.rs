@@ -2,7 +2,7 @@
 //!
 //! | channel | name | direction | priority | carries |
 //! |---|---|---|---|---|
-//! | 0 | [`STDIN`] | to the kernel | normal | bytes: one message for each line, or for several lines that belong together; a message without a newline is a piece of a line, and one of no bytes between lines tells a program that reads that there is no more |
+//! | 0 | [`STDIN`] | to the kernel | normal | bytes: one message for each line, or for several lines that belong together; a message without a newline is a piece of a line, and one of no bytes between lines tells a program that reads, or else a statement whose rest is missing, that there is no more |
 //! | 1 | [`STDOUT`] | from the kernel | normal | bytes |
 //! | 2 | [`STDERR`] | from the kernel | normal | bytes |
 //! | 3 | [`CONTROL`] | to the kernel | urgent | one [`Control`] in each message |

@@ -81,9 +81,17 @@ impl Machine {
                     self.stage = Stage::Running(Running { span, begun: false, stop: None });
                     return Some(Taken::Line(line));
                 }
-                // It was for a program that reads no longer.
                 Next::EndOfInput(span) => {
-                    let _ = self.recall(span);
+                    let named = self.recall(span);
+                    match (self.is_incomplete(), named) {
+                        // It was for a program that reads no longer.
+                        (false, _) => {}
+                        (true, Some(named)) => self.refuse(named, Dropped::Interrupted),
+                        (true, None) => {
+                            self.say("the input has ended within a statement, which was not run".to_owned());
+                            self.refuse(span.last, Dropped::Spoiled);
+                        }
+                    }
                 }
                 Next::TooLong(span) => {
                     let _ = self.recall(span);
@@ -124,7 +132,7 @@ impl Machine {
     fn refuse(&mut self, message: u64, why: Dropped) {
         if why == Dropped::Interrupted {
             self.input.drop_rest_of(message);
-            if !matches!(self.stage, Stage::Incomplete(_)) {
+            if !self.is_incomplete() {
                 self.say_interrupted();
             }
         }
@@ -132,11 +140,15 @@ impl Machine {
         self.report();
     }
 
+    fn is_incomplete(&self) -> bool {
+        matches!(self.stage, Stage::Incomplete(_))
+    }
+
     fn spoil(&mut self, why: Dropped) {
         if why == Dropped::Spoiled {
             self.fail();
         }
-        if matches!(self.stage, Stage::Incomplete(_)) {
+        if self.is_incomplete() {
             self.drop = Some(why);
         }
     }
