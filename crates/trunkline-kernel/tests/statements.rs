@@ -4,11 +4,11 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use support::{Console, LONG, Listening, pair, pair_with};
-use trunkline::{Config, Connection, Key, RecvTimeoutError};
+use support::{Console, Listening, pair, pair_with};
+use trunkline::{Config, Connection, Key};
 use trunkline_kernel::console::Activity;
 use trunkline_kernel::kernel::{Kernel, Next, Run, Settings};
-use trunkline_kernel::layout::{CONTROL, DISPLAY, ROSTER, STATUS, STDERR, STDIN, STDOUT, Status};
+use trunkline_kernel::layout::{CONTROL, STDERR, STDIN, STDOUT, Status};
 
 /// The console gets the kernel back.
 #[track_caller]
@@ -400,23 +400,6 @@ fn a_statement_that_does_not_react_is_said_to_hang_and_ends_as_it_likes() {
 }
 
 #[test]
-fn the_end_of_input_is_told_to_the_program_and_then_to_the_kernel() {
-    let (mut console, kernel) = pair();
-    let number = console.send("ask ");
-    console.until_status(Status::Waiting(1));
-    console.session.end_of_input().unwrap();
-    console.until_over(number);
-    assert_eq!(console.stderr, "error: there is no more input\n");
-    works(&mut console);
-    console.send("begin");
-    console.session.finish().unwrap();
-    console.until("the end", |console| console.finished);
-    assert!(console.stderr.ends_with("error: the last statement is incomplete\n"), "{}", console.stderr);
-    assert!(console.session.close());
-    kernel.join().unwrap();
-}
-
-#[test]
 fn a_line_that_is_not_to_be_seen_is_asked_for_as_that() {
     let (mut console, _kernel) = pair();
     let number = console.send("secret password?");
@@ -433,78 +416,6 @@ fn a_line_that_is_not_to_be_seen_is_asked_for_as_that() {
     assert!(console.shown().ends_with("7 bytes\nyou said seen\n"));
 }
 
-#[test]
-fn each_end_of_input_is_told_also_behind_another() {
-    let (mut console, _kernel) = pair();
-    let number = console.send("asks 2");
-    for reads in 1..=2 {
-        console.until("it waits", |console| {
-            console.statuses.iter().filter(|status| **status == "waiting 1").count() == reads
-        });
-        console.session.end_of_input().unwrap();
-    }
-    console.until_over(number);
-    assert_eq!(console.shown(), "none\nnone\n");
-}
-
-#[test]
-fn a_script_ends_for_each_read_of_a_program() {
-    let (mut console, kernel) = pair();
-    console.send("asks 3");
-    console.session.finish().unwrap();
-    console.until("the end", |console| console.finished);
-    assert_eq!(console.shown(), "none\nnone\nnone\n");
-    console.session.close();
-    kernel.join().unwrap();
-}
-
-#[test]
-fn what_is_printed_behind_the_last_status_comes_before_the_end() {
-    let (here, there) = Connection::pair(Config::new(Key::generate())).unwrap();
-    let mut console = Console::new(here);
-    let [stdout, status] = [STDOUT, STATUS].map(|channel| there.sender(channel).unwrap());
-    status.send("idle 0").unwrap();
-    console.session.finish().unwrap();
-    // The console is told of the status, and has nothing else to be told.
-    console.until_status(Status::Idle(0));
-    assert!(console.session.try_next().is_none());
-    stdout.send("late\n").unwrap();
-    for channel in [STDERR, DISPLAY] {
-        there.sender(channel).unwrap().finish().unwrap();
-    }
-    drop((stdout, status));
-    console.until("the end", |console| console.finished);
-    assert_eq!(console.shown(), "late\n");
-}
-
-#[test]
-fn a_message_of_no_bytes_is_an_end_for_a_program_and_for_a_statement_that_has_begun() {
-    let (mut console, _kernel) = pair();
-    let number = console.send("asks 2");
-    console.session.try_send("").unwrap();
-    console.session.try_send("").unwrap();
-    console.until_over(number + 2);
-    assert_eq!(console.shown(), "none\nnone\n");
-    console.session.try_send("").unwrap();
-    console.until_status(Status::Idle(4));
-    // But a statement that has begun has no more lines.
-    console.send("begin");
-    console.send("one");
-    let number = console.session.try_send("").unwrap();
-    console.until_status(Status::Idle(number));
-    assert!(console.statuses.contains(&format!("failed {number}")), "{:?}", console.statuses);
-    assert_eq!(console.stderr, "the input has ended within a statement, which was not run\n");
-    console.stderr.clear();
-    // An interrupt of such a message is one of the program that it was for.
-    let number = console.send("ask ");
-    console.until_status(Status::Waiting(number));
-    console.interrupt_message(number + 1);
-    console.session.try_send("").unwrap();
-    console.until_over(number + 1);
-    assert_eq!(console.stderr, "interrupted\n");
-    works(&mut console);
-}
-
 /// A piece of a line is read while the statement waits for its rest: what the console names then is the statement.
 #[test]
 fn a_statement_that_waits_for_its_rest_is_interrupted_by_what_was_read_last() {
@@ -517,52 +428,6 @@ fn a_statement_that_waits_for_its_rest_is_interrupted_by_what_was_read_last() {
     console.send(" a line");
     works(&mut console);
     assert_eq!(console.stderr, "interrupted\n");
-}
-
-/// The end of a run would be that of the console's turn.
-#[test]
-fn behind_a_hub_the_end_of_input_is_a_message() {
-    let (here, there) = Connection::pair(Config::new(Key::generate())).unwrap();
-    let mut console = Console::new(here);
-    let [stdout, status, roster] = [STDOUT, STATUS, ROSTER].map(|channel| there.sender(channel).unwrap());
-    let stdin = there.receiver(STDIN).unwrap();
-    roster.send(r#"{"you":"c1"}"#).unwrap();
-    status.send("idle 0").unwrap();
-    console.until_status(Status::Idle(0));
-    let number = console.send("ask");
-    let read = |expected: &[u8]| assert_eq!(&*stdin.recv_timeout(LONG).unwrap(), expected);
-    read(b"ask\n");
-    roster.send(r#"{"line":{"own":1,"input":1}}"#).unwrap();
-    status.send("waiting 1").unwrap();
-    console.until_status(Status::Waiting(1));
-    console.session.end_of_input().unwrap();
-    read(b"");
-    // And each read behind the end of a script has its end.
-    console.session.finish().unwrap();
-    assert!(stdin.recv_timeout(LONG).is_err_and(|end| !matches!(end, RecvTimeoutError::Timeout)));
-    for own in 2..5 {
-        roster.send(format!(r#"{{"line":{{"own":{own},"input":{own}}}}}"#)).unwrap();
-        status.send(format!("waiting {own}")).unwrap();
-        console.until_status(Status::Waiting(own));
-        assert!(console.session.try_next().is_none());
-        read(b"");
-    }
-    stdout.send("said\n").unwrap();
-    roster.send(r#"{"line":{"own":5,"input":5}}"#).unwrap();
-    status.send("idle 5").unwrap();
-    console.until("the end", |console| console.finished);
-    assert!(console.session.console().is_over(number) && console.shown() == "said\n");
-}
-
-/// A script that ends in a program's `input()`: the kernel never sees the end, and the console does.
-#[test]
-fn the_end_of_a_script_that_a_program_has_read_is_an_end() {
-    let (mut console, kernel) = pair();
-    console.send("ask ");
-    console.session.finish().unwrap();
-    console.until("the end", |console| console.finished);
-    console.session.close();
-    kernel.join().unwrap();
 }
 
 #[test]

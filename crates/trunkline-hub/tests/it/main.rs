@@ -12,4 +12,8 @@ mod outages;
 mod private;
 mod read_only;
 mod roster;
+mod script;
 mod shared;
+#[path = "../../../trunkline-kernel/examples/tiny.rs"]
+#[allow(dead_code)]
+mod tiny;

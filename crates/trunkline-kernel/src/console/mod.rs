@@ -11,7 +11,9 @@ mod session;
 mod state;
 #[cfg(test)]
 mod tests;
+mod unsent;
 
 pub use child::{Child, ChildError};
-pub use session::{Ready, Said, Session, Unsent};
+pub use session::{Ready, Said, Session};
 pub use state::{Activity, Console, Nonsense};
+pub use unsent::Unsent;

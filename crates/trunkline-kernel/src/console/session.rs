@@ -1,16 +1,20 @@
 //! A connection to a kernel, with a console that is told everything that passes.
 
+mod ends;
+
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver as Token, Select, never};
 use trunkline::{
-    ChannelError, ChannelId, CloseCode, Connection, ConnectionError, Disconnect, Event, Events, Message,
-    Priority, Received, Receiver, RecvError, SendTimeoutError, Sender, TryRecvError, TrySendError,
+    ChannelError, ChannelId, CloseCode, Connection, ConnectionError, Event, Events, Message, Priority,
+    Received, Receiver, RecvError, SendTimeoutError, Sender, TryRecvError,
 };
 
-use super::state::{Activity, Console};
+use self::ends::Ends;
+use super::state::Console;
+use super::unsent::{Unsent, no_channel};
 use crate::layout::{
     Answer, CONTROL, Control, DISPLAY, INTROSPECTION, Operation, Picture, ROSTER, Request, Roster, STATUS,
     STDERR, STDIN, STDOUT, Status,
@@ -56,30 +60,6 @@ pub enum Said {
     Over(ConnectionError),
 }
 
-/// Why something was not sent.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Unsent {
-    /// The kernel has not taken enough of what was sent before. Try again when [`Ready::stdin`] fires.
-    #[error("the kernel has not taken enough of the lines before")]
-    Full,
-    /// The message is larger than the kernel takes.
-    #[error("the message is larger than the {limit} bytes that the kernel takes")]
-    TooLarge {
-        /// The most that it takes, in bytes.
-        limit: u32,
-    },
-    /// The kernel does not answer requests now: it serves another console, or the link is lost.
-    #[error("the kernel cannot answer now: it serves another console, or the link is lost")]
-    NotNow,
-    /// The kernel reads no more on this channel.
-    #[error("the kernel reads no more")]
-    Stopped,
-    /// The connection is over.
-    #[error(transparent)]
-    Over(#[from] ConnectionError),
-}
-
 /// A connection to a kernel, with a [`Console`] that is told everything that passes. It has no thread: the
 /// caller asks it for what came, and waits by its [`ready`](Session::ready) channels or with
 /// [`next_timeout`](Session::next_timeout).
@@ -97,11 +77,8 @@ pub struct Session {
     answers: Receiver,
     roster: Option<Receiver>,
     events: Events,
-    /// There are no more lines.
-    finishing: bool,
-    /// This was said again since the last status.
-    insisted: bool,
-    /// And everything is over.
+    ends: Ends,
+    /// Everything is over.
     finished: bool,
     over: bool,
     requested: u64,
@@ -120,8 +97,8 @@ pub struct Ready {
     pub roster: Token<()>,
     /// Something may have become of the link.
     pub events: Token<()>,
-    /// There may be room for a line again, after [`Session::try_send`] returned [`Unsent::Full`]. It is not
-    /// for `try_next`.
+    /// There may be room for a line again, after [`Session::try_send`] returned [`Unsent::Full`]. For `try_next` it is
+    /// only after [`Session::finish`]. It belongs to a run: take it anew after an end of the input.
     pub stdin: Token<()>,
 }
 
@@ -147,8 +124,7 @@ impl Session {
                 .transpose()?,
             events: connection.events(),
             connection,
-            finishing: false,
-            insisted: false,
+            ends: Ends::default(),
             finished: false,
             over: false,
             requested: 0,
@@ -175,7 +151,10 @@ impl Session {
     /// [`Unsent::Full`] if there is no room now; [`Unsent::TooLarge`], [`Unsent::Stopped`] or
     /// [`Unsent::Over`] if there will not be. Nothing was sent then.
     pub fn try_send(&mut self, message: impl Into<Bytes>) -> Result<u64, Unsent> {
-        self.stdin()?.try_send_bytes(message.into())?;
+        let message = message.into();
+        let ends = message.last().map(|last| *last == b'\n');
+        self.stdin()?.try_send_bytes(message)?;
+        self.ends.sent(ends);
         Ok(self.console.handle_sent(Instant::now()))
     }
 
@@ -196,52 +175,6 @@ impl Session {
             urgent(&roster, request.as_bytes())?;
         }
         Ok(())
-    }
-
-    /// Tells the kernel that there are no more lines in this session. Once everything that it was given is
-    /// over, [`Said::Finished`] comes.
-    ///
-    /// # Errors
-    ///
-    /// [`Unsent::Stopped`] or [`Unsent::Over`].
-    pub fn finish(&mut self) -> Result<(), Unsent> {
-        if !std::mem::replace(&mut self.finishing, true) {
-            self.end_input()?;
-        }
-        Ok(())
-    }
-
-    /// Tells a program that waits for input that there is none: what Ctrl-D does on a terminal. More lines may
-    /// follow.
-    ///
-    /// It ends a run of [`STDIN`]. If no program waits, the kernel takes it as the end of the session. For a hub
-    /// the end of a run is that of this console's turn, so behind one it is an empty message, which is nothing where no
-    /// program waits.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_send`](Session::try_send); [`Unsent::Full`] only behind a hub.
-    pub fn end_of_input(&mut self) -> Result<(), Unsent> {
-        if self.console.is_behind_hub() { self.try_send(Bytes::new()).map(drop) } else { self.end_input() }
-    }
-
-    /// Ends the run of the input, also one without a line: with a sender of its own.
-    fn end_input(&mut self) -> Result<(), Unsent> {
-        self.stdin()?.finish()?;
-        self.begin_input()
-    }
-
-    fn begin_input(&mut self) -> Result<(), Unsent> {
-        self.stdin = None;
-        self.stdin().map(drop)
-    }
-
-    fn stdin(&mut self) -> Result<&Sender, Unsent> {
-        let stdin = match self.stdin.take() {
-            Some(stdin) => stdin,
-            None => self.connection.sender(STDIN).map_err(no_channel)?,
-        };
-        Ok(self.stdin.insert(stdin))
     }
 
     /// Stops what the person sees running, as [`Console::interrupt`] says. Returns `false` if there is
@@ -319,7 +252,7 @@ impl Session {
             .or_else(|| self.try_answer(look))
             .or_else(|| self.try_roster(look))
             .or_else(|| self.try_output(look))
-            .or_else(|| self.try_end())
+            .or_else(|| self.try_end(look))
     }
 
     /// Returns what the kernel has said next, and waits for it no longer than `timeout`. `None` if nothing
@@ -338,8 +271,9 @@ impl Session {
 
     /// Waits until something may have come; `false` if the time is over.
     fn wait(&self, deadline: Option<Instant>) -> bool {
-        let Ready { output, answers, roster, events, .. } = self.ready();
-        let tokens = [&output, &answers, &roster, &events];
+        let Ready { output, answers, roster, events, stdin } = self.ready();
+        let stdin = if self.ends.wait_for_room() { stdin } else { never() };
+        let tokens = [&output, &answers, &roster, &events, &stdin];
         let mut select = Select::new();
         for token in tokens {
             select.recv(token);
@@ -415,6 +349,7 @@ impl Session {
         Some(match Roster::try_from(&*message) {
             Ok(roster) => {
                 self.console.handle_roster(&roster, Instant::now());
+                self.hear_roster(&roster);
                 Said::Roster(roster)
             }
             Err(why) => Said::Nonsense(why.to_string()),
@@ -453,37 +388,12 @@ impl Session {
         }
     }
 
-    /// A program may have read the end of the input: then the kernel does not see it, and waits for more, or the
-    /// program reads on. As a file does, the input ends for each read that follows. The kernel's own end of the
-    /// output comes behind all that it prints.
-    ///
-    /// A hub keeps its kernel. What that prints behind the last line has no end, and is not waited for; and
-    /// another's program is not told that this console's input has ended.
-    fn try_end(&mut self) -> Option<Said> {
-        if self.over || self.finished || !self.finishing {
-            return None;
-        }
-        let hub = self.console.is_behind_hub();
-        let ran = self.console.is_over(self.console.sent());
-        if hub && ran && self.console.activity() == Activity::Idle {
-            self.finished = true;
-            return Some(Said::Finished);
-        }
-        let reads = self.console.activity() == Activity::Waiting;
-        let wants = if hub { reads && !ran } else { self.console.is_settled() };
-        // If there is no room, the kernel has not read what was sent. If it reads no more, it has seen an end.
-        if wants && !self.insisted {
-            self.insisted = self.end_of_input() != Err(Unsent::Full);
-        }
-        None
-    }
-
     fn understand(&mut self, message: Message) -> Said {
         let understood = match message.channel() {
             STATUS => match Status::try_from(&*message) {
                 Ok(status) => match self.console.handle_status(status.clone(), Instant::now()) {
                     Ok(()) => {
-                        self.insisted = false;
+                        self.ends.hear_status(&status);
                         Ok(Said::Status(status))
                     }
                     Err(nonsense) => Err(nonsense.to_string()),
@@ -539,13 +449,6 @@ fn received(from: &Receiver, look: &mut Look<'_, '_>) -> Option<Message> {
     }
 }
 
-fn no_channel(error: ChannelError) -> Unsent {
-    match error {
-        ChannelError::ConnectionLost(cause) => Unsent::Over(cause),
-        _ => Unsent::Stopped,
-    }
-}
-
 /// Sends on an urgent channel. What was refused before has ended a run, for instance because a hub had no private
 /// channel to lend, and the next run is judged anew.
 fn anew(
@@ -569,25 +472,6 @@ fn urgent(sender: &Sender, message: &[u8]) -> Result<(), Unsent> {
         SendTimeoutError::TooLarge { limit, .. } => Unsent::TooLarge { limit },
         SendTimeoutError::Disconnected { cause, .. } => cause.into(),
     })
-}
-
-impl<T> From<TrySendError<T>> for Unsent {
-    fn from(error: TrySendError<T>) -> Self {
-        match error {
-            TrySendError::Full { .. } => Self::Full,
-            TrySendError::TooLarge { limit, .. } => Self::TooLarge { limit },
-            TrySendError::Disconnected { cause, .. } => cause.into(),
-        }
-    }
-}
-
-impl From<Disconnect> for Unsent {
-    fn from(cause: Disconnect) -> Self {
-        match cause {
-            Disconnect::ConnectionLost(cause) => Self::Over(cause),
-            Disconnect::Stopped(_) | _ => Self::Stopped,
-        }
-    }
 }
 
 /// How long a command waits for room.

@@ -383,6 +383,11 @@ impl Console {
         number <= self.over || self.refused.iter().any(|range| range.contains(&number))
     }
 
+    /// Returns `true` if every message that was sent is over.
+    pub(super) fn is_all_over(&self) -> bool {
+        self.unread() == 0 && self.over >= self.read()
+    }
+
     /// Returns `true` if the kernel has read everything, and waits for more: for a statement, the rest of one,
     /// or input.
     #[must_use]
