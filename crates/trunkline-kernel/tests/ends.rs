@@ -150,6 +150,30 @@ fn the_end_of_a_script_that_a_program_has_read_is_an_end() {
     kernel.join().unwrap();
 }
 
+#[test]
+fn a_hub_that_is_known_late_is_told_the_end_in_its_way() {
+    let (here, there) = Connection::pair(Config::new(Key::generate())).unwrap();
+    let mut console = Console::new(here);
+    let [status, roster] = [STATUS, ROSTER].map(|channel| there.sender(channel).unwrap());
+    let stdin = there.receiver(STDIN).unwrap();
+    console.send("ask");
+    console.session.finish().unwrap();
+    status.send("waiting 1").unwrap();
+    console.until_status(Status::Waiting(1));
+    assert!(console.session.try_next().is_none());
+    roster.send(r#"{"line":{"own":1,"input":1}}"#).unwrap();
+    let program = std::thread::spawn(move || {
+        while stdin
+            .recv_timeout(LONG)
+            .map_or_else(|end| end != RecvTimeoutError::Timeout, |line| !line.is_empty())
+        {}
+        status.send("idle 2").unwrap();
+        status
+    });
+    console.until("the end", |console| console.finished);
+    drop(program.join());
+}
+
 /// A hub that refuses the input says so over and over: the console asks once for each of its notes.
 #[test]
 fn a_script_asks_for_the_input_once_for_each_thing_that_it_hears_of_it() {

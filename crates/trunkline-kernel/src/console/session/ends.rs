@@ -25,7 +25,9 @@ pub(super) struct Ends {
     cramped: bool,
     /// The statement that has begun was sent the end of a line.
     broken: bool,
-    /// The hub has said that so many messages were passed on.
+    /// There is a hub.
+    hub: bool,
+    /// It has said that so many messages were passed on.
     passed: Option<u64>,
     /// And was asked for the input since it last said something of it.
     asked: bool,
@@ -161,6 +163,10 @@ impl Session {
 
     pub(super) fn hear_roster(&mut self, roster: &Roster) {
         self.ends.passed = roster.input.or(self.ends.passed);
+        if !std::mem::replace(&mut self.ends.hub, true) {
+            // What was said before it was known to be there was only the end of a turn.
+            self.ends.said = false;
+        }
         // An answer has the number, too, and is no reason to ask again.
         if roster.answer.is_none() && (roster.input.is_some() || roster.clients.is_some()) {
             self.ends.asked = false;
