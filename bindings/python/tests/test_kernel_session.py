@@ -123,10 +123,18 @@ def test_the_scripted_session_over_a_unix_socket(tmp_path):
         assert without_marks(ran.stdout) == without_marks(OUTPUT)
 
 
-@pytest.mark.parametrize(("script", "status"), [("1 / 0\n", 1), ("1 / 0\n1\n", 1), ("1\n", 0), ("1 +* 1\n", 1)])
+@pytest.mark.parametrize(
+    ("script", "status"), [("1 / 0\n", 1), ("1 / 0\n1\n", 1), ("1\n", 0), ("1 +* 1\n", 1), ("print(1\n", 1)]
+)
 def test_a_script_that_fails_says_so_if_it_is_asked(script, status):
     assert run_console("--fail", script=script).returncode == status
     assert run_console(script=script).returncode == 0
+
+
+def test_the_end_of_a_script_ends_a_block_and_drops_what_cannot_end():
+    assert run_console(script="for i in range(3):\n    print(i)\n").stdout.split() == ["0", "1", "2"]
+    ran = run_console(script="print(1\n")
+    assert "the input has ended within a statement, which was not run" in ran.stdout and ran.returncode == 0
 
 
 @pytest.mark.parametrize("own", [True, False])
