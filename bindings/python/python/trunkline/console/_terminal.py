@@ -224,12 +224,10 @@ class _Person:
     def _end_input(self) -> bool:
         try:
             self._session.end_of_input()
-        except ConnectionError as error:
+        except (ConnectionError, RuntimeError) as error:
+            # As for a line: another console may have the input.
             print(f"trunkline.console: {error}", file=sys.stderr)
-            return False
-        except RuntimeError as error:
-            print(f"trunkline.console: {error}", file=sys.stderr)
-        return True
+        return self._activity() != "over"
 
     def _interrupt(self) -> None:
         with self._changed:
