@@ -161,6 +161,27 @@ an answer
             assert run_console(*options_of(running), script="6 * 7\n").stdout.splitlines()[-1] == "42"
 
 
+def test_a_kernel_of_its_own_ends_as_a_program_does(tmp_path):
+    """Behind its last line Python waits for threads, does what is to be done at the exit, and closes files."""
+    file = tmp_path / "written"
+    script = f"""
+import atexit, threading, time
+_ = atexit.register(print, "at exit")
+file = open({str(file)!r}, "w"); _ = file.write("kept")
+def reads():
+    time.sleep(0.5)
+    try: input()
+    except EOFError: print("no input")
+    print("late")
+
+threading.Thread(target=reads).start()
+"""
+    ran = run_console(script=script, error=subprocess.PIPE)
+    assert (ran.stdout, ran.stderr, ran.returncode) == ("no input\nlate\nat exit\n", "", 0)
+    assert file.read_text() == "kept"
+    assert run_console("--fail", script="1 / 0\n").returncode == 1
+
+
 def test_a_kernel_that_ends_is_told(tmp_path):
     with kernel(tmp_path) as running:
         ran = run_console(*options_of(running), script="print('before')\nimport os; os._exit(7)\n")

@@ -1,7 +1,7 @@
 //! A console for any kernel that keeps the layout of `trunkline-kernel`.
 //!
 //! ```text
-//! cargo run --example console -- ADDRESS KEY_FILE [--script|--plain|--terminal] [--failures] [--grace S]
+//! cargo run --example console -- ADDRESS KEY_FILE [--script|--plain|--terminal] [--failures] [--ends] [--grace S]
 //! ```
 
 use std::env;
@@ -12,7 +12,8 @@ use std::time::Duration;
 use trunkline::{Config, Connection, Key};
 use trunkline_terminal::{Ending, Mode, Options, attend, configure};
 
-const USAGE: &str = "console ADDRESS KEY_FILE [--script|--plain|--terminal] [--failures] [--grace S]";
+const USAGE: &str =
+    "console ADDRESS KEY_FILE [--script|--plain|--terminal] [--failures] [--ends] [--grace S]";
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
@@ -43,6 +44,7 @@ fn run(address: &str, key_file: &str, arguments: &[&str]) -> Result<Ending, Endi
             "--plain" => options.mode(Mode::Plain),
             "--terminal" => options.mode(Mode::Terminal),
             "--failures" => options.report_failures(true),
+            "--ends" => options.ends_kernel(true),
             "--pictures" => options.pictures(arguments.next().ok_or_else(|| usage(USAGE.to_owned()))?),
             "--grace" => {
                 let seconds = arguments.next().and_then(|seconds| seconds.parse().ok());

@@ -34,6 +34,7 @@ pub struct Options {
     pub(crate) banner: String,
     pub(crate) mode: Mode,
     pub(crate) report_failures: bool,
+    pub(crate) ends_kernel: bool,
     pub(crate) pictures: Option<PathBuf>,
 }
 
@@ -47,6 +48,7 @@ impl Options {
             banner: String::new(),
             mode: Mode::Auto,
             report_failures: false,
+            ends_kernel: false,
             pictures: None,
         }
     }
@@ -72,6 +74,15 @@ impl Options {
     #[must_use]
     pub fn report_failures(mut self, report: bool) -> Self {
         self.report_failures = report;
+        self
+    }
+
+    /// Sets whether the kernel ends with a script. At the end of its lines the kernel is asked to, and what that prints
+    /// until it has ended is shown: of threads that it waits for, and of what it does at its exit. Not so by
+    /// default, and in [`Mode::Terminal`] never: a kernel behind a hub serves other consoles, too.
+    #[must_use]
+    pub fn ends_kernel(mut self, ends: bool) -> Self {
+        self.ends_kernel = ends;
         self
     }
 

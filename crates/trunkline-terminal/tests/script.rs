@@ -11,6 +11,7 @@ use std::thread;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use support::pipes::{Outcome, Pipes, status};
 use support::{Kernel, Place, most_memory};
+use trunkline_kernel::layout::ROSTER;
 
 /// Starts a script, whose kernel is idle.
 fn start(options: &[&str]) -> (Place, Pipes, Kernel) {
@@ -41,6 +42,32 @@ fn lines_go_in_and_output_comes_out() {
     }
     kernel.finish();
     assert_eq!(console.end(), Outcome::new(0, "one!\n!\ntwo!\n", "?\n?\n?\n"));
+}
+
+#[test]
+fn a_kernel_that_ends_with_its_script_is_heard_until_it_has_ended() {
+    for (ending, outcome) in [
+        ("exited 0", Outcome::new(0, "one\nlate\n", "")),
+        ("exited 4", Outcome::new(3, "one\nlate\n", "console: the kernel has ended with exit code 4\n")),
+    ] {
+        let (_place, mut console, kernel) = start(&["--ends"]);
+        // As behind a hub, whose kernel stays.
+        let roster = kernel.connection.sender(ROSTER).unwrap();
+        roster.send(r#"{"you":1,"line":{"own":1,"input":1}}"#).unwrap();
+        console.write("1\n");
+        console.finish();
+        assert_eq!(kernel.line(), "1");
+        kernel.print("one\n");
+        kernel.status("idle 1");
+        assert_eq!(kernel.command(), "exit");
+        // A thread still reads, and each of its reads has an end.
+        kernel.end_of_run();
+        kernel.status("waiting 1");
+        assert_eq!(kernel.line(), "");
+        kernel.print("late\n");
+        kernel.status(ending);
+        assert_eq!(console.end(), outcome);
+    }
 }
 
 #[test]

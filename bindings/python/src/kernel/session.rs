@@ -28,7 +28,7 @@ fn connect(py: Python<'_>, address: Where, config: Config) -> PyResult<Connectio
 
 /// Is the console of a kernel for a script on standard input, or for a person. Returns its exit status.
 #[pyfunction]
-#[pyo3(signature = (address, config, name, script, report_failures))]
+#[pyo3(signature = (address, config, name, script, report_failures, ends_kernel))]
 pub(crate) fn _attend(
     py: Python<'_>,
     address: Where,
@@ -36,10 +36,11 @@ pub(crate) fn _attend(
     name: &str,
     script: bool,
     report_failures: bool,
+    ends_kernel: bool,
 ) -> PyResult<u8> {
     let connection = connect(py, address, configure(config.0))?;
     let mode = if script { Mode::Script } else { Mode::Auto };
-    let options = Options::new(name).mode(mode).report_failures(report_failures);
+    let options = Options::new(name).mode(mode).report_failures(report_failures).ends_kernel(ends_kernel);
     Ok(wait::detached(py, || attend(connection, &options).status()))
 }
 

@@ -197,7 +197,11 @@ impl Session {
     /// [`Unsent::Full`] if the kernel takes no commands; [`Unsent::Stopped`] or [`Unsent::Over`].
     pub fn command(&mut self, control: &Control) -> Result<(), Unsent> {
         let message = control.to_string();
-        anew(&self.connection, &mut self.control, |sender| urgent(sender, message.as_bytes()))
+        anew(&self.connection, &mut self.control, |sender| urgent(sender, message.as_bytes()))?;
+        if *control == Control::Exit {
+            self.ends.asked_to_exit();
+        }
+        Ok(())
     }
 
     /// Asks the kernel something. Returns the number that the answer will have.

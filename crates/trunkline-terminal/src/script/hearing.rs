@@ -2,8 +2,9 @@
 
 use std::task::{Context, Poll};
 
+use trunkline::ConnectionError;
 use trunkline_kernel::console::Said;
-use trunkline_kernel::layout::{Answer, STDERR, STDOUT, Status};
+use trunkline_kernel::layout::{Answer, Control, STDERR, STDOUT, Status};
 
 use super::{ROOM, Script};
 use crate::ending::{Ending, lost};
@@ -89,7 +90,14 @@ impl Script<'_> {
                 self.link_lost = false;
                 self.say("the link is back");
             }
+            Said::Finished if self.options.ends_kernel && !self.asked_to_end => {
+                self.asked_to_end = self.session.command(&Control::Exit).is_ok();
+                return if self.asked_to_end { Ok(()) } else { Err(self.is_finished()) };
+            }
             Said::Finished => return Err(self.is_finished()),
+            Said::Over(ConnectionError::ClosedByPeer { .. }) if self.asked_to_end => {
+                return Err(self.is_finished());
+            }
             Said::Over(cause) => return Err(lost(&cause)),
             // It changes nothing here.
             _ => {}
@@ -114,6 +122,7 @@ impl Script<'_> {
                 self.say(&format!("the statement has not reacted to the interrupt for {seconds} s"));
             }
             Status::Failed(_) => self.failed = true,
+            Status::Exited(0) if self.asked_to_end => return Err(self.is_finished()),
             Status::Exited(code) => {
                 return Err(Ending::Lost(format!("the kernel has ended with exit code {code}")));
             }

@@ -78,6 +78,8 @@ struct Script<'a> {
     /// No more lines come.
     ended: bool,
     finished: bool,
+    /// The kernel was asked to end.
+    asked_to_end: bool,
     questions: Questions,
     files: Files,
     /// The program is inside of a line, on standard output.
@@ -118,6 +120,7 @@ pub(crate) fn run(session: &mut Session, options: &Options, prompts: bool) -> io
         retry: None,
         ended: false,
         finished: false,
+        asked_to_end: false,
         questions: Questions::default(),
         files: Files::new(options.pictures.clone()),
         begun: false,

@@ -64,7 +64,7 @@ def _face(address: str | Path, key: Key, kernel: Spawned | None, report_failures
         return attend(address, config, kernel)
     # A script ends by a signal as any program does.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    return _attend(address, config, "trunkline.console", not terminal, report_failures)
+    return _attend(address, config, "trunkline.console", not terminal, report_failures, kernel is not None)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ use crate::layout::{ROSTER, Roster, Status};
 pub(super) struct Ends {
     /// There are no more lines.
     finishing: bool,
+    /// The kernel was asked to end.
+    exits: bool,
     /// What was sent last is a part of a line.
     open: bool,
     /// An end was sent since the last status.
@@ -37,6 +39,11 @@ impl Ends {
     /// A message was sent; whether it ends a line, if it has any bytes.
     pub(super) fn sent(&mut self, ends: Option<bool>) {
         self.open = !ends.unwrap_or(!self.open);
+    }
+
+    /// The kernel was asked to end.
+    pub(super) fn asked_to_exit(&mut self) {
+        self.exits = true;
     }
 
     pub(super) fn hear_status(&mut self, status: &Status) {
@@ -109,11 +116,14 @@ impl Session {
     /// A hub keeps its kernel. What that prints behind the last line has no end, and is not waited for; and
     /// another's program is not told that this console's input has ended.
     pub(super) fn try_end(&mut self, look: &mut Look<'_, '_>) -> Option<Said> {
-        if self.over || self.finished || !self.ends.finishing {
+        if self.over || !self.ends.finishing {
             return None;
         }
         let activity = self.console.activity();
-        let wants = if self.console.is_behind_hub() {
+        let wants = if self.finished {
+            // A kernel that ends waits for the threads of its program, which may read.
+            self.ends.exits && self.console.is_behind_hub() && activity == Activity::Waiting
+        } else if self.console.is_behind_hub() {
             let ran = self.console.is_all_over();
             if ran && self.console.is_served() {
                 self.finished = true;
