@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use support::*;
 use trunkline_host::{Ending, Size};
-use trunkline_kernel::layout::{STATUS, STDIN, STDOUT};
+use trunkline_kernel::layout::{ROSTER, STATUS, STDIN, STDOUT};
 
 #[test]
 fn a_shell_is_used_left_and_found_as_it_was() {
@@ -502,6 +502,51 @@ fn what_a_kernel_asks_for_in_secret_is_not_shown() {
     assert_eq!(line(&mut desk, "seen\r"), "seen\n");
     desk.shows("done seen");
     assert!(!desk.text().contains("hunter2"), "{}", desk.text());
+    status.send("exited 4").unwrap();
+    assert_eq!(desk.end().code(), 4);
+}
+
+/// The hub before it keeps the end of a run to itself: it is that of the client's turn.
+#[test]
+fn ctrl_d_at_a_kernel_ends_the_input_of_its_program_each_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, file) = (trunkline::Key::generate(), folder.path().join("key"));
+    key.write_new_file(&file).unwrap();
+    let listener = trunkline::Listener::bind("127.0.0.1:0", trunkline::Config::new(key)).unwrap();
+    let (program, upstream) =
+        trunkline::Connection::pair(trunkline::Config::new(trunkline::Key::generate())).unwrap();
+    let hub = trunkline_hub::Hub::new(upstream)
+        .broadcast(STDOUT, trunkline_hub::History::bytes(1 << 20))
+        .recent(STATUS, 4096)
+        .input(STDIN)
+        .roster(ROSTER)
+        .serve(listener)
+        .unwrap();
+    let mut command = trunkline();
+    command.arg("attach").arg(hub.listener().address().to_string()).arg("--key-file").arg(file);
+    let mut desk = Terminal::of(command, Size::default());
+    let (stdin, stdout) = (program.receiver(STDIN).unwrap(), program.sender(STDOUT).unwrap());
+    let expect = |desk: &mut Terminal, keys: &str, message: &str| {
+        desk.keys(keys);
+        let until = Instant::now() + Duration::from_secs(60);
+        let line = loop {
+            // The terminal passes keys on meanwhile.
+            desk.pass(Duration::from_millis(10));
+            match stdin.try_recv() {
+                Ok(line) => break line,
+                Err(error) => assert!(Instant::now() < until, "{error}"),
+            }
+        };
+        assert_eq!(line, message);
+    };
+    stdout.send("> ").unwrap();
+    desk.shows("> ");
+    for _ in 0..2 {
+        expect(&mut desk, "ask()\r", "ask()\n");
+        expect(&mut desk, "\x04", "");
+        expect(&mut desk, "\x04", "");
+    }
+    let status = program.sender(STATUS).unwrap();
     status.send("exited 4").unwrap();
     assert_eq!(desk.end().code(), 4);
 }

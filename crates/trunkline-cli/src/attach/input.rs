@@ -30,6 +30,8 @@ pub struct Input<'a> {
     watches: bool,
     /// The run that would be ended has begun.
     begun: bool,
+    /// A hub stands before the program. For one of a kernel the end of a run is that of this client's turn.
+    behind_hub: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,7 +57,13 @@ impl<'a> Input<'a> {
             ended: None,
             refused: false,
             begun: false,
+            behind_hub: false,
         }
+    }
+
+    /// A hub has said something.
+    pub fn heard_hub(&mut self) {
+        self.behind_hub = true;
     }
 
     pub fn push(&mut self, bytes: Vec<u8>) {
@@ -130,8 +138,9 @@ impl<'a> Input<'a> {
             }
         }
         if self.ended == Some(EndOf::Program) {
-            // An end needs a beginning, also if nothing was typed.
-            if !self.begun && sender.try_send([]).is_err() {
+            // An end needs a beginning, also if nothing was typed. And for a kernel's program that reads, a message
+            // of no bytes is the end; a program on pipes gets nothing by it.
+            if (!self.begun || self.behind_hub) && sender.try_send([]).is_err() {
                 return None;
             }
             self.ended = Some(EndOf::Told);

@@ -339,6 +339,7 @@ impl<'a> Attached<'a> {
     fn read_roster(&mut self) {
         while let Some(Ok(message)) = self.roster.as_ref().map(trunkline::Receiver::try_recv) {
             let Ok(note) = Roster::try_from(&message[..]) else { continue };
+            self.input.heard_hub();
             match self.owner.hear(&note) {
                 Some(Change::Gained { over }) => {
                     self.input.again();
