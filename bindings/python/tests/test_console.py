@@ -243,6 +243,20 @@ def test_ctrl_d_ends_the_input_of_a_program_and_not_the_session(terminal, tmp_pa
         assert console.wait() == 0
 
 
+def test_a_kernel_of_a_persons_own_ends_as_a_program_does(terminal, tmp_path):
+    file = tmp_path / "written"
+    console = terminal()
+    console.type("import atexit, threading; _ = atexit.register(print, 'at' ' exit')\r")
+    console.type(f"file = open({str(file)!r}, 'w'); _ = file.write('kept')\r")
+    console.type("threading.Timer(2, print, ['la' 'te']).start(); print('rea' 'dy')\r")
+    console.until("ready\n")
+    console.until(">>>")
+    console.type("\x04")
+    assert console.wait() == 0
+    assert console.shown.index("late") < console.shown.index("at exit")
+    assert file.read_text() == "kept"
+
+
 def test_names_are_completed_and_calls_have_a_tip(terminal):
     console = terminal()
     console.type("def greeting(first, second=2): return first\r")

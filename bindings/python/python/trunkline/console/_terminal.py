@@ -116,6 +116,8 @@ class _Person:
             elif line.startswith(":") and not line.startswith("::"):
                 leaves, status = self._obey(line.strip())
                 if leaves:
+                    if status is not None and self._kernel is not None:
+                        self._end_kernel()
                     self._session.close()
                     return status
             else:
@@ -228,6 +230,16 @@ class _Person:
             # As for a line: another console may have the input.
             print(f"trunkline.console: {error}", file=sys.stderr)
         return self._activity() != "over"
+
+    def _end_kernel(self) -> None:
+        """It ends as any Python does, and what it prints until then is shown. Ctrl-C does not wait for it."""
+        try:
+            self._session.command("exit")
+            with self._changed:
+                self._changed.wait_for(lambda: self._end is not None)
+        except (KeyboardInterrupt, ConnectionError, RuntimeError):
+            return
+        self._show_tail()
 
     def _interrupt(self) -> None:
         with self._changed:
