@@ -6,7 +6,7 @@ use trunkline::{ChannelError, ConnectionError, Disconnect, TrySendError};
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unsent {
-    /// The kernel has not taken enough of what was sent before. Try again when [`Ready::stdin`] fires.
+    /// The kernel has not taken enough of what was sent before. Try again when [`Ready::stdin`](super::Ready::stdin) fires.
     #[error("the kernel has not taken enough of the lines before")]
     Full,
     /// The message is larger than the kernel takes.
