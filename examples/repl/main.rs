@@ -38,7 +38,7 @@ usage:
   its console is gone; then the kernel ends. --memory: how much the kernel may have. What
   goes between them is encrypted with the key, also to other machines.
 
-  Lines for the console: :complete PREFIX, :inspect NAME, :status, :interrupt, :quit. A line that begins
+  Lines for the console: :complete PREFIX, :inspect NAME, :status, :interrupt, :take, :quit. A line that begins
   with two colons is for the kernel, with one.
 
 exit status: 0, 1 the kernel failed, 2 wrong use, 3 the kernel or the link is gone, 128 + N signal N

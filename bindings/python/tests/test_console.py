@@ -257,6 +257,21 @@ def test_a_kernel_of_a_persons_own_ends_as_a_program_does(terminal, tmp_path):
     assert file.read_text() == "kept"
 
 
+@pytest.mark.parametrize("program", [("-m", "trunkline.console"), ("-c", WITHOUT)])
+def test_the_input_is_taken_back_from_another_console(terminal, tmp_path, program):
+    with kernel(tmp_path) as running:
+        options = ["--connect", running.address, "--key-file", str(running.key_file)]
+        console = terminal(*options, program=program)
+        other = running.console()
+        other.run("1")
+        console.type("print('ref' 'used')\r")
+        console.until("another console has the input; :take takes it")
+        console.type(":take\r")
+        console.type("print('tak' 'en')\r")
+        found = console.until(r"(?s)(.*)\ntaken\n")
+        assert "refused" not in found.group(1)
+
+
 def test_names_are_completed_and_calls_have_a_tip(terminal):
     console = terminal()
     console.type("def greeting(first, second=2): return first\r")

@@ -65,6 +65,7 @@
 //! | `:inspect CODE` | shows what the thing at its end is |
 //! | `:status` | shows what the kernel does |
 //! | `:interrupt` | stops what runs; in a script the line before it, once the kernel has read it, and goes on when that is over |
+//! | `:take` | takes the input of a kernel that several consoles share |
 //! | `:quit` | ends the script or the session |
 //! | `::LINE` | is `:LINE` for the kernel |
 //!
@@ -106,6 +107,7 @@ mod pictures;
 mod questions;
 mod run;
 mod script;
+mod sharing;
 mod sys;
 #[cfg(unix)]
 mod terminal;

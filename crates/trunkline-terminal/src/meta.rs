@@ -9,6 +9,7 @@ pub(crate) enum Meta {
     Inspect(String),
     Status,
     Interrupt,
+    Take,
     Quit,
     Unknown(String),
 }
@@ -26,6 +27,7 @@ pub(crate) fn parse(line: &str) -> Meta {
         ("inspect", name) if !name.is_empty() => Meta::Inspect(name.to_owned()),
         ("status", "") => Meta::Status,
         ("interrupt", "") => Meta::Interrupt,
+        ("take", "") => Meta::Take,
         ("quit", "") => Meta::Quit,
         _ => Meta::Unknown(line.to_owned()),
     }
@@ -35,6 +37,6 @@ pub(crate) fn parse(line: &str) -> Meta {
 pub(crate) fn unknown(line: &str) -> String {
     let line: String = line.chars().take(80).flat_map(char::escape_debug).collect();
     format!(
-        "{line}: there are only :complete CODE, :inspect CODE, :status, :interrupt and :quit (:: begins a line with a colon)"
+        "{line}: there are only :complete CODE, :inspect CODE, :status, :interrupt, :take and :quit (:: begins a line with a colon)"
     )
 }

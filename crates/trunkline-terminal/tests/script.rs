@@ -11,6 +11,7 @@ use std::thread;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use support::pipes::{Outcome, Pipes, status};
 use support::{Kernel, Place, most_memory};
+use trunkline::{RecvError, RecvTimeoutError};
 use trunkline_kernel::layout::ROSTER;
 
 /// Starts a script, whose kernel is idle.
@@ -68,6 +69,35 @@ fn a_kernel_that_ends_with_its_script_is_heard_until_it_has_ended() {
         kernel.status(ending);
         assert_eq!(console.end(), outcome);
     }
+}
+
+#[test]
+fn the_input_of_a_shared_kernel_is_asked_for_and_a_refusal_is_told() {
+    let (_place, mut console, kernel) = start(&[]);
+    let roster = kernel.connection.sender(ROSTER).unwrap();
+    let requests = kernel.connection.receiver(ROSTER).unwrap();
+    roster.send(r#"{"you":1}"#).unwrap();
+    for (done, said) in [(false, "console: another has it\n"), (true, "")] {
+        kernel.status("idle 0");
+        console.write(":take\n");
+        // Each is a run of its own.
+        let request = loop {
+            match requests.recv_timeout(support::LONG) {
+                Err(RecvTimeoutError::Disconnected(RecvError::Finished)) => {}
+                request => break request.unwrap(),
+            }
+        };
+        assert_eq!(&*request, br#"{"take":true,"own":0}"#);
+        roster
+            .send(format!(r#"{{"answer":{{"take":true,"done":{done},"why":"another has it"}},"input":0}}"#))
+            .unwrap();
+        if !done {
+            assert_eq!(console.error_line(), said);
+        }
+    }
+    console.finish();
+    kernel.finish();
+    assert_eq!(console.end(), Outcome::new(0, "", ""));
 }
 
 #[test]

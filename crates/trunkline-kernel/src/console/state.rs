@@ -281,8 +281,10 @@ impl Console {
 
     // -- What is known -----------------------------------------------------------------------------------
 
-    /// Returns `true` if a hub stands before the kernel, as far as is known.
-    pub(super) fn is_behind_hub(&self) -> bool {
+    /// Returns `true` if a hub stands before the kernel, as far as is known: other consoles may be there, and the input
+    /// has one owner.
+    #[must_use]
+    pub fn is_behind_hub(&self) -> bool {
         matches!(self.numbers, Numbers::Hub(_))
     }
 

@@ -9,6 +9,7 @@ use trunkline_kernel::layout::{Answer, Control, STDERR, STDOUT, Status};
 use super::{ROOM, Script};
 use crate::ending::{Ending, lost};
 use crate::questions::{self};
+use crate::sharing::{deaf, not_taken};
 
 impl Script<'_> {
     /// Takes what the kernel says, as long as there is room for it.
@@ -81,7 +82,12 @@ impl Script<'_> {
                 self.answered(questions::words(reply));
             }
             Said::Nonsense(what) => self.say(&what),
-            Said::Deaf => self.say("the kernel reads no more lines"),
+            Said::Deaf => self.say(deaf(self.session.console())),
+            Said::Roster(roster) => {
+                if let Some(why) = not_taken(&roster, &mut self.takes) {
+                    self.say(&why);
+                }
+            }
             Said::LinkLost(_) => {
                 self.link_lost = true;
                 self.say("link lost, trying");

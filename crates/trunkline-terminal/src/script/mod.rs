@@ -93,6 +93,8 @@ struct Script<'a> {
     waits_again: bool,
     /// What is typed is an answer that the terminal does not show.
     secret: bool,
+    /// The input of a kernel that is shared was asked for.
+    takes: bool,
     #[cfg(unix)]
     tty: Option<Tty>,
 }
@@ -130,6 +132,7 @@ pub(crate) fn run(session: &mut Session, options: &Options, prompts: bool) -> io
         told_of_turn: false,
         waits_again: false,
         secret: false,
+        takes: false,
         #[cfg(unix)]
         tty: if prompts { Tty::enter(rustix::stdio::stdin(), Manner::Lines).ok() } else { None },
         session,
@@ -447,6 +450,13 @@ impl Script<'_> {
             Meta::Inspect(code) => request(code, |code, cursor| Operation::Inspect { code, cursor }),
             Meta::Line(line) | Meta::Unknown(line) => {
                 self.answered(Err(meta::unknown(&line)));
+                return;
+            }
+            Meta::Take => {
+                match self.session.take_input() {
+                    Ok(()) => self.takes = true,
+                    Err(error) => self.answered(Err(error.to_string())),
+                }
                 return;
             }
             Meta::Interrupt | Meta::Quit => return,

@@ -103,12 +103,12 @@ impl Tty {
     }
 
     /// Lets the terminal turn Ctrl-C into a signal, while no key is read.
-    pub(crate) fn set_signals(&self, signals: bool) {
-        let mut modes = self.changed.clone();
-        modes.local_modes.set(LocalModes::ISIG, signals);
-        modes.local_modes.set(LocalModes::NOFLSH, signals);
+    pub(crate) fn set_signals(&mut self, signals: bool) {
+        // So it is again at once when the process goes on: Ctrl-C would wait as a key that is not read.
+        self.changed.local_modes.set(LocalModes::ISIG, signals);
+        self.changed.local_modes.set(LocalModes::NOFLSH, signals);
         // A terminal that is gone is noticed by a read.
-        let _ = tcsetattr(&self.fd, OptionalActions::Now, &modes);
+        let _ = tcsetattr(&self.fd, OptionalActions::Now, &self.changed);
     }
 
     /// Hides what is typed, but for where a line ends. A terminal that shows nothing of what is typed goes on like that.

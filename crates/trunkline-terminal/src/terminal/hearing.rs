@@ -11,6 +11,7 @@ use super::protocols::{Protocol, encode};
 use super::{LISTED, PIECE, STDERR_ROOM, Terminal};
 use crate::ending::{Ending, lost};
 use crate::questions::{self, Purpose};
+use crate::sharing::{deaf, not_taken};
 use crate::sys::tty;
 
 impl Terminal<'_> {
@@ -71,7 +72,7 @@ impl Terminal<'_> {
             Said::Answer(answer) => self.answer(answer),
             Said::Roster(roster) => self.hear_roster(&roster),
             Said::Nonsense(what) => self.say(&format!("[{what}]")),
-            Said::Deaf => self.say("[the kernel reads no more lines]"),
+            Said::Deaf => self.say(&format!("[{}]", deaf(self.session.console()))),
             Said::LinkLost(_) => {
                 self.link_lost = true;
                 if self.leaving {
@@ -175,6 +176,9 @@ impl Terminal<'_> {
 
     /// Before a hub only the owner's size counts, so the kernel is told again when the owner changes.
     fn hear_roster(&mut self, roster: &Roster) {
+        if let Some(why) = not_taken(roster, &mut self.takes) {
+            self.say(&format!("[{why}]"));
+        }
         let Some(clients) = &roster.clients else { return };
         let owner = clients.iter().find(|client| client.owner).map(|client| client.id);
         // The list is cut when there are many, and the owner may be one of the others.

@@ -108,6 +108,8 @@ struct Terminal<'a> {
     paused: bool,
     /// How large the kernel knows the terminal to be.
     told_size: Option<(usize, usize)>,
+    /// The input of a kernel that is shared was asked for.
+    takes: bool,
     /// The client that owns the input, as the roster of a hub said last, if it did.
     owner: Option<Option<u64>>,
 }
@@ -165,6 +167,7 @@ pub(crate) fn run(session: &mut Session, options: &Options) -> io::Result<Ending
         hurries: false,
         paused: false,
         told_size: None,
+        takes: false,
         owner: None,
         session,
         options,
@@ -312,7 +315,6 @@ impl Terminal<'_> {
     fn go_on(&mut self) {
         // One that is gone is noticed when a key is read.
         drop(self.tty.resume());
-        self.paused = false;
         self.screen.come_back(tty::size(rustix::stdio::stdout()));
         self.tell_size();
     }

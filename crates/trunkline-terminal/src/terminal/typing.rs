@@ -110,6 +110,11 @@ impl Terminal<'_> {
         match command {
             Meta::Quit => self.end()?,
             Meta::Interrupt => self.interrupt()?,
+            Meta::Take => match self.session.take_input() {
+                Ok(()) => self.takes = true,
+                Err(Unsent::Over(cause)) => return Err(lost(&cause)),
+                Err(error) => self.say(&format!("[{error}]")),
+            },
             Meta::Status => {
                 let link = if self.link_lost { ", as far as is known: the link is lost" } else { "" };
                 self.say(&format!("{}{link}", self.session.console().activity().describe()));
