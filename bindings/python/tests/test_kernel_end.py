@@ -41,6 +41,17 @@ def test_a_line_without_its_end_is_not_lost(tmp_path, how):
         assert "want of memory" not in console.stderr
 
 
+@pytest.mark.parametrize("how", ENDS)
+def test_what_c_code_has_printed_is_not_lost(tmp_path, how):
+    with kernel(tmp_path) as running:
+        console = running.console()
+        console.run("import ctypes, os, signal, sys; c = ctypes.CDLL(None)")
+        console.send("c.printf(b'half of') and c.printf(b' a line') and None\n" + how)
+        console.until("the end", lambda: console.statuses[-1].startswith(("exited", "killed")))
+        assert console.stdout == "half of a line"
+        assert console.statuses[-1] == ENDS[how]
+
+
 def test_a_forked_child_and_threads_add_nothing_to_a_line(tmp_path):
     with kernel(tmp_path) as running:
         console = running.console()

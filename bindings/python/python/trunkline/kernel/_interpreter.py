@@ -30,7 +30,7 @@ def main() -> None:
     faulthandler.enable(file=2)
     interrupts = Interrupts(interpreter)
     stdin = _streams.Streams(interpreter, interrupts).stdin
-    _streams.line_buffer_c()
+    _streams.unbuffer_c()
     _sources.install()
     _pictures.install(interpreter, interrupts)
     # A program, and its environment, may have chosen another.

@@ -213,14 +213,14 @@ def _getpass(prompt: str = "Password: ", stream: Any = None, **_options: object)
     return line.removesuffix("\n")
 
 
-def line_buffer_c() -> None:
-    """Makes what C code prints come line by line, as at a terminal."""
+def unbuffer_c() -> None:
+    """Makes what C code prints come at once, so that none of it is lost with the process."""
     try:
         import ctypes
 
         c = ctypes.CDLL(None)
-        line_by_line = 1
-        c.setvbuf(ctypes.c_void_p.in_dll(c, "stdout"), None, line_by_line, 0)
+        unbuffered = 2
+        c.setvbuf(ctypes.c_void_p.in_dll(c, "stdout"), None, unbuffered, 0)
     except (ImportError, ValueError, OSError, AttributeError):
         # It comes when the statement ends.
         return
