@@ -46,7 +46,7 @@ def test_what_c_code_has_printed_is_not_lost(tmp_path, how):
     with kernel(tmp_path) as running:
         console = running.console()
         console.run("import ctypes, os, signal, sys; c = ctypes.CDLL(None)")
-        console.send("c.printf(b'half of') and c.printf(b' a line') and None\n" + how)
+        console.send(f"c.printf(b'half of'), c.printf(b' a line'), {how.removeprefix('import ctypes; ')}")
         console.until("the end", lambda: console.statuses[-1].startswith(("exited", "killed")))
         assert console.stdout == "half of a line"
         assert console.statuses[-1] == ENDS[how]
