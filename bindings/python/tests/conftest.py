@@ -16,6 +16,8 @@ import pytest
 import trunkline
 from trunkline import Config, Connection, Key, Listener
 
+# What users seldom set, and what makes C's output unbuffered as well.
+os.environ.pop("PYTHONUNBUFFERED", None)
 # Of those that test in the background it is ignored, and so it were in the programs that are started here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -43,8 +43,7 @@ def test_a_line_without_its_end_is_not_lost(tmp_path, how):
 
 @pytest.mark.parametrize("how", ENDS)
 def test_what_c_code_has_printed_is_not_lost(tmp_path, how):
-    # What the user may have set makes C's output unbuffered, too.
-    with kernel(tmp_path, PYTHONUNBUFFERED="") as running:
+    with kernel(tmp_path) as running:
         console = running.console()
         console.run("import ctypes, os, signal, sys; c = ctypes.CDLL(None)")
         console.send(f"c.printf(b'half of'), c.printf(b' a line'), {how.removeprefix('import ctypes; ')}")

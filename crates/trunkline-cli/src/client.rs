@@ -145,6 +145,11 @@ impl Client {
         )
     }
 
+    /// Returns `true` if the connection is over, for whatever reason.
+    pub fn is_lost(&self) -> bool {
+        self.connection.close_reason().is_some()
+    }
+
     /// Leaves; what was sent arrives.
     pub fn leave(&self) -> Result<(), Failure> {
         let closed = self.connection.close_timeout(CloseCode::NORMAL, "", LEAVING);

@@ -26,7 +26,7 @@ pub fn run(arguments: &arguments::Send) -> Outcome {
     }
     match type_in(&client, &stdin, &typed) {
         // What was typed can be what has ended it.
-        Err(_) if client.is_over() => Ok(0),
+        Err(_) if has_ended(&client, &stdin) => Ok(0),
         // Nothing was passed on, so nothing is typed twice.
         Err(failure) if !arguments.take && stdin.stopped() == Some(code::NOT_OWNER) => {
             drop(client);
@@ -35,6 +35,18 @@ pub fn run(arguments: &arguments::Send) -> Outcome {
         Err(failure) => Err(failure),
         Ok(()) => Ok(0),
     }
+}
+
+/// Returns `true` if the program has ended. That its input is no more is told a moment before.
+fn has_ended(client: &Client, stdin: &Sender) -> bool {
+    let until = Instant::now() + LATER;
+    while matches!(stdin.stopped(), Some(0 | trunkline_host::INPUT_CLOSED))
+        && !client.is_lost()
+        && Instant::now() < until
+    {
+        thread::sleep(Duration::from_millis(1));
+    }
+    client.is_over()
 }
 
 /// What this person's own client has whose process was killed, or whose link is lost, is given back to them at once.
@@ -50,7 +62,7 @@ fn after_a_ghost(reach: &Reach, typed: &[u8], refused: Failure) -> Outcome {
     let stdin = client.sender(STDIN, Priority::Normal)?;
     client.take()?;
     match type_in(&client, &stdin, typed) {
-        Err(failure) if !client.is_over() => Err(failure),
+        Err(failure) if !has_ended(&client, &stdin) => Err(failure),
         _ => Ok(0),
     }
 }
@@ -71,8 +83,9 @@ fn type_in(client: &Client, stdin: &Sender, typed: &[u8]) -> Result<(), Failure>
     // Leaving is not the end of the program's input.
     let _ = stdin.reset(0);
     confirmed?;
-    client.release()?;
-    client.leave()
+    // It was passed on, whatever becomes of the rest: it may have ended the program.
+    let _ = client.release();
+    Ok(())
 }
 
 /// Waits until the hub has passed all messages on, or refused some.

@@ -270,7 +270,8 @@ fn a_log_begins_with_what_the_screen_shows_as_text() {
         text += next()["text"].as_str().unwrap_or_default();
     }
     assert!(text.starts_with("x\r\n\x1b[31mred"), "{text:?}");
-    assert_eq!(host.run("key", &["send", "x\n"]).0, 0);
+    let ends_it = host.run("key", &["send", "x\n"]);
+    assert_eq!(ends_it.0, 0, "{ends_it:?}");
     assert_eq!(watch.wait().unwrap().code(), Some(3));
 }
 
