@@ -182,6 +182,12 @@ threading.Thread(target=reads).start()
     assert run_console("--fail", script="1 / 0\n").returncode == 1
 
 
+@pytest.mark.parametrize(("code", "status"), [("", 0), ("0", 0), ("7", 3)])
+def test_a_script_may_end_a_kernel_of_its_own(code, status):
+    ran = run_console(script=f"print('before')\nexit({code})\nprint('behind')\n")
+    assert ran.returncode == status and ran.stdout.startswith("before\n") and "behind" not in ran.stdout
+
+
 def test_a_kernel_that_ends_is_told(tmp_path):
     with kernel(tmp_path) as running:
         ran = run_console(*options_of(running), script="print('before')\nimport os; os._exit(7)\n")

@@ -72,6 +72,20 @@ fn a_kernel_that_ends_with_its_script_is_heard_until_it_has_ended() {
 }
 
 #[test]
+fn a_script_may_end_the_kernel_that_ends_with_it() {
+    for (ending, outcome) in [
+        ("exited 0", Outcome::new(0, "", "")),
+        ("exited 3", Outcome::new(3, "", "console: the kernel has ended with exit code 3\n")),
+    ] {
+        let (_place, mut console, kernel) = start(&["--ends"]);
+        console.write("exit()\nmore\n");
+        assert_eq!(kernel.line(), "exit()");
+        kernel.status(ending);
+        assert_eq!(console.end(), outcome);
+    }
+}
+
+#[test]
 fn the_input_of_a_shared_kernel_is_asked_for_and_a_refusal_is_told() {
     let (_place, mut console, kernel) = start(&[]);
     let roster = kernel.connection.sender(ROSTER).unwrap();

@@ -128,7 +128,11 @@ impl Script<'_> {
                 self.say(&format!("the statement has not reacted to the interrupt for {seconds} s"));
             }
             Status::Failed(_) => self.failed = true,
-            Status::Exited(0) if self.asked_to_end => return Err(self.is_finished()),
+            // The script may have ended it by itself.
+            Status::Exited(0) if self.options.ends_kernel => {
+                self.finished = true;
+                return Err(self.is_finished());
+            }
             Status::Exited(code) => {
                 return Err(Ending::Lost(format!("the kernel has ended with exit code {code}")));
             }
