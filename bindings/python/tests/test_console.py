@@ -257,6 +257,22 @@ def test_a_kernel_of_a_persons_own_ends_as_a_program_does(terminal, tmp_path):
     assert file.read_text() == "kept"
 
 
+def test_ctrl_c_waits_for_no_kernel_that_does_not_end(terminal):
+    console = terminal()
+    console.type("import threading; threading.Thread(target=threading.Event().wait).start(); print('rea' 'dy')\r")
+    console.until("ready\n")
+    console.until(">>>")
+    console.type("\x04")
+    until = time.monotonic() + LONG
+    while console.process.poll() is None:
+        assert time.monotonic() < until, console.shown[-2000:]
+        # It may still take the prompt away.
+        console.type("\x03")
+        console.read(0.3)
+    # The last of them may meet an interpreter that has no handlers any more.
+    assert console.process.returncode in (0, -signal.SIGINT)
+
+
 @pytest.mark.parametrize("program", [("-m", "trunkline.console"), ("-c", WITHOUT)])
 def test_the_input_is_taken_back_from_another_console(terminal, tmp_path, program):
     with kernel(tmp_path) as running:

@@ -236,9 +236,12 @@ class _Person:
         try:
             self._session.command("exit")
             with self._changed:
-                self._changed.wait_for(lambda: self._end is not None)
+                self._may_raise = True
+                self._changed.wait_for(lambda: self._end is not None or self._interrupted)
         except (KeyboardInterrupt, ConnectionError, RuntimeError):
             return
+        finally:
+            self._may_raise = False
         self._show_tail()
 
     def _interrupt(self) -> None:
